@@ -178,6 +178,9 @@ pub struct StatementFacts {
     pub transaction: Option<Transaction>,
     /// COPY, if it is that.
     pub copy: Option<CopyFact>,
+    /// SQL-level PREPARE, EXECUTE, DEALLOCATE or DISCARD: the statement name it makes, runs or drops (folded);
+    /// empty for all of them. They share one name space with the protocol's prepared statements.
+    pub prepared: Option<String>,
 }
 
 /// Facts of a whole command: one or more statements.
@@ -207,6 +210,7 @@ impl Facts {
                 settings: Vec::new(),
                 transaction: None,
                 copy: None,
+                prepared: None,
             }],
             literal_free: false,
         }

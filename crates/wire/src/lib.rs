@@ -59,6 +59,9 @@ pub trait Relay: Anatomy {
     fn inform(&mut self, command: CommandId, text: &str) -> Informed;
     /// Sends an output to the client. Called by the session for a recorded, masked output only.
     fn release(&mut self, output: Output);
+    /// Forgets a prepared statement (empty name: all, and all portals), because a forwarded command changed it by
+    /// other means than the protocol's own. Protocols without such a thing have nothing to forget.
+    fn forget(&mut self, _statement: &str) {}
     /// Ends the session from our side with a reason in the protocol's own words.
     fn close(&mut self, refusal: &Refusal);
     /// Bytes to write, oldest first for each leg.
