@@ -1,1 +1,20 @@
-//! chancery-secrets
+//! Opens a [`Sealed`] credential into a [`Secret`]; the only place in the house where a stored credential is readable.
+//!
+//! Each version of a secret is encrypted under its own data key (DEK), and the data key is wrapped by a key-encryption
+//! key (KEK). Name, version and purpose are authenticated, so that a stored row cannot be moved to another name, another
+//! version or another use. The form is specified in `docs/spec/secret.md`. Random bytes and key-file contents are handed
+//! in by the caller.
+//!
+//! This crate knows nothing of files, clocks, sockets, protocols or the catalog.
+
+mod credential;
+mod envelope;
+mod error;
+mod kek;
+mod secret;
+
+pub use credential::{CREDENTIAL_FIELD_BYTES_MAX, Credential};
+pub use envelope::{NAME_BYTES_MAX, PLAINTEXT_BYTES_MAX, Purpose, SEAL_RANDOM_BYTES, SEALED_BYTES_MAX, Sealed, seal};
+pub use error::SecretsError;
+pub use kek::{Kek, KekId};
+pub use secret::Secret;
