@@ -1,0 +1,42 @@
+# The words a person types first. Each target names what is missing and how to get it (scripts/setup.sh).
+# Everything it makes stays in target/, fuzz/target/ and .rig/.
+
+SHELL := /bin/bash
+SECONDS_EACH ?= 60
+
+.DEFAULT_GOAL := help
+.PHONY: help setup build test ci demo bench fuzz tidy
+
+help: ## this list
+	@sed -n 's/^\([a-z]*\):[^#]*## \(.*\)/  make \1|\2/p' Makefile | column -t -s '|'
+
+setup: ## install what building, testing and measuring need (apt, .rig/venv, .rig/npm)
+	@scripts/setup.sh all
+
+build: ## the release binary, target/release/chancery
+	@scripts/setup.sh build
+	cargo build --release --locked --package chancery-cli
+
+test: ## install what tests need, then run the whole gate
+	@scripts/setup.sh test
+	@cargo xtask ci
+
+ci: test ## the same as test
+
+demo: ## the story in a terminal; ONESHOT=1 plays it and exits
+	@scripts/setup.sh test
+	@cargo build --quiet --locked --package chancery-cli
+	@target/debug/chancery demo $(if $(ONESHOT),--oneshot)
+
+bench: ## measure against direct, HAProxy and PgBouncer; BENCH="--quick" for a smoke run
+	@scripts/setup.sh bench
+	@cargo build --quiet --release --locked --package chancery-cli
+	@.rig/venv/bin/python bench/run.py $(BENCH)
+
+fuzz: ## every fuzz target for SECONDS_EACH (60) seconds; TARGET=name for one
+	@scripts/setup.sh build
+	@cargo xtask fuzz --seconds $(SECONDS_EACH) $(TARGET)
+
+tidy: ## the rules of the house
+	@scripts/setup.sh build
+	@cargo xtask tidy
