@@ -28,7 +28,10 @@ pub enum OutputKind {
     /// Rows of a result. Their description was seen before, or injected.
     Rows,
     /// A piece of bulk data (COPY out); each frame is one row in the copy's text format, or a piece of it otherwise.
-    Bulk,
+    Bulk {
+        /// Whether the copy is in binary format.
+        binary: bool,
+    },
     /// The resource announces bulk data: `binary` and the number of columns.
     BulkStart {
         /// Whether the copy is in binary format.

@@ -4,5 +4,7 @@
 
 mod error_response;
 pub mod frame;
+mod relay;
 
 pub use error_response::{Report, ServerReport, Severity, SqlState, notice, refuse};
+pub use relay::{PgRelay, RelayConfig};

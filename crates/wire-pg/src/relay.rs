@@ -1,0 +1,465 @@
+//! The relay: between a client that logged in and a server that is ready.
+//!
+//! It cuts both byte streams into frames where they lie in the read buffer, gathers what the client asks into
+//! commands, keeps the held frames until the session says forward or refuse, and pairs what the server says with what
+//! was asked. It follows the "Message Flow" chapter of the PostgreSQL manual, protocol 3.0 and 3.2.
+//!
+//! Two invariants carry the safety of the rulings:
+//! - *The statement that is ruled on is the statement that runs.* Names of statements and portals are resolved from
+//!   the client's own stream; a name whose making the server has not confirmed is never used across a `Sync`
+//!   (the server might have kept an older meaning), so the client's stream waits there.
+//! - *A refusal fails like the server's own errors.* Inside a transaction or a pipeline the server is made to fail too,
+//!   by a statement it cannot parse, so that nothing of the unit commits.
+
+mod anatomy;
+mod client;
+mod inbox;
+mod server;
+mod tables;
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+
+use bytes::{Bytes, BytesMut};
+use chancery_model::{CommandId, Done, DoneStatus, Input, Output, OutputKind, Refusal, Settings};
+use chancery_wire::{Event, Informed, Leg, Limits, Relay, WireError};
+
+use crate::{Severity, frame, notice, refuse};
+use inbox::{Inbox, Pieces};
+use tables::Names;
+
+/// Text that no PostgreSQL grammar accepts; makes the server fail as a refused command must.
+const POISON: &str = "chancery_refused";
+
+/// How a relay is set up.
+#[derive(Clone, Debug)]
+pub struct RelayConfig {
+    /// Bounds.
+    pub limits: Limits,
+    /// Ask the server for the columns of every execution, because a mask needs to know them.
+    pub describe: bool,
+    /// Transaction status of the fresh session (`I`).
+    pub status: u8,
+}
+
+/// The PostgreSQL relay.
+pub struct PgRelay {
+    config: RelayConfig,
+    settings: Arc<Settings>,
+    down: Inbox,
+    up: Inbox,
+    events: VecDeque<Event>,
+    to_client: VecDeque<Bytes>,
+    to_server: VecDeque<Bytes>,
+    names: Names,
+    /// The unit being gathered from the client.
+    unit: Unit,
+    /// Units shown to the session and not answered yet, in order.
+    asked: VecDeque<Unit>,
+    /// What the server owes, in order, with refusals standing in their place.
+    flight: VecDeque<Expect>,
+    last_command: u64,
+    /// Counts `Sync` and `Query` messages seen from the client.
+    segment: u64,
+    /// The client's segment in which a command was refused; the rest of it is skipped.
+    skipping: Option<u64>,
+    /// Whether frames of the current upstream segment were sent and no ReadyForQuery answers them yet.
+    dirty: bool,
+    /// Last transaction status told by the server.
+    status: u8,
+    /// Held bytes, for the bound.
+    held: usize,
+    copy: Copy,
+    /// A completion kept until it is known whether it is the last one of a simple query.
+    completion: Option<Bytes>,
+    /// Short frames without values, gathered into one output.
+    short: BytesMut,
+    short_of: CommandId,
+    /// The client's segment in which an extended unit was asked last.
+    extended_in: u64,
+    /// The client's stream waits for the server (see the module's invariant).
+    waiting: bool,
+    closed: bool,
+}
+
+/// State of the COPY sub-protocol.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Copy {
+    None,
+    In {
+        command: CommandId,
+    },
+    /// The client ended its data; the server has not answered yet.
+    Ending,
+    Out {
+        binary: bool,
+    },
+}
+
+/// Frames gathered into one command.
+#[derive(Debug, Default)]
+struct Unit {
+    id: CommandId,
+    segment: u64,
+    parts: Pieces,
+    expects: Vec<Expect>,
+    simple: bool,
+    syncs: bool,
+    /// Name of the statement that a Parse of this unit made.
+    parsed: Option<Bytes>,
+    /// Whether a Bind is in this unit.
+    bound: bool,
+}
+
+/// One thing that the server owes, or that stands in its place.
+#[derive(Debug)]
+enum Expect {
+    Parse {
+        step: u64,
+    },
+    Bind {
+        step: u64,
+    },
+    Close {
+        step: u64,
+    },
+    DescribeStatement {
+        described: bool,
+    },
+    DescribePortal {
+        portal: Bytes,
+        injected: bool,
+    },
+    Execute {
+        command: CommandId,
+        portal: Bytes,
+        seen: Seen,
+    },
+    /// The last expectation of a unit that only prepares or steps: its end is the command's end.
+    End {
+        command: CommandId,
+    },
+    Sync {
+        segment: u64,
+    },
+    Query {
+        command: CommandId,
+        seen: Seen,
+        failed: Option<String>,
+        segment: u64,
+    },
+    /// A refusal to be told when everything before it was answered.
+    Refused {
+        error: Bytes,
+    },
+    /// The same, and the server will fail on our poison at this place.
+    Poison {
+        error: Bytes,
+    },
+    /// The same for a simple query; the server's ReadyForQuery follows.
+    PoisonQuery {
+        error: Bytes,
+        segment: u64,
+        failed: bool,
+    },
+    /// A ReadyForQuery that the server does not owe.
+    Ready {
+        segment: u64,
+    },
+}
+
+/// What an execution has shown so far.
+#[derive(Debug, Default, Clone, Copy)]
+struct Seen {
+    columns: bool,
+    rows: u64,
+    bytes: u64,
+}
+
+impl PgRelay {
+    /// A relay for a session whose handshakes are over. `client` and `server` are the bytes that arrived behind them.
+    pub fn new(config: RelayConfig, client: BytesMut, server: BytesMut) -> Result<Self, WireError> {
+        let status = config.status;
+        let mut relay = Self {
+            settings: Arc::default(),
+            down: Inbox::default(),
+            up: Inbox::default(),
+            events: VecDeque::new(),
+            to_client: VecDeque::new(),
+            to_server: VecDeque::new(),
+            names: Names::default(),
+            unit: Unit::default(),
+            asked: VecDeque::new(),
+            flight: VecDeque::new(),
+            last_command: 0,
+            segment: 1,
+            skipping: None,
+            dirty: false,
+            status,
+            held: 0,
+            copy: Copy::None,
+            completion: None,
+            short: BytesMut::new(),
+            short_of: CommandId(0),
+            extended_in: 0,
+            waiting: false,
+            closed: false,
+            config,
+        };
+        if !server.is_empty() {
+            relay.receive(Leg::Upstream, server.freeze())?;
+        }
+        if !client.is_empty() {
+            relay.receive(Leg::Downstream, client.freeze())?;
+        }
+        Ok(relay)
+    }
+
+    /// The transaction status last told by the server: `I`, `T` or `E`.
+    pub fn transaction_status(&self) -> u8 {
+        self.status
+    }
+
+    /// Whether nothing is asked, held or owed.
+    pub fn is_idle(&self) -> bool {
+        self.asked.is_empty() && self.flight.is_empty() && self.unit.parts.is_empty() && self.copy == Copy::None
+    }
+
+    fn output(&mut self, command: CommandId, kind: OutputKind, bytes: Bytes, rows: u32) {
+        self.flush_short();
+        self.events.push_back(Event::Output(Output { command, kind, bytes, rows }));
+    }
+
+    /// Frames without values: short ones are gathered until something else has to be said.
+    fn status(&mut self, command: CommandId, bytes: &[u8]) {
+        if self.short_of != command {
+            self.flush_short();
+            self.short_of = command;
+        }
+        self.short.extend_from_slice(bytes);
+    }
+
+    fn flush_short(&mut self) {
+        if !self.short.is_empty() {
+            let bytes = self.short.split().freeze();
+            let command = self.short_of;
+            self.events.push_back(Event::Output(Output { command, kind: OutputKind::Status, bytes, rows: 0 }));
+        }
+    }
+
+    fn done(&mut self, command: CommandId, status: DoneStatus, seen: Seen) {
+        self.flush_short();
+        self.events.push_back(Event::Done(Done { command, status, rows: seen.rows, bytes: seen.bytes }));
+    }
+
+    fn say(&mut self, bytes: Bytes) {
+        if !bytes.is_empty() {
+            self.to_client.push_back(bytes);
+        }
+    }
+
+    fn send(&mut self, bytes: Bytes) {
+        if !bytes.is_empty() {
+            self.to_server.push_back(bytes);
+        }
+    }
+
+    /// Takes the unit that the session answers now. Answers come in the order of asking.
+    fn take_asked(&mut self, command: CommandId) -> Option<Unit> {
+        match self.asked.front() {
+            Some(unit) if unit.id == command => {
+                let unit = self.asked.pop_front()?;
+                self.held = self.held.saturating_sub(unit.parts.len());
+                Some(unit)
+            }
+            _ => None,
+        }
+    }
+
+    /// Answers what needs no server any more: refusals and ends at the head of the queue.
+    fn settle(&mut self) {
+        while let Some(Expect::Refused { .. } | Expect::Ready { .. } | Expect::End { .. }) = self.flight.front() {
+            match self.flight.pop_front() {
+                Some(Expect::Refused { error }) => self.output(CommandId(0), OutputKind::Status, error, 0),
+                Some(Expect::Ready { segment }) => {
+                    self.names.confirm(segment, self.status != b'I');
+                    let status = self.status;
+                    self.status(CommandId(0), &build(|out| frame::ready_for_query(out, status)));
+                }
+                Some(Expect::End { command }) => self.done(command, DoneStatus::Completed, Seen::default()),
+                _ => {}
+            }
+        }
+        self.flush_short();
+    }
+
+    /// Takes back the names that a unit's frames would have made, because the server will not see or not obey them.
+    fn fail_names(&mut self, expects: &[Expect], segment: u64) {
+        if let Some(step) = expects.iter().find_map(Expect::step) {
+            self.names.fail(segment, step);
+        }
+    }
+
+    /// Skips a unit of a segment that was refused, as the server skips to Sync after an error.
+    fn skip(&mut self, unit: Unit) {
+        self.fail_names(&unit.expects, unit.segment);
+        self.done(unit.id, DoneStatus::Skipped, Seen::default());
+        self.sync_after_skip(unit.syncs, unit.segment);
+    }
+
+    fn sync_after_skip(&mut self, syncs: bool, segment: u64) {
+        if !syncs {
+            return;
+        }
+        if self.dirty {
+            self.send(build(frame::sync));
+            self.flight.push_back(Expect::Sync { segment });
+        } else {
+            self.flight.push_back(Expect::Ready { segment });
+        }
+        self.dirty = false;
+        self.settle();
+    }
+}
+
+impl Expect {
+    /// The journal step of a frame that makes or drops a name.
+    fn step(&self) -> Option<u64> {
+        match self {
+            Self::Parse { step } | Self::Bind { step } | Self::Close { step } => Some(*step),
+            _ => None,
+        }
+    }
+}
+
+/// Bytes of our own making.
+fn build(write: impl FnOnce(&mut BytesMut)) -> Bytes {
+    let mut out = BytesMut::new();
+    write(&mut out);
+    out.freeze()
+}
+
+impl Relay for PgRelay {
+    type Unit = Bytes;
+
+    fn receive(&mut self, leg: Leg, unit: Bytes) -> Result<(), WireError> {
+        match leg {
+            Leg::Downstream => {
+                self.down.push(unit);
+                self.read_client()
+            }
+            Leg::Upstream => {
+                self.up.push(unit);
+                self.read_server()?;
+                self.read_client()
+            }
+        }
+    }
+
+    fn poll(&mut self) -> Option<Event> {
+        self.events.pop_front()
+    }
+
+    fn forward(&mut self, command: CommandId) {
+        let Some(unit) = self.take_asked(command) else { return };
+        if self.skipping == Some(unit.segment) {
+            self.skip(unit);
+            return;
+        }
+        self.dirty = !unit.syncs && !unit.simple;
+        let syncs = unit.syncs;
+        let segment = unit.segment;
+        unit.parts.into_list().into_iter().for_each(|part| self.send(part));
+        self.flight.extend(unit.expects);
+        if syncs && !matches!(self.copy, Copy::In { .. }) {
+            self.flight.push_back(Expect::Sync { segment });
+        }
+    }
+
+    fn refuse(&mut self, command: CommandId, refusal: &Refusal) {
+        let Some(unit) = self.take_asked(command) else { return };
+        if self.skipping == Some(unit.segment) {
+            self.skip(unit);
+            return;
+        }
+        self.fail_names(&unit.expects, unit.segment);
+        let error = build(|out| refuse(out, refusal, Severity::Error));
+        // Outside a transaction, with nothing owed, the server need not hear of it.
+        let quiet = self.flight.is_empty() && !self.dirty && self.status == b'I';
+        if unit.simple {
+            if quiet {
+                self.flight.push_back(Expect::Refused { error });
+                self.flight.push_back(Expect::Ready { segment: unit.segment });
+            } else {
+                self.send(build(|out| frame::query(out, POISON)));
+                self.flight.push_back(Expect::PoisonQuery { error, segment: unit.segment, failed: false });
+            }
+            self.settle();
+            return;
+        }
+        if quiet {
+            self.flight.push_back(Expect::Refused { error });
+        } else {
+            self.send(build(|out| frame::parse(out, "", POISON)));
+            self.flight.push_back(Expect::Poison { error });
+            self.dirty = true;
+        }
+        self.skipping = Some(unit.segment);
+        self.settle();
+        self.sync_after_skip(unit.syncs, unit.segment);
+    }
+
+    fn pass(&mut self, input: Input) {
+        // After an error of the server's there is no COPY to feed any more.
+        let running = match self.copy {
+            Copy::In { command } => command == input.command,
+            Copy::Ending => true,
+            Copy::None | Copy::Out { .. } => false,
+        };
+        if running {
+            self.send(input.raw);
+        }
+    }
+
+    fn inform(&mut self, _command: CommandId, text: &str) -> Informed {
+        self.say(build(|out| notice(out, text)));
+        Informed::Said
+    }
+
+    fn release(&mut self, output: Output) {
+        self.say(output.bytes);
+    }
+
+    fn forget(&mut self, statement: &str) {
+        self.names.forget(statement);
+    }
+
+    fn close(&mut self, refusal: &Refusal) {
+        if self.closed {
+            return;
+        }
+        self.closed = true;
+        self.say(build(|out| refuse(out, refusal, Severity::Fatal)));
+        self.send(build(frame::terminate));
+    }
+
+    fn transmit(&mut self) -> Option<(Leg, Bytes)> {
+        if let Some(bytes) = self.to_server.pop_front() {
+            return Some((Leg::Upstream, bytes));
+        }
+        self.to_client.pop_front().map(|bytes| (Leg::Downstream, bytes))
+    }
+
+    fn wants(&self, leg: Leg) -> bool {
+        match leg {
+            Leg::Downstream => {
+                !self.closed
+                    && !self.waiting
+                    && self.asked.len() < self.config.limits.commands_in_flight_max
+                    && self.flight.len() < self.config.limits.commands_in_flight_max.saturating_mul(8)
+                    && self.held < self.config.limits.held_bytes_max
+            }
+            Leg::Upstream => !self.closed && self.events.len() < 1024,
+        }
+    }
+}
