@@ -1,1 +1,46 @@
-//! chancery-ledger
+//! Evidence: what an entry is, how entries become a Merkle tree, how recordings are framed and chained, and how all of
+//! it is checked from outside.
+//!
+//! Only this crate makes a [`Recorded`]. The road is: [`stage`] swallows the subject, [`Log::place`] gives its entry a
+//! position, [`Placed::seal`] takes the assertion of whoever wrote the bytes, [`Staged::commit`] gives the subject
+//! back. Output goes the same way through [`stage_frame`] and [`FrameLog::place`]. Formats: `docs/spec/ledger.md` and
+//! `docs/spec/recording.md`.
+//!
+//! This crate knows nothing of files, clocks, sockets, rules, masks or any protocol.
+
+mod block;
+mod entry;
+mod error;
+mod leaf;
+mod line;
+mod log;
+mod note;
+mod recording;
+mod staged;
+mod tile;
+mod tree;
+mod verify;
+
+pub use block::{
+    BLOCK_HEADER_BYTES, BLOCK_MAGIC, Block, BlockError, BlockHeader, Codec, Frame, FrameIter, FrameKind, FrameView,
+};
+pub use entry::{
+    ActDeny, ActDone, ActStart, Alert, ApprovalDecide, ApprovalEnd, ApprovalRequest, ApprovalUse, Boot, Crash, Entry,
+    EntryKind, Gap, Outcome, PolicyApply, PrincipalEntry, RecordingSegment, SecretChange, SessionClose, SessionOpen,
+    Shutdown, Stall, View,
+};
+pub use error::LedgerError;
+pub use leaf::Leaf;
+pub use line::ENTRY_BYTES_MAX;
+pub use log::{Log, OpenSession, Stamp};
+pub use note::{Checkpoint, LogSigner, LogVerifier, SignedCheckpoint};
+pub use recording::{ChainCheck, RecordingChain};
+pub use staged::{
+    Durability, Durable, FrameLog, FrameRef, FrameSlot, Mismatch, Narrow, Place, Placed, PlacedFrame, Recorded, Slot,
+    Staged, StagedFrame, ToEntry, ToFrame, stage, stage_frame,
+};
+pub use tile::{BUNDLE_ENTRIES, Tile, TileBuilder, bundle, bundle_path, parse_bundle, tile_path};
+pub use tree::{
+    Range, consistency_proof, inclusion_proof, leaf_hash, node_hash, root, verify_consistency, verify_inclusion,
+};
+pub use verify::{Check, Finding, Report, Verdict, Verifier};

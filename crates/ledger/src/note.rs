@@ -1,0 +1,212 @@
+//! Checkpoints: a signed tree head as C2SP tlog-checkpoint inside a C2SP signed-note, with Ed25519.
+
+use aws_lc_rs::signature::{ED25519, Ed25519KeyPair, KeyPair, UnparsedPublicKey};
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
+use chancery_model::Digest;
+
+use crate::LedgerError;
+use crate::log::check_origin;
+use crate::tree::sha256_of;
+
+/// The signature type of plain Ed25519 in signed-note.
+const ED25519_TYPE: u8 = 1;
+
+/// The longest note that is read: a body of three lines and room for a quorum of cosignatures.
+const NOTE_BYTES_MAX: usize = 64 * 1024;
+
+/// A tree head.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Checkpoint {
+    /// The log's name.
+    pub origin: String,
+    /// Number of leaves.
+    pub size: u64,
+    /// Root over them.
+    pub root: Digest,
+}
+
+impl Checkpoint {
+    /// The text that is signed: three lines.
+    pub fn body(&self) -> String {
+        format!("{}\n{}\n{}\n", self.origin, self.size, STANDARD.encode(self.root.0))
+    }
+    /// Reads the three lines; extension lines are refused.
+    pub fn parse(body: &str) -> Result<Self, LedgerError> {
+        let bad = LedgerError::Unproven("the checkpoint is malformed");
+        let mut lines = body.strip_suffix('\n').ok_or(bad.clone())?.split('\n');
+        let (Some(origin), Some(size), Some(root), None) = (lines.next(), lines.next(), lines.next(), lines.next())
+        else {
+            return Err(bad);
+        };
+        check_origin(origin).map_err(|_| bad.clone())?;
+        let number = size.parse().map_err(|_| bad.clone())?;
+        let root = STANDARD.decode(root).ok().and_then(|root| root.try_into().ok()).ok_or(bad.clone())?;
+        let checkpoint = Self { origin: origin.to_owned(), size: number, root: Digest(root) };
+        // A size with a sign or leading zeros would be a second spelling of the same head.
+        if checkpoint.body() != body { Err(bad) } else { Ok(checkpoint) }
+    }
+}
+
+/// A checkpoint with its signature lines.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct SignedCheckpoint {
+    /// The head that is signed.
+    pub checkpoint: Checkpoint,
+    /// The whole note.
+    pub note: String,
+}
+
+/// The key that signs a log's heads.
+pub struct LogSigner {
+    pair: Ed25519KeyPair,
+    name: String,
+    id: [u8; 4],
+}
+
+impl std::fmt::Debug for LogSigner {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("LogSigner").field("name", &self.name).finish_non_exhaustive()
+    }
+}
+
+impl LogSigner {
+    /// The signer of log `origin` from a 32-byte seed.
+    pub fn from_seed(origin: &str, seed: &[u8; 32]) -> Result<Self, LedgerError> {
+        check_origin(origin)?;
+        let pair = Ed25519KeyPair::from_seed_unchecked(seed).map_err(|_| LedgerError::Misuse("the seed is no key"))?;
+        let id = key_id(origin, pair.public_key().as_ref());
+        Ok(Self { pair, name: origin.to_owned(), id })
+    }
+    /// The key in the form of signed-note: `name+id+base64`.
+    pub fn verifier_key(&self) -> String {
+        let key = [&[ED25519_TYPE], self.pair.public_key().as_ref()].concat();
+        format!("{}+{:08x}+{}", self.name, u32::from_be_bytes(self.id), STANDARD.encode(key))
+    }
+    /// Signs a head.
+    pub fn sign(&self, checkpoint: &Checkpoint) -> SignedCheckpoint {
+        let body = checkpoint.body();
+        let signature = self.pair.sign(body.as_bytes());
+        let line = STANDARD.encode([&self.id, signature.as_ref()].concat());
+        let note = format!("{body}\n\u{2014} {} {line}\n", self.name);
+        SignedCheckpoint { checkpoint: checkpoint.clone(), note }
+    }
+}
+
+/// The public key of a log.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct LogVerifier {
+    name: String,
+    id: [u8; 4],
+    key: Vec<u8>,
+}
+
+impl LogVerifier {
+    /// Reads `name+id+base64`.
+    pub fn parse(text: &str) -> Result<Self, LedgerError> {
+        let bad = LedgerError::Unproven("the verifier key is malformed");
+        // Base64 may hold `+`, names may not.
+        let mut parts = text.trim().splitn(3, '+');
+        let (Some(name), Some(id), Some(key)) = (parts.next(), parts.next(), parts.next()) else { return Err(bad) };
+        let key = STANDARD.decode(key).map_err(|_| bad.clone())?;
+        let [ED25519_TYPE, key @ ..] = key.as_slice() else { return Err(bad) };
+        let told = u32::from_str_radix(id, 16).map_err(|_| bad.clone())?.to_be_bytes();
+        let id = key_id(name, key);
+        if key.len() != 32 || told != id || check_origin(name).is_err() {
+            return Err(bad);
+        }
+        Ok(Self { name: name.to_owned(), id, key: key.to_vec() })
+    }
+    /// The name in the key, which is the log's origin.
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+    /// Opens a note: one of its signatures is this key's and holds, and its origin is the key's name. Signatures of
+    /// other keys are ignored.
+    pub fn open(&self, note: &str) -> Result<SignedCheckpoint, LedgerError> {
+        let malformed = LedgerError::Unproven("the note is malformed");
+        if note.len() > NOTE_BYTES_MAX {
+            return Err(malformed);
+        }
+        let at = note.rfind("\n\n").ok_or(malformed.clone())?;
+        let (body, signatures) = (&note[..=at], &note[at + 2..]);
+        let mut signed = false;
+        for line in signatures.strip_suffix('\n').ok_or(malformed.clone())?.split('\n') {
+            let (name, signature) =
+                line.strip_prefix("\u{2014} ").and_then(|l| l.split_once(' ')).ok_or(malformed.clone())?;
+            let signature = STANDARD.decode(signature).map_err(|_| malformed.clone())?;
+            let Some((id, signature)) = signature.split_first_chunk::<4>() else { return Err(malformed) };
+            if name == self.name && *id == self.id {
+                let key = UnparsedPublicKey::new(&ED25519, &self.key);
+                key.verify(body.as_bytes(), signature)
+                    .map_err(|_| LedgerError::Unproven("the signature does not hold"))?;
+                signed = true;
+            }
+        }
+        let checkpoint = Checkpoint::parse(body)?;
+        if !signed {
+            return Err(LedgerError::Unproven("the note is not signed by this key"));
+        }
+        if checkpoint.origin != self.name {
+            return Err(LedgerError::Unproven("the origin is another log's"));
+        }
+        Ok(SignedCheckpoint { checkpoint, note: note.to_owned() })
+    }
+}
+
+fn key_id(name: &str, key: &[u8]) -> [u8; 4] {
+    let hash = sha256_of(&[name.as_bytes(), b"\n", &[ED25519_TYPE], key]);
+    [hash.0[0], hash.0[1], hash.0[2], hash.0[3]]
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn head() -> Checkpoint {
+        Checkpoint { origin: "gw.example/a".into(), size: 12, root: Digest([7; 32]) }
+    }
+
+    #[test]
+    fn a_signed_head_opens_with_its_key_only() {
+        let signer = LogSigner::from_seed("gw.example/a", &[1; 32]).expect("seed");
+        let signed = signer.sign(&head());
+        let verifier = LogVerifier::parse(&signer.verifier_key()).expect("own key");
+        assert_eq!(verifier.open(&signed.note), Ok(signed.clone()));
+        let other = LogSigner::from_seed("gw.example/a", &[2; 32]).expect("seed");
+        let other = LogVerifier::parse(&other.verifier_key()).expect("own key");
+        assert!(other.open(&signed.note).is_err());
+    }
+
+    #[test]
+    fn no_changed_byte_of_a_note_passes() {
+        let signer = LogSigner::from_seed("gw.example/a", &[1; 32]).expect("seed");
+        let verifier = LogVerifier::parse(&signer.verifier_key()).expect("own key");
+        let note = signer.sign(&head()).note.into_bytes();
+        for at in 0..note.len() {
+            let mut changed = note.clone();
+            changed[at] ^= 1;
+            assert!(std::str::from_utf8(&changed).map_or(true, |text| verifier.open(text).is_err()), "byte {at}");
+        }
+        for cut in 0..note.len() {
+            assert!(std::str::from_utf8(&note[..cut]).map_or(true, |text| verifier.open(text).is_err()), "cut {cut}");
+        }
+    }
+
+    #[test]
+    fn the_published_example_key_and_note_hold() {
+        // The example of the note format that the Go checksum database documents.
+        let verifier = LogVerifier::parse("PeterNeumann+c74f20a3+ARpc2QcUPDhMQegwxbzhKqiBfsVkmqq/LDE4izWy10TW");
+        assert_eq!(verifier.map(|v| v.name().to_owned()), Ok("PeterNeumann".to_owned()));
+    }
+
+    #[test]
+    fn one_head_has_one_spelling() {
+        let body = head().body();
+        assert_eq!(Checkpoint::parse(&body), Ok(head()));
+        for (from, to) in [("\n12\n", "\n012\n"), ("\n12\n", "\n+12\n"), ("=\n", "\n")] {
+            assert!(Checkpoint::parse(&body.replacen(from, to, 1)).is_err());
+        }
+        assert!(Checkpoint::parse(&format!("{body}extension\n")).is_err());
+    }
+}

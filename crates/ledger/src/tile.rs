@@ -1,0 +1,163 @@
+//! Tiles and entry bundles of C2SP tlog-tiles: derived files from which any reader checks proofs. Not here: writing them.
+
+use chancery_model::Digest;
+
+use crate::{LedgerError, node_hash};
+
+/// Hashes in a whole tile, entries in a whole bundle.
+pub const BUNDLE_ENTRIES: usize = 256;
+
+/// One tile: hashes of complete subtrees of height 8·level.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Tile {
+    /// Level, from 0.
+    pub level: u8,
+    /// Its number in the level.
+    pub index: u64,
+    /// 1 to 256 hashes of 32 bytes.
+    pub hashes: Vec<u8>,
+}
+
+impl Tile {
+    /// Its path below the log's prefix.
+    pub fn path(&self) -> String {
+        tile_path(&self.level.to_string(), self.index, self.hashes.len() / 32)
+    }
+}
+
+/// `tile/<level>/<index>` with the index in groups of three digits, and `.p/<width>` where partial.
+pub fn tile_path(level: &str, index: u64, width: usize) -> String {
+    let mut path = format!("{:03}", index % 1000);
+    let mut rest = index / 1000;
+    while rest > 0 {
+        path = format!("x{:03}/{path}", rest % 1000);
+        rest /= 1000;
+    }
+    match width {
+        BUNDLE_ENTRIES => format!("tile/{level}/{path}"),
+        _ => format!("tile/{level}/{path}.p/{width}"),
+    }
+}
+
+/// The path of an entry bundle.
+pub fn bundle_path(index: u64, width: usize) -> String {
+    tile_path("entries", index, width)
+}
+
+/// An entry bundle: each entry with its length in 16 bits, big-endian.
+pub fn bundle<'a>(entries: impl IntoIterator<Item = &'a [u8]>) -> Result<Vec<u8>, LedgerError> {
+    let mut out = Vec::new();
+    for entry in entries {
+        let length = u16::try_from(entry.len()).map_err(|_| LedgerError::LimitReached("an entry exceeds a bundle"))?;
+        out.extend_from_slice(&length.to_be_bytes());
+        out.extend_from_slice(entry);
+    }
+    Ok(out)
+}
+
+/// Takes a bundle apart; `None` if a length reaches past its end or it holds more than 256 entries.
+pub fn parse_bundle(mut bytes: &[u8]) -> Option<Vec<&[u8]>> {
+    let mut entries = Vec::new();
+    while !bytes.is_empty() {
+        let (length, rest) = bytes.split_first_chunk::<2>()?;
+        let (entry, rest) = rest.split_at_checked(u16::from_be_bytes(*length).into())?;
+        if entries.len() == BUNDLE_ENTRIES {
+            return None;
+        }
+        entries.push(entry);
+        bytes = rest;
+    }
+    Some(entries)
+}
+
+/// Collects leaf hashes into tiles.
+#[derive(Clone, Debug, Default)]
+pub struct TileBuilder {
+    levels: Vec<Level>,
+}
+
+#[derive(Clone, Debug, Default)]
+struct Level {
+    index: u64,
+    hashes: Vec<Digest>,
+}
+
+impl TileBuilder {
+    /// Adds the next leaf hash; whole tiles are appended to `out`.
+    pub fn push(&mut self, leaf: Digest, out: &mut Vec<Tile>) {
+        self.push_at(0, leaf, out);
+    }
+    fn push_at(&mut self, level: usize, hash: Digest, out: &mut Vec<Tile>) {
+        if self.levels.len() == level {
+            self.levels.push(Level::default());
+        }
+        let here = &mut self.levels[level];
+        here.hashes.push(hash);
+        if here.hashes.len() == BUNDLE_ENTRIES {
+            out.push(here.tile(level));
+            let above = complete_root(&here.hashes);
+            here.hashes.clear();
+            here.index += 1;
+            self.push_at(level + 1, above, out);
+        }
+    }
+    /// The partial tiles that, with the whole ones, make up the tree as it is now.
+    pub fn partial(&self) -> Vec<Tile> {
+        let levels = self.levels.iter().enumerate();
+        levels.filter(|(_, level)| !level.hashes.is_empty()).map(|(at, level)| level.tile(at)).collect()
+    }
+}
+
+impl Level {
+    fn tile(&self, level: usize) -> Tile {
+        let hashes = self.hashes.iter().flat_map(|hash| hash.0).collect();
+        Tile { level: u8::try_from(level).expect("a log has at most 8 levels of tiles"), index: self.index, hashes }
+    }
+}
+
+fn complete_root(hashes: &[Digest]) -> Digest {
+    let mut row = hashes.to_vec();
+    while row.len() > 1 {
+        row = row.chunks_exact(2).map(|pair| node_hash(&pair[0], &pair[1])).collect();
+    }
+    row.first().copied().unwrap_or_default()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{leaf_hash, root};
+
+    #[test]
+    fn paths_are_those_of_the_specification() {
+        assert_eq!(tile_path("0", 5, 256), "tile/0/005");
+        assert_eq!(tile_path("0", 1_234_067, 256), "tile/0/x001/x234/067");
+        assert_eq!(tile_path("1", 1_234_067, 8), "tile/1/x001/x234/067.p/8");
+        assert_eq!(bundle_path(0, 1), "tile/entries/000.p/1");
+    }
+
+    #[test]
+    fn tiles_hold_the_tree() {
+        let leaves: Vec<Digest> = (0_u32..600).map(|i| leaf_hash(&i.to_be_bytes())).collect();
+        let (mut builder, mut tiles) = (TileBuilder::default(), Vec::new());
+        leaves.iter().for_each(|leaf| builder.push(*leaf, &mut tiles));
+        let whole: Vec<String> = tiles.iter().map(Tile::path).collect();
+        assert_eq!(whole, ["tile/0/000", "tile/0/001"]);
+        let partial = builder.partial();
+        let paths: Vec<String> = partial.iter().map(Tile::path).collect();
+        assert_eq!(paths, ["tile/0/002.p/88", "tile/1/000.p/2"]);
+        assert_eq!(partial[1].hashes[..32], root(&leaves[..256]).0);
+        assert_eq!(partial[1].hashes[32..], root(&leaves[256..512]).0);
+    }
+
+    #[test]
+    fn bundles_are_read_back_and_hostile_ones_refused() {
+        let entries: [&[u8]; 3] = [b"a", b"", b"ccc"];
+        let bytes = bundle(entries).expect("short");
+        assert_eq!(parse_bundle(&bytes), Some(entries.to_vec()));
+        assert_eq!(parse_bundle(&bytes[..bytes.len() - 1]), None);
+        assert_eq!(parse_bundle(&[0]), None);
+        assert_eq!(parse_bundle(&[0; 2 * 257]), None);
+        assert!(bundle([[0; 70_000].as_slice()]).is_err());
+    }
+}

@@ -1,0 +1,375 @@
+//! Checks a log from outside: entries one by one, against checkpoints, recordings and, where given, leaf hashes.
+//!
+//! Not here: where the bytes come from. Memory is bounded by the sessions open at once and the checkpoints and
+//! recordings handed in.
+
+use std::collections::{BTreeMap, HashMap};
+use std::fmt;
+
+use chancery_model::{Digest, SessionId};
+
+use crate::block::Block;
+use crate::log::Change;
+use crate::{ChainCheck, EntryKind, Leaf, LogVerifier, OpenSession, Range, RecordingChain, leaf_hash};
+
+/// What is checked.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Check {
+    /// Every line has the form of this version and stands at its index.
+    Lines,
+    /// Times and boot ids never run backwards.
+    Order,
+    /// Every checkpoint is signed by the log's key and its root is that of the entries.
+    Checkpoints,
+    /// Nothing below the last checkpoint is missing.
+    Tail,
+    /// Every start has one end, every opening one close or crash.
+    Sessions,
+    /// The counts and the rolling hash of every closed session are right.
+    Rolling,
+    /// Recordings are whole, chained and those that the entries speak of.
+    Recordings,
+}
+
+impl Check {
+    const ALL: [Self; 7] =
+        [Self::Lines, Self::Order, Self::Checkpoints, Self::Tail, Self::Sessions, Self::Rolling, Self::Recordings];
+    /// Lower-case word.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Lines => "lines",
+            Self::Order => "order",
+            Self::Checkpoints => "checkpoints",
+            Self::Tail => "tail",
+            Self::Sessions => "sessions",
+            Self::Rolling => "rolling",
+            Self::Recordings => "recordings",
+        }
+    }
+}
+
+/// How a check came out. The order is that of gravity.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Verdict {
+    /// It holds.
+    Pass,
+    /// It could not be made, wholly or in part.
+    Inconclusive,
+    /// It does not hold.
+    Fail,
+}
+
+impl fmt::Display for Verdict {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Pass => "PASS",
+            Self::Inconclusive => "INCONCLUSIVE",
+            Self::Fail => "FAIL",
+        })
+    }
+}
+
+/// The outcome of one check, with the first place that decided it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Finding {
+    /// Which check.
+    pub check: Check,
+    /// How it came out.
+    pub verdict: Verdict,
+    /// The first entry concerned.
+    pub entry: Option<u64>,
+    /// What was found there; empty for a pass.
+    pub what: String,
+    /// How many places failed.
+    pub failures: u64,
+}
+
+impl fmt::Display for Finding {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} {}", self.verdict, self.check.as_str())?;
+        if let Some(entry) = self.entry {
+            write!(f, " entry {entry}")?;
+        }
+        if !self.what.is_empty() {
+            write!(f, ": {}", self.what)?;
+        }
+        Ok(())
+    }
+}
+
+/// All findings, one per check.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Report {
+    /// In the order of [`Check`].
+    pub findings: Vec<Finding>,
+    /// Entries read.
+    pub size: u64,
+    /// Root over them.
+    pub root: Digest,
+}
+
+impl Report {
+    /// The gravest verdict.
+    pub fn verdict(&self) -> Verdict {
+        self.findings.iter().map(|finding| finding.verdict).max().unwrap_or(Verdict::Inconclusive)
+    }
+    /// The finding of a check.
+    pub fn finding(&self, check: Check) -> Option<&Finding> {
+        self.findings.iter().find(|finding| finding.check == check)
+    }
+}
+
+/// Reads a log once. First [`Verifier::checkpoint`], [`Verifier::leaves`] and [`Verifier::block`] in any number, then
+/// [`Verifier::entry`] for each entry in order, then [`Verifier::finish`].
+pub struct Verifier {
+    key: LogVerifier,
+    checkpoints: BTreeMap<u64, Digest>,
+    leaves: HashMap<u64, Digest>,
+    chain: Option<RecordingChain>,
+    files: BTreeMap<u64, Digest>,
+    range: Range,
+    checked: u64,
+    last: Option<(i64, i64, String)>,
+    boots: Vec<String>,
+    sessions: HashMap<SessionId, OpenSession>,
+    findings: BTreeMap<Check, Finding>,
+}
+
+impl fmt::Debug for Verifier {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Verifier").field("size", &self.range.size()).finish_non_exhaustive()
+    }
+}
+
+impl Verifier {
+    /// A verifier of the log that `key` signs.
+    pub fn new(key: LogVerifier) -> Self {
+        Self {
+            key,
+            checkpoints: BTreeMap::new(),
+            leaves: HashMap::new(),
+            chain: None,
+            files: BTreeMap::new(),
+            range: Range::default(),
+            checked: 0,
+            last: None,
+            boots: Vec::new(),
+            sessions: HashMap::new(),
+            findings: BTreeMap::new(),
+        }
+    }
+
+    /// Takes a checkpoint, from any source.
+    pub fn checkpoint(&mut self, note: &str) {
+        match self.key.open(note) {
+            Err(error) => self.fail(Check::Checkpoints, None, error.to_string()),
+            Ok(signed) => {
+                let head = signed.checkpoint;
+                let known = *self.checkpoints.entry(head.size).or_insert(head.root);
+                if known != head.root {
+                    let what = format!("two signed roots for {} entries: the log was forked", head.size);
+                    self.fail(Check::Checkpoints, Some(head.size), what);
+                }
+                if head.size == 0 && head.root != Range::default().root() {
+                    self.fail(Check::Checkpoints, None, "the root of the empty log is wrong".into());
+                }
+            }
+        }
+    }
+
+    /// Takes the hashes of a level-0 tile whose first leaf is `first`, so that a changed entry can be named exactly.
+    pub fn leaves(&mut self, first: u64, hashes: &[u8]) {
+        for (at, hash) in hashes.chunks_exact(32).enumerate() {
+            let mut digest = Digest::default();
+            digest.0.copy_from_slice(hash);
+            self.leaves.insert(first.saturating_add(at as u64), digest);
+        }
+    }
+
+    /// Says that recordings are handed in, even if there turn out to be no blocks.
+    pub fn with_recordings(&mut self) {
+        self.chain.get_or_insert_default();
+    }
+
+    /// Takes the next block of the recordings, in file order.
+    pub fn block(&mut self, block: &Block<'_>) {
+        let check = self.chain.get_or_insert_default().push(block);
+        let (session, number) = (block.header.session, block.header.number);
+        match check {
+            ChainCheck::Follows => {}
+            ChainCheck::OutOfOrder(expected) => {
+                self.fail(Check::Recordings, None, format!("{session} block {number} where {expected} was expected"));
+            }
+            ChainCheck::Broken => {
+                self.fail(
+                    Check::Recordings,
+                    None,
+                    format!("{session} block {number} does not follow the one before it"),
+                );
+            }
+        }
+    }
+
+    /// Takes the SHA-256 of a closed recording file.
+    pub fn recording_file(&mut self, number: u64, digest: Digest) {
+        self.chain.get_or_insert_default();
+        self.files.insert(number, digest);
+    }
+
+    /// Says that a recording file could not be read to its end.
+    pub fn recording_damaged(&mut self, what: &str) {
+        self.chain.get_or_insert_default();
+        self.fail(Check::Recordings, None, what.to_owned());
+    }
+
+    /// Says that the stored bytes at the next index could not even be framed.
+    pub fn damaged(&mut self, what: &str) {
+        let index = self.range.size();
+        self.fail(Check::Lines, Some(index), what.to_owned());
+    }
+
+    /// Takes the next entry's bytes as stored.
+    pub fn entry(&mut self, line: &[u8]) {
+        let index = self.range.size();
+        let hash = leaf_hash(line);
+        if self.leaves.remove(&index).is_some_and(|known| known != hash) {
+            self.fail(Check::Lines, Some(index), "its bytes are not those whose hash is in the tile".into());
+        }
+        match Leaf::parse(line, index) {
+            Err(error) => self.fail(Check::Lines, Some(index), error.to_string()),
+            Ok(leaf) => self.leaf(&leaf, hash),
+        }
+        self.range.push(hash);
+        self.at_checkpoint();
+    }
+
+    fn leaf(&mut self, leaf: &Leaf, hash: Digest) {
+        let index = leaf.index;
+        if leaf.origin != self.key.name() {
+            self.fail(Check::Lines, Some(index), "its origin is another log's".into());
+        }
+        if leaf.kind.is_none() {
+            self.doubt(Check::Lines, Some(index), "a kind that this version does not know".into());
+        }
+        self.order(leaf);
+        let change = Change::of_leaf(leaf);
+        if let Err(error) = change.check(&self.sessions) {
+            self.fail(Check::Sessions, Some(index), error.to_string());
+        }
+        if let Change::Close(session) = change
+            && self.sessions.get(&session).is_some_and(|open| !open.agrees(leaf))
+        {
+            self.fail(Check::Rolling, Some(index), format!("{session} does not close with what it had"));
+        }
+        self.recorded(leaf);
+        change.apply(&mut self.sessions, hash);
+    }
+
+    fn order(&mut self, leaf: &Leaf) {
+        let boot = leaf.boot.clone();
+        match self.last.take() {
+            Some((wall, ..)) if leaf.wall < wall => {
+                self.fail(Check::Order, Some(leaf.index), "its time is before that of the entry before it".into());
+            }
+            Some((_, mono, last)) if last == boot && leaf.mono < mono => {
+                self.fail(Check::Order, Some(leaf.index), "its monotonic time runs backwards".into());
+            }
+            Some((.., last)) if last != boot && self.boots.contains(&boot) => {
+                self.fail(Check::Order, Some(leaf.index), "its boot id had ended before".into());
+            }
+            _ => {}
+        }
+        if self.boots.last() != Some(&boot) {
+            self.boots.push(boot.clone());
+        }
+        self.last = Some((leaf.wall, leaf.mono, boot));
+    }
+
+    fn recorded(&mut self, leaf: &Leaf) {
+        let Some(chain) = &self.chain else { return };
+        let index = Some(leaf.index);
+        match (leaf.kind, leaf.session, leaf.digest("cm")) {
+            (Some(EntryKind::SessionClose), Some(session), head) if chain.head(&session) != head => {
+                self.fail(Check::Recordings, index, format!("the recording of {session} does not end as it says"));
+            }
+            (Some(EntryKind::ActDone), Some(session), Some(hash)) if !chain.contains(session, hash) => {
+                self.fail(Check::Recordings, index, format!("the recording of {session} lacks the block it names"));
+            }
+            (Some(EntryKind::RecordingSegment), ..) => {
+                let file = leaf.number("file").unwrap_or(u64::MAX);
+                match self.files.get(&file) {
+                    None => self.doubt(Check::Recordings, index, format!("file {file} was not handed in")),
+                    Some(digest) if Some(*digest) != leaf.digest("cr") => {
+                        self.fail(Check::Recordings, index, format!("file {file} is not the one that was closed"));
+                    }
+                    Some(_) => {}
+                }
+            }
+            _ => {}
+        }
+    }
+
+    fn at_checkpoint(&mut self) {
+        let size = self.range.size();
+        let Some(root) = self.checkpoints.get(&size) else { return };
+        if *root == self.range.root() {
+            self.checked = size;
+        } else {
+            let first = self.checked;
+            let what = format!("an entry from {first} to {} is not the one that was signed", size - 1);
+            self.fail(Check::Checkpoints, Some(first), what);
+        }
+    }
+
+    /// Ends the reading.
+    pub fn finish(mut self) -> Report {
+        let size = self.range.size();
+        match self.checkpoints.last_key_value().map(|(last, _)| *last) {
+            None => {
+                self.doubt(Check::Checkpoints, None, "no checkpoint was handed in".into());
+                self.doubt(Check::Tail, None, "no checkpoint says where the log ends".into());
+            }
+            Some(last) if last > size => {
+                let what = format!("entries {size} to {} are signed and missing", last - 1);
+                self.fail(Check::Tail, Some(size), what);
+            }
+            Some(last) if last < size => {
+                let what = format!("entries {last} to {} are after the last checkpoint", size - 1);
+                self.doubt(Check::Tail, Some(last), what);
+            }
+            Some(_) => {}
+        }
+        let mut open: Vec<SessionId> = self.sessions.keys().copied().collect();
+        open.sort_unstable();
+        if let Some(first) = open.first() {
+            let what = format!("{} sessions are still open, the first is {first}", open.len());
+            self.doubt(Check::Sessions, None, what);
+        }
+        if self.chain.is_none() {
+            self.doubt(Check::Recordings, None, "no recordings were handed in".into());
+        }
+        let (root, mut findings) = (self.range.root(), self.findings);
+        let pass = |check| Finding { check, verdict: Verdict::Pass, entry: None, what: String::new(), failures: 0 };
+        let findings = Check::ALL.into_iter().map(|check| findings.remove(&check).unwrap_or_else(|| pass(check)));
+        Report { findings: findings.collect(), size, root }
+    }
+
+    fn fail(&mut self, check: Check, entry: Option<u64>, what: String) {
+        self.note(check, Verdict::Fail, entry, what);
+    }
+    fn doubt(&mut self, check: Check, entry: Option<u64>, what: String) {
+        self.note(check, Verdict::Inconclusive, entry, what);
+    }
+    /// Keeps the first place of the gravest verdict.
+    fn note(&mut self, check: Check, verdict: Verdict, entry: Option<u64>, what: String) {
+        let failures = u64::from(verdict == Verdict::Fail);
+        let new = Finding { check, verdict, entry, what, failures };
+        match self.findings.get_mut(&check) {
+            Some(old) if old.verdict >= verdict => old.failures += failures,
+            Some(old) => *old = new,
+            None => {
+                self.findings.insert(check, new);
+            }
+        }
+    }
+}
