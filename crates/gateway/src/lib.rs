@@ -1,1 +1,3 @@
 //! chancery-gateway
+
+pub mod issuers;
