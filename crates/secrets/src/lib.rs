@@ -7,6 +7,8 @@
 //!
 //! This crate knows nothing of files, clocks, sockets, protocols or the catalog.
 
+#![cfg_attr(test, allow(clippy::unwrap_used))]
+
 mod credential;
 mod envelope;
 mod error;

@@ -1,0 +1,155 @@
+//! The tables, and how an older file becomes a newer one.
+
+use sqlx::{Connection, Row, SqliteConnection};
+
+use super::CatalogError;
+
+/// `CHCR`: tells a catalog from any other SQLite file.
+const APPLICATION: i64 = 0x4348_4352;
+
+/// Step `n` brings a file from version `n` to `n + 1`. Steps that were released never change; new ones are appended.
+const STEPS: [&str; 1] = [FIRST];
+
+const FIRST: &str = "
+CREATE TABLE chains (
+    chain_id BLOB PRIMARY KEY CHECK (length(chain_id) = 16),
+    chain TEXT NOT NULL,
+    form TEXT NOT NULL,
+    issuer TEXT NOT NULL,
+    subject TEXT NOT NULL,
+    depth INTEGER NOT NULL,
+    first_seen INTEGER NOT NULL
+) STRICT, WITHOUT ROWID;
+CREATE TABLE principals (
+    issuer TEXT NOT NULL,
+    subject TEXT NOT NULL,
+    kind TEXT NOT NULL,
+    display TEXT NOT NULL,
+    first_seen INTEGER NOT NULL,
+    PRIMARY KEY (issuer, subject)
+) STRICT, WITHOUT ROWID;
+CREATE TABLE sessions (
+    id BLOB PRIMARY KEY CHECK (length(id) = 16),
+    resource TEXT NOT NULL,
+    chain_id BLOB NOT NULL CHECK (length(chain_id) = 16),
+    chain TEXT NOT NULL,
+    client TEXT NOT NULL,
+    started_at INTEGER NOT NULL,
+    ended_at INTEGER,
+    ending TEXT,
+    commands INTEGER NOT NULL,
+    last_activity INTEGER NOT NULL,
+    CHECK ((ended_at IS NULL) = (ending IS NULL))
+) STRICT, WITHOUT ROWID;
+CREATE INDEX sessions_open ON sessions (id) WHERE ended_at IS NULL;
+CREATE INDEX sessions_ended ON sessions (ended_at) WHERE ended_at IS NOT NULL;
+CREATE TABLE reviews (
+    id BLOB PRIMARY KEY CHECK (length(id) = 16),
+    session BLOB NOT NULL CHECK (length(session) = 16),
+    command INTEGER NOT NULL,
+    resource TEXT NOT NULL,
+    chain TEXT NOT NULL,
+    chain_key BLOB NOT NULL,
+    digest BLOB NOT NULL CHECK (length(digest) = 32),
+    rules BLOB NOT NULL CHECK (length(rules) = 32),
+    needed TEXT NOT NULL,
+    summary TEXT NOT NULL,
+    asked_at INTEGER NOT NULL,
+    expires_at INTEGER NOT NULL,
+    uses INTEGER NOT NULL CHECK (uses >= 0),
+    state TEXT NOT NULL CHECK (state IN ('pending', 'approved', 'denied', 'expired', 'withdrawn', 'used')),
+    changed INTEGER NOT NULL,
+    masked INTEGER NOT NULL CHECK (masked IN (0, 1)),
+    ended_at INTEGER,
+    denied_by TEXT,
+    denied_why TEXT,
+    bytes INTEGER NOT NULL,
+    preview TEXT NOT NULL,
+    parameters TEXT NOT NULL,
+    text TEXT NOT NULL
+) STRICT;
+CREATE INDEX reviews_open ON reviews (expires_at) WHERE state IN ('pending', 'approved');
+CREATE INDEX reviews_state ON reviews (state, asked_at);
+CREATE INDEX reviews_asked ON reviews (asked_at);
+CREATE INDEX reviews_session ON reviews (session);
+CREATE INDEX reviews_digest ON reviews (digest);
+CREATE INDEX reviews_changed ON reviews (changed);
+CREATE INDEX reviews_unmasked ON reviews (id) WHERE masked = 0;
+CREATE TABLE approvals (
+    review BLOB NOT NULL REFERENCES reviews (id) ON DELETE CASCADE,
+    rule TEXT NOT NULL,
+    issuer TEXT NOT NULL,
+    subject TEXT NOT NULL,
+    reviewer TEXT NOT NULL,
+    assurance TEXT NOT NULL,
+    key TEXT,
+    signature TEXT,
+    at INTEGER NOT NULL,
+    PRIMARY KEY (review, rule, issuer, subject)
+) STRICT, WITHOUT ROWID;
+CREATE TABLE counters (name TEXT PRIMARY KEY, value INTEGER NOT NULL) STRICT, WITHOUT ROWID;
+INSERT INTO counters VALUES ('reviews', 0);
+CREATE TABLE reviewer_keys (
+    fingerprint TEXT PRIMARY KEY,
+    issuer TEXT NOT NULL,
+    subject TEXT NOT NULL,
+    line TEXT NOT NULL,
+    added_at INTEGER NOT NULL,
+    added_by TEXT NOT NULL
+) STRICT, WITHOUT ROWID;
+CREATE INDEX reviewer_keys_of ON reviewer_keys (issuer, subject);
+CREATE TABLE secrets (
+    name TEXT NOT NULL,
+    version INTEGER NOT NULL CHECK (version > 0),
+    envelope BLOB NOT NULL,
+    created_at INTEGER NOT NULL,
+    state TEXT NOT NULL CHECK (state IN ('active', 'retired')),
+    PRIMARY KEY (name, version)
+) STRICT;
+CREATE TABLE issuers (
+    issuer TEXT PRIMARY KEY,
+    jwks TEXT NOT NULL,
+    fetched_at INTEGER NOT NULL
+) STRICT, WITHOUT ROWID;
+PRAGMA application_id = 1128809298;
+PRAGMA user_version = 1;
+";
+
+/// Makes the tables in a file that has none.
+pub(super) async fn initialise(connection: &mut SqliteConnection) -> Result<(), CatalogError> {
+    let mut transaction = connection.begin_with("BEGIN IMMEDIATE").await?;
+    let tables = number(&mut transaction, "SELECT count(*) FROM sqlite_schema").await?;
+    if tables != 0 || number(&mut transaction, "PRAGMA application_id").await? != 0 {
+        return Err(CatalogError::Conflict("there is a catalog, or another database, already"));
+    }
+    for step in STEPS {
+        sqlx::raw_sql(step).execute(&mut *transaction).await?;
+    }
+    // If we crash before this commit, the file is still empty and `create` may be repeated.
+    transaction.commit().await?;
+    Ok(())
+}
+
+/// Brings a catalog up to date, all steps in one transaction. Two processes may try at once: the second finds it done.
+pub(super) async fn migrate(connection: &mut SqliteConnection) -> Result<(), CatalogError> {
+    let known = STEPS.len() as i64;
+    let mut transaction = connection.begin_with("BEGIN IMMEDIATE").await?;
+    if number(&mut transaction, "PRAGMA application_id").await? != APPLICATION {
+        return Err(CatalogError::Corrupt("the file is not a catalog"));
+    }
+    let found = number(&mut transaction, "PRAGMA user_version").await?;
+    if found > known {
+        return Err(CatalogError::Version { found, known });
+    }
+    let done = usize::try_from(found).ok().filter(|done| *done > 0);
+    let done = done.ok_or(CatalogError::Corrupt("the file has no schema version"))?;
+    for step in STEPS.into_iter().skip(done) {
+        sqlx::raw_sql(step).execute(&mut *transaction).await?;
+    }
+    transaction.commit().await?;
+    Ok(())
+}
+
+async fn number(connection: &mut SqliteConnection, query: &'static str) -> Result<i64, CatalogError> {
+    Ok(sqlx::query(query).fetch_one(connection).await?.try_get(0)?)
+}
