@@ -1,7 +1,9 @@
 //! The catalog against real files, also through two handles at once, as two processes have them.
 #![allow(clippy::unwrap_used)]
 
+use std::io::{BufRead, BufReader, Write};
 use std::path::PathBuf;
+use std::process::{Command, Stdio};
 use std::sync::atomic::{AtomicU32, Ordering};
 
 use chancery_model::{
@@ -301,6 +303,57 @@ async fn of_two_processes_exactly_one_consumes() {
         let wins = [a.await.unwrap(), b.await.unwrap(), c.await.unwrap(), d.await.unwrap()];
         assert_eq!(wins.into_iter().filter(|won| *won).count(), 1, "round {number}");
     }
+}
+
+/// The same with processes of the operating system: SQLite's locks between processes are others than those within one.
+/// The test starts its own binary twice; with the variable set it is one of the racers.
+#[tokio::test]
+async fn of_two_operating_system_processes_exactly_one_consumes() {
+    const RACERS_FILE: &str = "CHANCERY_TEST_CATALOG";
+    const NAME: &str = "catalog::tests::of_two_operating_system_processes_exactly_one_consumes";
+    if let Some(path) = std::env::var_os(RACERS_FILE) {
+        let catalog = Catalog::open(Path::new(&path)).await.unwrap();
+        println!("\nready");
+        std::io::stdin().read_line(&mut String::new()).unwrap();
+        for number in 0..100 {
+            if catalog.consume(ReviewId([number; 16]), NOW).await.unwrap() {
+                println!("\nwon {number}");
+            }
+        }
+        return;
+    }
+    let (dir, catalog) = new().await;
+    for number in 0..100 {
+        let chain = chain(&format!("agent-{}", number % 10));
+        catalog.create_review(&Review { chain, ..review(number) }).await.unwrap();
+        let id = ReviewId([number; 16]);
+        assert!(catalog.set_state(id, ReviewState::Pending, ReviewState::Approved, NOW).await.unwrap());
+    }
+    let start = || {
+        Command::new(std::env::current_exe().unwrap())
+            .args(["--exact", NAME, "--nocapture"])
+            .env(RACERS_FILE, dir.file())
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .spawn()
+            .unwrap()
+    };
+    let mut racers = [start(), start()];
+    let mut outputs: Vec<_> =
+        racers.iter_mut().map(|racer| BufReader::new(racer.stdout.take().unwrap()).lines()).collect();
+    for output in &mut outputs {
+        assert!(output.any(|line| line.unwrap() == "ready"));
+    }
+    for racer in &mut racers {
+        racer.stdin.take().unwrap().write_all(b"go\n").unwrap();
+    }
+    let lines = outputs.into_iter().flatten().map(|line| line.unwrap());
+    let mut won: Vec<u8> = lines.filter_map(|line| line.strip_prefix("won ")?.parse().ok()).collect();
+    for racer in &mut racers {
+        assert!(racer.wait().unwrap().success());
+    }
+    won.sort_unstable();
+    assert_eq!(won, (0..100).collect::<Vec<u8>>());
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
