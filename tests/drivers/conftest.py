@@ -1,0 +1,140 @@
+"""Fixtures: servers, provider and gateway are started once a run and shared; each test gets databases of its own."""
+
+import dataclasses
+import pathlib
+import shutil
+import sys
+import tempfile
+
+import pytest
+
+sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1]))
+
+from rig import gateway as gateways  # noqa: E402
+from rig import idp, postgres, process, tls, wire  # noqa: E402
+from rig.need import need  # noqa: E402
+
+SERVERS = ("distribution", "newest")
+
+
+@dataclasses.dataclass
+class Path:
+    """One way to a database: straight to the server, or through the gateway."""
+
+    name: str
+    host: str
+    port: int
+    user: str
+    database: str
+    password: str
+    ca: str | None
+
+    @property
+    def url(self):
+        quoted = self.password.replace("\\", "\\\\").replace("'", "\\'")
+        tls_words = f"sslmode=verify-full sslrootcert={self.ca}" if self.ca else "sslmode=disable"
+        return (f"host={self.host} port={self.port} user={self.user} dbname={self.database} "
+                f"password='{quoted}' {tls_words}")
+
+    def connect(self, **options):
+        return wire.Connection(self.host, self.port, self.user, self.database, self.password, tls=self.ca, **options)
+
+
+@pytest.fixture(scope="session")
+def directory():
+    """A directory that servers running as another user can reach too."""
+    made = pathlib.Path(tempfile.mkdtemp(prefix="chancery-rig-"))
+    made.chmod(0o755)
+    yield made
+    shutil.rmtree(made, ignore_errors=True)
+
+
+@pytest.fixture(scope="session")
+def authority(directory):
+    made = need(lambda: tls.Authority(directory / "ca"))
+    (directory / "ca").chmod(0o755)
+    return made
+
+
+@pytest.fixture(scope="session")
+def servers(directory, authority):
+    """A function from "distribution" or "newest" to a running server."""
+    running = {}
+
+    def get(major):
+        if major not in running:
+            certificate, key = authority.issue(f"postgres-{major}", process.server_user())
+            running[major] = need(lambda: postgres.Server(directory / f"pg-{major}", major, certificate, key).start())
+        return running[major]
+
+    yield get
+    for server in running.values():
+        server.stop()
+
+
+@pytest.fixture(scope="session")
+def provider(directory):
+    started = need(lambda: idp.Provider(directory / "idp").start())
+    yield started
+    started.stop()
+
+
+@pytest.fixture(scope="session", params=SERVERS)
+def server(request, servers):
+    return servers(request.param)
+
+
+_count = 0
+
+
+@pytest.fixture
+def fresh_database(server):
+    """A function that makes an empty database, or one from SQL, and returns its name."""
+
+    def make(sql=""):
+        global _count
+        _count += 1
+        name = f"rig_{_count}"
+        server.psql(f"CREATE DATABASE {name}")
+        if sql:
+            server.psql(sql, name)
+        return name
+
+    return make
+
+
+@pytest.fixture
+def gateway(directory, authority, provider, request):
+    """A function that starts a gateway in front of `{resource: (server, database)}`; ended after the test."""
+    started = []
+
+    def start(resources, **options):
+        where = pathlib.Path(tempfile.mkdtemp(prefix="gateway-", dir=directory))
+        certificate, key = authority.issue(f"gateway-{where.name}")
+        made = need(lambda: gateways.Gateway(where / "home", provider, resources, ca=authority.certificate,
+                                             certificate=certificate, key=key, **options))
+        started.append(made)
+        return made.prepare().start()
+
+    yield start
+    for one in started:
+        one.stop()
+
+
+@pytest.fixture(params=("direct", "through the gateway"))
+def path(request, server, fresh_database, gateway, provider, authority):
+    """A function that makes a database from SQL and returns a `Path` to it; the test runs once for each way."""
+
+    def make(sql=""):
+        name = fresh_database(sql)
+        return through(request.param, server, name, gateway, provider, authority)
+
+    return make
+
+
+def through(way, server, database, gateway, provider, authority):
+    """The `Path` to a database, directly or through a gateway started for it."""
+    if way == "direct":
+        return Path(way, server.host, server.port, server.user, database, server.password, str(authority.certificate))
+    started = gateway({"target": (server, database)})
+    return Path(way, started.host, started.port, "ada", "target", provider.person("ada"), str(authority.certificate))

@@ -1,0 +1,37 @@
+"""Every statement of the corpus gives the same bytes through the gateway as from the server."""
+
+import pytest
+
+import corpus
+from conftest import through
+
+
+def test_the_corpus_is_large():
+    assert sum(len(corpus.cases(stem)) for stem in corpus.files()) >= 150
+
+
+@pytest.mark.parametrize("mode", ["simple", "extended"])
+@pytest.mark.parametrize("stem", corpus.files())
+def test_two_direct_runs_agree(stem, mode, server, fresh_database, gateway, provider, authority):
+    """The comparison itself is sound: the same server answers the same twice."""
+    _compare(stem, mode, ("direct", "direct"), server, fresh_database, gateway, provider, authority)
+
+
+@pytest.mark.parametrize("mode", ["simple", "extended"])
+@pytest.mark.parametrize("stem", corpus.files())
+def test_the_gateway_changes_nothing(stem, mode, server, fresh_database, gateway, provider, authority):
+    _compare(stem, mode, ("direct", "through the gateway"), server, fresh_database, gateway, provider, authority)
+
+
+def _compare(stem, mode, ways, server, fresh_database, gateway, provider, authority):
+    runs = []
+    for way in ways:
+        to = through(way, server, fresh_database(corpus.setup()), gateway, provider, authority)
+        runs.append(list(corpus.play(to.connect, stem, mode)))
+    first, second = runs
+    assert [case for case, _ in first] == [case for case, _ in second]
+    differences = [case.name for (case, one), (_, other) in zip(first, second) if one != other]
+    for (case, one), (_, other) in zip(first, second):
+        if one != other:
+            print(f"{case.name}\n  {case.sql[:200]}\n  {ways[0]}: {str(one)[:600]}\n  {ways[1]}: {str(other)[:600]}")
+    assert differences == []

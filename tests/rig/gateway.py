@@ -1,0 +1,149 @@
+"""The gateway under test. Everything the rig assumes about the program stands in this one file.
+
+The assumptions, in the order they are used:
+  chancery init DIR                              makes DIR with chancery.toml, policies/, keys and a new ledger
+  chancery --config FILE secret set NAME         reads {"user": …, "password": …} as JSON on standard input
+  chancery check --config FILE                   exit 0 when the configuration is good
+  chancery serve --config FILE                   runs in the foreground; ends on SIGTERM with exit 0
+  chancery ledger verify --config FILE           exit 0 when the ledger is whole
+The rig writes its own chancery.toml over the one that `init` made.
+"""
+
+import json
+import os
+import pathlib
+import subprocess
+
+from . import Broken, Missing, wire
+from .process import ROOT, Process, accepts, cpu_seconds, free_port, pss_kib
+
+DEFAULT_RULES = """\
+permit (principal, action in [Action::"connect", Action::"read", Action::"write", Action::"define", Action::"export",
+        Action::"import", Action::"execute", Action::"grant", Action::"administer"], resource);
+"""
+
+
+def binary(profile="debug"):
+    """The program: CHANCERY_BIN, or what cargo built."""
+    path = pathlib.Path(os.environ.get("CHANCERY_BIN") or ROOT / "target" / profile / "chancery")
+    if not path.exists():
+        raise Missing(f"the gateway's binary (cargo build{' --release' if profile == 'release' else ''} -p chancery-cli)")
+    done = subprocess.run([path, "--version"], capture_output=True, text=True, timeout=20)
+    if done.returncode != 0 or "chancery" not in done.stdout:
+        raise Missing(f"a gateway in {path.name}: --version said nothing")
+    return path
+
+
+class Gateway:
+    """One gateway on loopback in front of one or more PostgreSQL servers.
+
+    `resources` maps a resource's name to (server, database); `masks` and `reviews` are lists of tables for
+    chancery.toml; `rules` is Cedar text; `durability` is "balanced" or "strict".
+    """
+
+    def __init__(self, directory, provider, resources, *, rules=DEFAULT_RULES, masks=(), reviews=(), ca=None,
+                 certificate=None, key=None, durability="balanced", profile="debug", upstream_tls=False):
+        self.directory, self.provider, self.resources = pathlib.Path(directory), provider, resources
+        self.rules, self.masks, self.reviews, self.durability = rules, masks, reviews, durability
+        self.ca, self.certificate, self.key, self.upstream_tls = ca, certificate, key, upstream_tls
+        self.program = binary(profile)
+        self.host, self.port, self.https, self.process = "127.0.0.1", free_port(), free_port(), None
+        self.config = self.directory / "chancery.toml"
+
+    # --- what the program is told ------------------------------------------------------------------------------------
+
+    def configuration(self):
+        """The text of chancery.toml."""
+        tables = [("gateway", {"name": "rig", "state": str(self.directory / "state")})]
+        if self.certificate:
+            tables.append(("tls", {"certificate": str(self.certificate), "key": str(self.key)}))
+        tables.append(("listen", {"postgres": f"{self.host}:{self.port}"}))
+        issuer = {"url": self.provider.issuer, "audience": self.provider.audience, "groups": "groups"}
+        tables.append(("[issuer]", issuer))
+        for name, (server, database) in self.resources.items():
+            tables.append(("[resource]", {
+                "name": name, "protocol": "postgres", "address": f"{server.host}:{server.port}", "database": database,
+                "secret": name, "labels": {"env": "rig"}, "durability": self.durability,
+                "tls": {"mode": "verify-full", "ca": str(self.ca)} if self.upstream_tls else {"mode": "disable"},
+            }))
+        tables += [("[mask]", mask) for mask in self.masks]
+        tables.append(("policy", {"directory": "policies"}))
+        tables += [("[review]", review) for review in self.reviews]
+        return "\n".join(f"[{name}]\n{toml(table)}" for name, table in tables)
+
+    def prepare(self):
+        """A state directory, a configuration and the secrets."""
+        self.run("init", self.directory)
+        self.config.write_text(self.configuration())
+        policies = self.directory / "policies"
+        policies.mkdir(exist_ok=True)
+        for example in policies.glob("*.cedar"):
+            example.unlink()
+        (policies / "rig.cedar").write_text(self.rules)
+        for name, (server, _) in self.resources.items():
+            secret = json.dumps({"user": server.user, "password": server.password})
+            self.run("--config", self.config, "secret", "set", name, stdin=secret)
+        return self
+
+    def start(self):
+        """Serves, and waits until the port answers."""
+        arguments = [self.program, "serve", "--config", self.config]
+        self.process = Process("chancery", arguments, self.directory / "serve.log")
+        self.process.wait_until(lambda: accepts(self.port))
+        return self
+
+    def run(self, *arguments, stdin="", check=True):
+        """Runs the program to its end; with `check` off, the finished process whatever its exit code."""
+        done = subprocess.run([str(self.program), *map(str, arguments)], input=stdin, text=True, capture_output=True, timeout=60)
+        if check and done.returncode != 0:
+            words = " ".join(map(str, arguments))
+            raise Broken(f"chancery {words}: exit {done.returncode}\n{done.stdout[-2000:]}{done.stderr[-2000:]}")
+        return done
+
+    def verify(self):
+        """Checks the ledger from outside; returns what was said."""
+        return self.run("ledger", "verify", "--config", self.config).stdout
+
+    def stop(self):
+        """Ends it in order; the exit code."""
+        return self.process.stop() if self.process else None
+
+    def kill(self):
+        """Ends it as a power cut would."""
+        if self.process:
+            self.process.kill()
+
+    # --- how clients reach it ----------------------------------------------------------------------------------------
+
+    def url(self, resource, token, user="ada"):
+        """A libpq connection string: the token is the password, the resource is the database."""
+        tls = f"sslmode=verify-full sslrootcert={self.ca}" if self.certificate else "sslmode=disable"
+        return f"host={self.host} port={self.port} user={user} dbname={resource} password={token} {tls}"
+
+    def connect(self, resource, token, user="ada", **options):
+        """A raw connection (wire.py)."""
+        tls = str(self.ca) if self.certificate else None
+        return wire.Connection(self.host, self.port, user, resource, token, tls=tls, **options)
+
+    def cpu(self):
+        return cpu_seconds(self.process.pid)
+
+    def pss(self):
+        return pss_kib(self.process.pid)
+
+
+def toml(table):
+    """A flat table as TOML lines; inner tables inline."""
+    return "".join(f"{key} = {_value(value)}\n" for key, value in table.items())
+
+
+def _value(value):
+    if isinstance(value, bool):
+        return "true" if value else "false"
+    if isinstance(value, dict):
+        return "{ " + ", ".join(f"{k} = {_value(v)}" for k, v in value.items()) + " }"
+    if isinstance(value, (list, tuple)):
+        return "[" + ", ".join(map(_value, value)) + "]"
+    if isinstance(value, (int, float)):
+        return str(value)
+    return json.dumps(str(value))
