@@ -21,8 +21,8 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 
 use bytes::{Bytes, BytesMut};
-use chancery_model::{CommandId, Done, DoneStatus, Input, Output, OutputKind, Refusal, Settings};
-use chancery_wire::{Event, Informed, Leg, Limits, Relay, WireError};
+use chancery_model::{Bind, CommandId, Done, DoneStatus, Input, Output, OutputKind, Refusal, RefusalCode, Settings};
+use chancery_wire::{Event, Forget, Informed, Leg, Limits, Relay, WireError};
 
 use crate::{Severity, frame, notice, refuse};
 use inbox::{Inbox, Pieces};
@@ -109,6 +109,19 @@ struct Unit {
     parsed: Option<Bytes>,
     /// Whether a Bind is in this unit.
     bound: bool,
+    /// Which name it relies on that another command could change.
+    uses: Uses,
+    /// That name changed after the unit was read.
+    stale: bool,
+}
+
+/// A name from outside that a unit relies on.
+#[derive(Debug, Default, PartialEq, Eq)]
+enum Uses {
+    #[default]
+    Nothing,
+    Statement(Bytes),
+    Portal,
 }
 
 /// One thing that the server owes, or that stands in its place.
@@ -215,16 +228,6 @@ impl PgRelay {
         Ok(relay)
     }
 
-    /// The transaction status last told by the server: `I`, `T` or `E`.
-    pub fn transaction_status(&self) -> u8 {
-        self.status
-    }
-
-    /// Whether nothing is asked, held or owed.
-    pub fn is_idle(&self) -> bool {
-        self.asked.is_empty() && self.flight.is_empty() && self.unit.parts.is_empty() && self.copy == Copy::None
-    }
-
     fn output(&mut self, command: CommandId, kind: OutputKind, bytes: Bytes, rows: u32) {
         self.flush_short();
         self.events.push_back(Event::Output(Output { command, kind, bytes, rows }));
@@ -300,6 +303,35 @@ impl PgRelay {
         }
     }
 
+    /// Answers a unit with an error instead of sending it.
+    fn turn_down(&mut self, unit: Unit, refusal: &Refusal) {
+        self.fail_names(&unit.expects, unit.segment);
+        let error = build(|out| refuse(out, refusal, Severity::Error));
+        // Outside a transaction, with nothing owed, the server need not hear of it.
+        let quiet = self.flight.is_empty() && !self.dirty && self.status == b'I';
+        if unit.simple {
+            if quiet {
+                self.flight.push_back(Expect::Refused { error });
+                self.flight.push_back(Expect::Ready { segment: unit.segment });
+            } else {
+                self.send(build(|out| frame::query(out, POISON)));
+                self.flight.push_back(Expect::PoisonQuery { error, segment: unit.segment, failed: false });
+            }
+            self.settle();
+            return;
+        }
+        if quiet {
+            self.flight.push_back(Expect::Refused { error });
+        } else {
+            self.send(build(|out| frame::parse(out, "", POISON)));
+            self.flight.push_back(Expect::Poison { error });
+            self.dirty = true;
+        }
+        self.skipping = Some(unit.segment);
+        self.settle();
+        self.sync_after_skip(unit.syncs, unit.segment);
+    }
+
     /// Skips a unit of a segment that was refused, as the server skips to Sync after an error.
     fn skip(&mut self, unit: Unit) {
         self.fail_names(&unit.expects, unit.segment);
@@ -366,6 +398,13 @@ impl Relay for PgRelay {
             self.skip(unit);
             return;
         }
+        if unit.stale {
+            let refusal = Refusal::new(RefusalCode::Malformed, "a name it uses was changed by a command before it", "")
+                .hint("prepare and bind it again");
+            self.done(unit.id, DoneStatus::Failed("26000".to_owned()), Seen::default());
+            self.turn_down(unit, &refusal);
+            return;
+        }
         self.dirty = !unit.syncs && !unit.simple;
         let syncs = unit.syncs;
         let segment = unit.segment;
@@ -382,31 +421,7 @@ impl Relay for PgRelay {
             self.skip(unit);
             return;
         }
-        self.fail_names(&unit.expects, unit.segment);
-        let error = build(|out| refuse(out, refusal, Severity::Error));
-        // Outside a transaction, with nothing owed, the server need not hear of it.
-        let quiet = self.flight.is_empty() && !self.dirty && self.status == b'I';
-        if unit.simple {
-            if quiet {
-                self.flight.push_back(Expect::Refused { error });
-                self.flight.push_back(Expect::Ready { segment: unit.segment });
-            } else {
-                self.send(build(|out| frame::query(out, POISON)));
-                self.flight.push_back(Expect::PoisonQuery { error, segment: unit.segment, failed: false });
-            }
-            self.settle();
-            return;
-        }
-        if quiet {
-            self.flight.push_back(Expect::Refused { error });
-        } else {
-            self.send(build(|out| frame::parse(out, "", POISON)));
-            self.flight.push_back(Expect::Poison { error });
-            self.dirty = true;
-        }
-        self.skipping = Some(unit.segment);
-        self.settle();
-        self.sync_after_skip(unit.syncs, unit.segment);
+        self.turn_down(unit, refusal);
     }
 
     fn pass(&mut self, input: Input) {
@@ -430,8 +445,21 @@ impl Relay for PgRelay {
         self.say(output.bytes);
     }
 
-    fn forget(&mut self, statement: &str) {
-        self.names.forget(statement);
+    fn forget(&mut self, names: Forget<'_>) {
+        self.names.forget(names);
+        // Units that were read before used the older meaning; the server would use the newer.
+        for unit in self.asked.iter_mut() {
+            unit.stale |= match (names, &unit.uses) {
+                (_, Uses::Nothing) => false,
+                (Forget::All, _) | (Forget::Portals, Uses::Portal) => true,
+                (Forget::Statement(name), Uses::Statement(used)) => used == name.as_bytes(),
+                _ => false,
+            };
+        }
+    }
+
+    fn parameters(&self, bind: &Bind) -> Vec<String> {
+        client::readable_parameters(&bind.raw).unwrap_or_default()
     }
 
     fn close(&mut self, refusal: &Refusal) {
@@ -448,6 +476,10 @@ impl Relay for PgRelay {
             return Some((Leg::Upstream, bytes));
         }
         self.to_client.pop_front().map(|bytes| (Leg::Downstream, bytes))
+    }
+
+    fn in_transaction(&self) -> bool {
+        self.status != b'I'
     }
 
     fn wants(&self, leg: Leg) -> bool {

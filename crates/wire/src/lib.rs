@@ -3,7 +3,7 @@
 //! A wire crate reads and writes one protocol. It has no sockets, no clock and no opinion: it turns bytes into
 //! [`Event`]s and does what it is told with them. This crate knows nothing of rules, masks, ledgers or files.
 
-use chancery_model::{Anatomy, Command, CommandId, Done, Input, Output, Refusal};
+use chancery_model::{Anatomy, Bind, Command, CommandId, Done, Input, Output, Refusal};
 
 /// One of the two legs of a session.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -27,6 +27,17 @@ pub enum Event {
     Done(Done),
     /// A leg said goodbye in the protocol's own words.
     Closed(Leg),
+}
+
+/// Names whose meaning changed behind the protocol's back.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Forget<'a> {
+    /// One prepared statement (SQL `PREPARE`, `DEALLOCATE`).
+    Statement(&'a str),
+    /// All portals (SQL `DECLARE`, `CLOSE`).
+    Portals,
+    /// Everything (SQL `DEALLOCATE ALL`, `DISCARD`).
+    All,
 }
 
 /// Whether a protocol could tell the client something in between.
@@ -59,13 +70,21 @@ pub trait Relay: Anatomy {
     fn inform(&mut self, command: CommandId, text: &str) -> Informed;
     /// Sends an output to the client. Called by the session for a recorded, masked output only.
     fn release(&mut self, output: Output);
-    /// Forgets a prepared statement (empty name: all, and all portals), because a forwarded command changed it by
-    /// other means than the protocol's own. Protocols without such a thing have nothing to forget.
-    fn forget(&mut self, _statement: &str) {}
+    /// Forgets what names mean, because a forwarded command changed it by other means than the protocol's own.
+    /// Protocols without such names have nothing to forget.
+    fn forget(&mut self, _names: Forget<'_>) {}
+    /// The parameters of an execution as text that a reviewer can read, in order.
+    fn parameters(&self, _bind: &Bind) -> Vec<String> {
+        Vec::new()
+    }
     /// Ends the session from our side with a reason in the protocol's own words.
     fn close(&mut self, refusal: &Refusal);
     /// Bytes to write, oldest first for each leg.
     fn transmit(&mut self) -> Option<(Leg, Self::Unit)>;
+    /// Whether the resource holds changes that are not final yet (an open transaction).
+    fn in_transaction(&self) -> bool {
+        false
+    }
     /// False: the driver stops reading that leg.
     fn wants(&self, leg: Leg) -> bool;
 }

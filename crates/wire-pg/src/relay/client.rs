@@ -6,7 +6,7 @@ use chancery_wire::{Event, Leg, WireError};
 
 use super::inbox::Frame;
 use super::tables::Lookup;
-use super::{Copy, Expect, PgRelay, Seen, build};
+use super::{Copy, Expect, PgRelay, Seen, Uses, build};
 use crate::frame::{self, Cursor};
 
 /// What to do with the client's stream after a frame.
@@ -186,6 +186,9 @@ impl PgRelay {
         let step = self.names.bind(portal, statement, bind, self.segment);
         self.unit.expects.push(Expect::Bind { step });
         self.unit.bound = true;
+        if self.unit.parsed.is_none() {
+            self.unit.uses = Uses::Statement(name);
+        }
         Ok(Next::Continue)
     }
 
@@ -245,6 +248,9 @@ impl PgRelay {
         if inject {
             self.unit.parts.add(build(|out| frame::describe(out, b'P', &portal)));
             self.unit.expects.push(Expect::DescribePortal { portal: portal.clone(), injected: true });
+        }
+        if !self.unit.bound {
+            self.unit.uses = Uses::Portal;
         }
         let seen = Seen::default();
         self.keep(Some(Expect::Execute { command: CommandId(0), portal, seen }));
@@ -418,4 +424,28 @@ fn parameter_count(raw: &[u8]) -> Option<u16> {
         cursor.int16().ok()?;
     }
     cursor.is_empty().then(|| u16::try_from(count).ok())?
+}
+
+/// The parameters of a Bind as text: text format as it stands, binary format as hexadecimal digits.
+pub(super) fn readable_parameters(raw: &[u8]) -> Option<Vec<String>> {
+    let mut cursor = Cursor::new(raw);
+    let mut formats = Vec::new();
+    for _ in 0..cursor.count16().ok()? {
+        formats.push(cursor.int16().ok()?);
+    }
+    let count = cursor.count16().ok()?;
+    let format_of = |at: usize| match formats.as_slice() {
+        [] => 0,
+        [all] => *all,
+        each => each.get(at).copied().unwrap_or(1),
+    };
+    let mut texts = Vec::new();
+    for at in 0..count {
+        texts.push(match cursor.value().ok()? {
+            None => "NULL".to_owned(),
+            Some(value) if format_of(at) == 0 => format!("'{}'", String::from_utf8_lossy(value).escape_debug()),
+            Some(value) => value.iter().fold("\\x".to_owned(), |text, byte| text + &format!("{byte:02x}")),
+        });
+    }
+    Some(texts)
 }

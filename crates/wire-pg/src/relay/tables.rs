@@ -8,6 +8,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use chancery_model::{Bind, Columns, Statement};
+use chancery_wire::Forget;
 
 /// A prepared statement, and the client's segment in which it was made.
 #[derive(Clone, Debug)]
@@ -158,16 +159,23 @@ impl Names {
         }
     }
 
-    /// Forgets a statement by name, or everything.
-    pub(super) fn forget(&mut self, statement: &str) {
-        if statement.is_empty() {
-            self.statements.clear();
-            self.portals.clear();
-            self.journal.clear();
-            return;
+    /// Forgets what was changed by other means than the protocol's own.
+    pub(super) fn forget(&mut self, names: Forget<'_>) {
+        match names {
+            Forget::All => {
+                self.statements.clear();
+                self.portals.clear();
+                self.journal.clear();
+            }
+            Forget::Portals => {
+                self.portals.clear();
+                self.journal.retain(|c| !matches!(c.previous, Previous::Portal(_)));
+            }
+            Forget::Statement(name) => {
+                self.statements.remove(name.as_bytes());
+                self.journal.retain(|c| !matches!(c.previous, Previous::Statement(_)) || c.name != name.as_bytes());
+            }
         }
-        self.statements.remove(statement.as_bytes());
-        self.journal.retain(|c| !matches!(c.previous, Previous::Statement(_)) || c.name != statement.as_bytes());
     }
 
     fn note(&mut self, name: Bytes, segment: u64, previous: Previous) -> u64 {
