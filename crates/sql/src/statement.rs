@@ -1,0 +1,166 @@
+//! Statements that query and change data, and the way to all others.
+
+use chancery_model::{Action, Effect};
+use pg_query::{NodeEnum, NodeRef, protobuf as p};
+
+use crate::filter::filters;
+use crate::reader::{Reader, Top, Unreadable, Walk};
+use crate::tree::children;
+
+impl Reader {
+    /// Walks a statement, outermost or nested, and says what it is.
+    pub(crate) fn statement(&mut self, node: NodeRef<'_>) -> Walk<Top> {
+        match node {
+            NodeRef::SelectStmt(select) => self.select(select),
+            NodeRef::InsertStmt(insert) => self.insert(insert),
+            NodeRef::UpdateStmt(update) => self.update(update),
+            NodeRef::DeleteStmt(delete) => self.delete(delete),
+            NodeRef::MergeStmt(merge) => self.merge(merge),
+            _ => match self.utility(node)? {
+                Some(top) => Ok(top),
+                None => self.definition(node)?.ok_or(Unreadable("the statement is of an unknown kind")),
+            },
+        }
+    }
+
+    fn select(&mut self, select: &p::SelectStmt) -> Walk<Top> {
+        let outer = self.enter(select.with_clause.as_ref())?;
+        self.children_but_with(NodeRef::SelectStmt(select))?;
+        if !select.locking_clause.is_empty() {
+            let role = std::mem::replace(&mut self.role, Action::Write);
+            self.visit_all(&select.from_clause)?;
+            self.role = role;
+            self.effect = Effect::Write;
+        }
+        self.leave(outer);
+        let kind = if into_clause(select) { "select into" } else { "select" };
+        let row_limit = match p::LimitOption::try_from(select.limit_option) {
+            Ok(p::LimitOption::WithTies) => None,
+            _ => select.limit_count.as_deref().and_then(count),
+        };
+        Ok(Top { row_limit, plain: kind != "select into", ..Top::of(kind) })
+    }
+
+    fn insert(&mut self, insert: &p::InsertStmt) -> Walk<Top> {
+        let outer = self.enter(insert.with_clause.as_ref())?;
+        let target = insert.relation.as_ref().map(|relation| self.table(relation, Action::Write));
+        self.target_names(&insert.cols);
+        self.children_but_with(NodeRef::InsertStmt(insert))?;
+        self.leave(outer);
+        // ON CONFLICT DO UPDATE and RETURNING show rows that are there.
+        let updates = insert
+            .on_conflict_clause
+            .as_ref()
+            .is_some_and(|c| c.action == p::OnConflictAction::OnconflictUpdate as i32);
+        if let Some(target) = target
+            && (updates || insert.returning_clause.is_some())
+        {
+            self.named_table(target, Action::Read);
+        }
+        Ok(Top { plain: true, ..Top::of("insert") })
+    }
+
+    fn update(&mut self, update: &p::UpdateStmt) -> Walk<Top> {
+        let outer = self.enter(update.with_clause.as_ref())?;
+        let others = std::mem::take(&mut self.columns);
+        self.children_but_with(NodeRef::UpdateStmt(update))?;
+        self.leave(outer);
+        let mentions = !self.columns.is_empty();
+        self.columns.extend(others);
+        self.target_names(&update.target_list);
+        let reads = update.where_clause.is_some()
+            || update.returning_clause.is_some()
+            || !update.from_clause.is_empty()
+            || mentions;
+        self.target(update.relation.as_ref(), reads);
+        self.note_filter(filters(update.where_clause.as_deref()));
+        Ok(Top { plain: true, ..Top::of("update") })
+    }
+
+    fn delete(&mut self, delete: &p::DeleteStmt) -> Walk<Top> {
+        let outer = self.enter(delete.with_clause.as_ref())?;
+        self.children_but_with(NodeRef::DeleteStmt(delete))?;
+        self.leave(outer);
+        let reads =
+            delete.where_clause.is_some() || delete.returning_clause.is_some() || !delete.using_clause.is_empty();
+        self.target(delete.relation.as_ref(), reads);
+        self.note_filter(filters(delete.where_clause.as_deref()));
+        Ok(Top { plain: true, ..Top::of("delete") })
+    }
+
+    fn merge(&mut self, merge: &p::MergeStmt) -> Walk<Top> {
+        let outer = self.enter(merge.with_clause.as_ref())?;
+        self.children_but_with(NodeRef::MergeStmt(merge))?;
+        self.leave(outer);
+        self.target(merge.relation.as_ref(), true);
+        let changes_rows = merge.merge_when_clauses.iter().any(|node| match &node.node {
+            Some(NodeEnum::MergeWhenClause(clause)) => {
+                matches!(p::CmdType::try_from(clause.command_type), Ok(p::CmdType::CmdUpdate | p::CmdType::CmdDelete))
+            }
+            _ => true,
+        });
+        if changes_rows {
+            self.note_filter(filters(merge.join_condition.as_deref()));
+        }
+        Ok(Top::of("merge"))
+    }
+
+    /// The relation that is changed; never a common table expression.
+    fn target(&mut self, relation: Option<&p::RangeVar>, reads: bool) {
+        let Some(relation) = relation else { return };
+        self.table(relation, Action::Write);
+        if reads {
+            self.table(relation, Action::Read);
+        }
+    }
+
+    /// Walks all but the WITH clause, which came first, and the relation that is changed.
+    fn children_but_with(&mut self, node: NodeRef<'_>) -> Walk {
+        children(node, &mut |child| match child {
+            NodeRef::WithClause(_) | NodeRef::RangeVar(_) if !matches!(node, NodeRef::SelectStmt(_)) => {
+                self.relations_in_lists(node, child)
+            }
+            NodeRef::WithClause(_) => Ok(()),
+            other => self.visit(other),
+        })
+    }
+
+    /// A relation that stands directly below a changing statement is its target, or one of FROM and USING.
+    fn relations_in_lists(&mut self, parent: NodeRef<'_>, child: NodeRef<'_>) -> Walk {
+        let NodeRef::RangeVar(relation) = child else { return Ok(()) };
+        let target = match parent {
+            NodeRef::InsertStmt(s) => s.relation.as_ref(),
+            NodeRef::UpdateStmt(s) => s.relation.as_ref(),
+            NodeRef::DeleteStmt(s) => s.relation.as_ref(),
+            NodeRef::MergeStmt(s) => s.relation.as_ref(),
+            _ => None,
+        };
+        if target.is_some_and(|target| std::ptr::eq(target, relation)) { Ok(()) } else { self.visit(child) }
+    }
+}
+
+/// Whether the query makes a table: the clause stands in the leftmost branch.
+fn into_clause(select: &p::SelectStmt) -> bool {
+    let mut branch = select;
+    loop {
+        if branch.into_clause.is_some() {
+            return true;
+        }
+        match branch.larg.as_deref() {
+            Some(left) => branch = left,
+            None => return false,
+        }
+    }
+}
+
+/// A literal number of rows.
+fn count(node: &p::Node) -> Option<u64> {
+    match node.node.as_ref()? {
+        NodeEnum::AConst(constant) if !constant.isnull => match constant.val.as_ref()? {
+            p::a_const::Val::Ival(number) => u64::try_from(number.ival).ok(),
+            p::a_const::Val::Fval(number) => number.fval.parse().ok(),
+            _ => None,
+        },
+        _ => None,
+    }
+}

@@ -1,0 +1,5 @@
+//! Facts of a table of statements, hostile texts, and the promise of the shape key.
+
+mod hostile;
+mod shapes;
+mod statements;
