@@ -38,7 +38,7 @@ pub struct Kek {
 }
 
 impl Kek {
-    /// Makes a key of 32 random bytes from the caller's generator. All-zero bytes are refused: that generator is broken.
+    /// Makes a key of 32 random bytes from the caller's generator. Zeros are refused: that generator is broken.
     pub fn new(random: Zeroizing<[u8; 32]>) -> Result<Self, SecretsError> {
         if random.iter().all(|byte| *byte == 0) {
             return Err(SecretsError::Malformed("a key of zeros"));

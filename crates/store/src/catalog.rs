@@ -1,4 +1,4 @@
-//! The catalog: who asked, which sessions there are, which reviews wait, sealed secrets, reviewers' keys, issuers' keys.
+//! The catalog: who asked, which sessions there are, which reviews wait, sealed secrets, public keys.
 //!
 //! One SQLite file. The gateway and the CLI open the same file from different processes, so every change is one short
 //! `BEGIN IMMEDIATE` transaction and nothing here is cached in memory. The catalog is working state, not evidence: what

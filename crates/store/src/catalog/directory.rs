@@ -43,15 +43,13 @@ impl Catalog {
             return same_chain(&known, chain);
         }
         let mut transaction = self.begin().await?;
-        let query = "INSERT INTO chains (chain_id, chain, form, issuer, subject, depth, first_seen)
-             VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7) ON CONFLICT DO NOTHING";
+        let query = "INSERT INTO chains (chain_id, chain, issuer, subject, first_seen)
+             VALUES (?1, ?2, ?3, ?4, ?5) ON CONFLICT DO NOTHING";
         let inserted = sqlx::query(query)
             .bind(id.to_vec())
-            .bind(chain.to_string())
             .bind(forms::chain_to_json(chain)?)
             .bind(chain.principal.issuer.as_str())
             .bind(chain.principal.subject.as_str())
-            .bind(forms::column(chain.depth() as u64)?)
             .bind(now.0)
             .execute(&mut *transaction)
             .await?
@@ -76,12 +74,12 @@ impl Catalog {
     }
     /// The chain behind an id.
     pub async fn chain(&self, id: [u8; 16]) -> Result<Option<ChainRecord>, CatalogError> {
-        let query = "SELECT chain_id, form, first_seen FROM chains WHERE chain_id = ?1";
+        let query = "SELECT chain_id, chain, first_seen FROM chains WHERE chain_id = ?1";
         let row = sqlx::query(query).bind(id.to_vec()).fetch_optional(&mut *self.reader().await?).await?;
         row.map(|row| {
             Ok(ChainRecord {
                 chain_id: forms::sixteen(&row, "chain_id")?,
-                chain: forms::chain_from_json(row.try_get("form")?)?,
+                chain: forms::chain_from_json(row.try_get("chain")?)?,
                 first_seen: Timestamp(row.try_get("first_seen")?),
             })
         })

@@ -107,7 +107,7 @@ impl Catalog {
     }
     /// Ends a review and puts the masked form in the place of its complete text and parameters. A review that is in
     /// `to` already gets the masked form only. Returns `false` if that was done before. Errors: `NotFound`; `Conflict`
-    /// if it ended otherwise, or if `to` is not an end that it can come to (`Used` must have been reached by `consume`).
+    /// if it ended otherwise, or if `to` is not an end that it can come to (only `consume` makes a review `Used`).
     pub async fn finish(
         &self,
         id: ReviewId,

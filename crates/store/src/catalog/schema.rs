@@ -14,10 +14,8 @@ const FIRST: &str = "
 CREATE TABLE chains (
     chain_id BLOB PRIMARY KEY CHECK (length(chain_id) = 16),
     chain TEXT NOT NULL,
-    form TEXT NOT NULL,
     issuer TEXT NOT NULL,
     subject TEXT NOT NULL,
-    depth INTEGER NOT NULL,
     first_seen INTEGER NOT NULL
 ) STRICT, WITHOUT ROWID;
 CREATE TABLE principals (

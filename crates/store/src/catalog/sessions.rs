@@ -65,8 +65,8 @@ impl Catalog {
             .await?;
         Ok(())
     }
-    /// Notes how far an open session got. Returns `false` if there is no such open session. Meant for every few seconds,
-    /// not for every command.
+    /// Notes how far an open session got. Returns `false` if there is no such open session. Meant for every few
+    /// seconds, not for every command.
     pub async fn touch_session(&self, id: SessionId, commands: u64, now: Timestamp) -> Result<bool, CatalogError> {
         let query = "UPDATE sessions SET commands = ?2, last_activity = ?3 WHERE id = ?1 AND ended_at IS NULL";
         let query = sqlx::query(query).bind(id.0.to_vec()).bind(forms::column(commands)?).bind(now.0);
