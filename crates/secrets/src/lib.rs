@@ -1,8 +1,8 @@
 //! Opens a [`Sealed`] credential into a [`Secret`]; the only place in the house where a stored credential is readable.
 //!
 //! Each version of a secret is encrypted under its own data key (DEK), and the data key is wrapped by a key-encryption
-//! key (KEK). Name, version and purpose are authenticated, so that a stored row cannot be moved to another name, version
-//! or use. The form is specified in `docs/spec/secret.md`. The caller hands in random bytes and key-file contents.
+//! key (KEK). Name, version and purpose are authenticated, so that a stored row cannot be moved to another name,
+//! version or use. The form is specified in `docs/spec/secret.md`. The caller hands in random bytes and key-file contents.
 //!
 //! This crate knows nothing of files, clocks, sockets, protocols or the catalog.
 

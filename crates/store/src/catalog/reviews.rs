@@ -17,7 +17,8 @@ macro_rules! lines {
     ($clauses:literal) => {
         concat!(
             "SELECT id, session, command, resource, chain, digest, needed, preview, bytes, summary, asked_at,
-               expires_at, ended_at, uses, state, (SELECT count(*) FROM approvals WHERE review = reviews.id) AS approvals
+               expires_at, ended_at, uses, state,
+               (SELECT count(*) FROM approvals WHERE review = reviews.id) AS approvals
              FROM reviews ",
             $clauses
         )
