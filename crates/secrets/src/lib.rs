@@ -2,7 +2,8 @@
 //!
 //! Each version of a secret is encrypted under its own data key (DEK), and the data key is wrapped by a key-encryption
 //! key (KEK). Name, version and purpose are authenticated, so that a stored row cannot be moved to another name,
-//! version or use. The form is specified in `docs/spec/secret.md`. The caller hands in random bytes and key-file contents.
+//! version or use. The form is specified in `docs/spec/secret.md`. The caller hands in random bytes and the contents of
+//! key files.
 //!
 //! This crate knows nothing of files, clocks, sockets, protocols or the catalog.
 
