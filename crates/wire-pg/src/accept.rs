@@ -388,19 +388,22 @@ impl Accept {
     }
 
     fn password(&mut self) -> AcceptStep {
-        let found = match frame::next_frame(&self.pending, self.config.limits.handshake_bytes_max.saturating_add(1)) {
+        // The token and its terminating zero fit into a body of the bound; the tag and the length come on top.
+        let max = self.config.limits.handshake_bytes_max.saturating_add(frame::HEADER_BYTES);
+        match frame::header(&self.pending, max).map(|header| header.map(|header| header.tag)) {
+            Ok(None | Some(b'p')) => {}
+            Ok(Some(b'X')) => {
+                self.end();
+                return AcceptStep::Closed;
+            }
+            Ok(Some(_)) => return self.misbehaved("a password was asked for and something else came"),
+            Err(fault) => return self.faulty(fault),
+        }
+        let found = match frame::next_frame(&self.pending, max) {
             Ok(Some(found)) => found,
             Ok(None) => return AcceptStep::Wait,
             Err(fault) => return self.faulty(fault),
         };
-        match found.tag {
-            b'p' => {}
-            b'X' => {
-                self.end();
-                return AcceptStep::Closed;
-            }
-            _ => return self.misbehaved("a password was asked for and something else came"),
-        }
         let password = match read_token(found.body(&self.pending)) {
             Ok(password) => password,
             Err(fault) => return self.faulty(fault),
