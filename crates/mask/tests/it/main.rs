@@ -1,0 +1,6 @@
+//! Tests of the masker from outside: decisions, outputs, and how well detectors find.
+
+mod corpus;
+mod decisions;
+mod fake;
+mod outputs;
