@@ -41,6 +41,6 @@ pub use staged::{
 };
 pub use tile::{BUNDLE_ENTRIES, Tile, TileBuilder, bundle, bundle_path, parse_bundle, tile_path};
 pub use tree::{
-    Range, consistency_proof, inclusion_proof, leaf_hash, node_hash, root, verify_consistency, verify_inclusion,
+    Hasher, Range, consistency_proof, inclusion_proof, leaf_hash, node_hash, root, verify_consistency, verify_inclusion,
 };
 pub use verify::{Check, Finding, Report, Verdict, Verifier};

@@ -39,6 +39,13 @@ impl<T> std::fmt::Debug for Staged<T> {
     }
 }
 
+impl<T: ToEntry> Staged<T> {
+    /// What kind of entry it waits for.
+    pub fn kind(&self) -> crate::EntryKind {
+        self.subject.entry().kind()
+    }
+}
+
 impl<T> Staged<T> {
     /// Gives the subject back, now recorded. A slot of another entry gives the staged subject back instead.
     pub fn commit(self, slot: Slot) -> Result<Recorded<T>, Mismatch<Self>> {
@@ -125,6 +132,10 @@ impl Placed {
     /// The position, for watermarks.
     pub fn index(&self) -> u64 {
         self.at.index
+    }
+    /// The leaf hash.
+    pub fn leaf(&self) -> Digest {
+        self.at.leaf
     }
     /// Turns the assertion into the slot of this entry. An entry is never merely buffered: `None` then.
     pub fn seal(self, durable: Durable) -> Option<Slot> {

@@ -13,6 +13,32 @@ pub(crate) fn sha256_of(parts: &[&[u8]]) -> Digest {
     to_digest(context.finish().as_ref())
 }
 
+/// SHA-256 over bytes that come in pieces.
+pub struct Hasher(Context);
+
+impl std::fmt::Debug for Hasher {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Hasher")
+    }
+}
+
+impl Default for Hasher {
+    fn default() -> Self {
+        Self(Context::new(&SHA256))
+    }
+}
+
+impl Hasher {
+    /// Takes the next piece.
+    pub fn update(&mut self, piece: &[u8]) {
+        self.0.update(piece);
+    }
+    /// The digest of all pieces.
+    pub fn finish(self) -> Digest {
+        to_digest(self.0.finish().as_ref())
+    }
+}
+
 pub(crate) fn to_digest(bytes: &[u8]) -> Digest {
     Digest(bytes.try_into().expect("SHA-256 has 32 bytes"))
 }

@@ -1,8 +1,22 @@
-//! chancery-store
+//! What the gateway keeps on disk: the state directory, the ledger and its one sequencer, recordings, the catalog.
+//!
+//! The only crate that touches these files, and the only one that asserts that bytes are written or on disk.
+//! This crate knows nothing of protocols, rules, masks, sockets or people's sessions while they run.
 
 mod catalog;
+mod recordings;
+mod sequencer;
+mod state;
 
 pub use catalog::{
     CachedJwks, Catalog, CatalogError, ChainRecord, Denial, PrincipalRecord, ReviewLine, ReviewerKey, SecretLine,
     SecretState, SecretVersion, SessionFilter, SessionRecord, limits as catalog_limits,
 };
+pub use recordings::{
+    OnClosed, RecordFault, RecordedSession, Recorder, RecorderOptions, RecordingReader, Spool, Unspooled,
+};
+pub use sequencer::{
+    Appended, Blob, Clock, Directory, LedgerItem, LedgerReader, Level, MemoryVolume, OpenError, Options, Pending,
+    Recovery, Sequencer, Stall, Volume, system_clock, verify,
+};
+pub use state::{StateDir, StateError, random};

@@ -1,0 +1,529 @@
+//! The one writer of a ledger: appends entries under a short lock, makes them durable in groups, signs the head.
+//!
+//! Three levels: lazy (leaves with the next write, at the latest after [`Options::flush`]), written (one `pwrite`
+//! inline, no thread is woken), durable (a thread syncs for all who wait). Not here: the entries' form and the tree,
+//! which are `chancery-ledger`'s. Format of the files: `docs/spec/ledger.md`.
+
+mod memory;
+mod reader;
+mod recovery;
+mod segment;
+mod syncer;
+#[cfg(test)]
+mod tests;
+mod volume;
+
+use std::fmt;
+use std::io;
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::thread::JoinHandle;
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+
+use chancery_ledger::{
+    Durable, Entry, LedgerError, Log, LogSigner, Placed, Recorded, SignedCheckpoint, Staged, Stamp, ToEntry,
+};
+use chancery_model::{Digest, EntryRef, Timestamp};
+use tokio::sync::watch;
+
+pub use memory::MemoryVolume;
+pub use reader::{Item as LedgerItem, LedgerReader, verify};
+pub use recovery::Recovery;
+pub(crate) use volume::read_whole;
+pub use volume::{Blob, Directory, Volume};
+
+use segment::Segment;
+
+/// Room in the segment that only entries which close something may use.
+const CLOSING_ROOM: u64 = 256 * 1024;
+/// Room that one entry takes at most, with its frame.
+const ENTRY_ROOM: u64 = (chancery_ledger::ENTRY_BYTES_MAX + segment::FRAME_HEADER_BYTES) as u64;
+/// Lazy entries are written out when this much waits.
+const BUFFER_MAX: usize = 256 * 1024;
+
+/// How far an entry must have come before its subject is given back.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Level {
+    /// Buffered. Its subject is given back once it is on disk; nobody is woken to hurry.
+    Lazy,
+    /// Handed to the kernel. Its subject is given back at once.
+    Written,
+    /// On disk. Its subject is given back after the next group sync.
+    Durable,
+}
+
+/// Why the ledger does not take an entry. Nothing of it was written.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum Stall {
+    /// Too little space. Ends by itself when there is space again.
+    #[error("the ledger's disk is full")]
+    DiskFull,
+    /// The wall clock is far behind the last entry. Ends by itself when it is right.
+    #[error("the wall clock is behind the ledger")]
+    Clock,
+    /// A write or sync failed: this sequencer never writes again.
+    #[error("the ledger cannot be written: {0}")]
+    Failed(io::ErrorKind),
+    /// The entry itself cannot stand in the ledger.
+    #[error("the entry was refused: {0}")]
+    Refused(LedgerError),
+    /// The sequencer was closed.
+    #[error("the ledger is closed")]
+    Closed,
+}
+
+/// Reads both clocks.
+pub type Clock = Arc<dyn Fn() -> Stamp + Send + Sync>;
+
+/// The clocks of this machine; the monotonic one counts from this call.
+pub fn system_clock() -> Clock {
+    let start = Instant::now();
+    Arc::new(move || {
+        let wall = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_micros());
+        let mono = start.elapsed().as_micros();
+        Stamp {
+            wall: Timestamp(i64::try_from(wall).unwrap_or(i64::MAX)),
+            mono: i64::try_from(mono).unwrap_or(i64::MAX),
+        }
+    })
+}
+
+/// What may be chosen. `new` gives what production uses.
+#[derive(Clone)]
+pub struct Options {
+    /// The clocks.
+    pub clock: Clock,
+    /// A random id of this process.
+    pub boot: [u8; 16],
+    /// A segment is closed when it is this long.
+    pub segment_bytes: u64,
+    /// Zeros kept written ahead of the entries.
+    pub ahead_bytes: u64,
+    /// Free space below which nothing new is taken.
+    pub reserve_bytes: u64,
+    /// How long an entry may wait for its sync if nobody hurries.
+    pub flush: Duration,
+    /// The least time between two checkpoints.
+    pub checkpoint: Duration,
+}
+
+impl Options {
+    /// Segments of 64 MiB, 1 MiB ahead, 512 MiB reserve, sync within 20 ms, a checkpoint a second.
+    pub fn new(clock: Clock, boot: [u8; 16]) -> Self {
+        Self {
+            clock,
+            boot,
+            segment_bytes: 64 << 20,
+            ahead_bytes: 1 << 20,
+            reserve_bytes: 512 << 20,
+            flush: Duration::from_millis(20),
+            checkpoint: Duration::from_secs(1),
+        }
+    }
+}
+
+impl fmt::Debug for Options {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Options").field("segment_bytes", &self.segment_bytes).finish_non_exhaustive()
+    }
+}
+
+/// What `append` gives: the subject at once, or the promise of it.
+#[derive(Debug)]
+pub enum Appended<T> {
+    /// It is written.
+    Recorded(Recorded<T>),
+    /// It will be on disk.
+    Pending(Pending<T>),
+}
+
+/// A subject whose entry is placed and not yet on disk.
+#[must_use = "dropping it destroys the subject; its entry stays"]
+pub struct Pending<T> {
+    staged: Staged<T>,
+    placed: Placed,
+    progress: watch::Receiver<Progress>,
+}
+
+impl<T> fmt::Debug for Pending<T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Pending").field("index", &self.placed.index()).finish_non_exhaustive()
+    }
+}
+
+impl<T> Pending<T> {
+    /// The entry's index.
+    pub fn index(&self) -> u64 {
+        self.placed.index()
+    }
+    /// Whether its entry is on disk.
+    pub fn ready(&self) -> bool {
+        self.progress.borrow().durable > self.placed.index()
+    }
+    /// Returns once its entry is on disk. May be dropped and called again.
+    pub async fn wait(&mut self) -> Result<(), Stall> {
+        let index = self.placed.index();
+        let decided = |progress: &Progress| progress.durable > index || progress.ended.is_some();
+        let progress = self.progress.wait_for(decided).await.map_err(|_| Stall::Closed)?;
+        match (progress.durable > index, &progress.ended) {
+            (true, _) => Ok(()),
+            (false, ended) => Err(ended.clone().unwrap_or(Stall::Closed)),
+        }
+    }
+    /// Gives the subject back if its entry is on disk.
+    pub fn commit(self) -> Result<Recorded<T>, Self> {
+        if !self.ready() {
+            return Err(self);
+        }
+        let Self { staged, placed, progress } = self;
+        // The watermark passed this index: a sync that began after the entry was written has returned success.
+        let slot = placed.seal(Durable::on_disk_assertion()).expect("on disk is enough for an entry");
+        drop(progress);
+        Ok(staged.commit(slot).expect("the entry was placed for this subject"))
+    }
+    /// Waits and gives the subject back.
+    pub async fn recorded(mut self) -> Result<Recorded<T>, Stall> {
+        self.wait().await?;
+        self.commit().map_err(|_| Stall::Closed)
+    }
+}
+
+/// How far the sync thread has come.
+#[derive(Clone, Debug, Default)]
+struct Progress {
+    /// Entries below this index are on disk.
+    durable: u64,
+    ended: Option<Stall>,
+}
+
+/// The one writer of a ledger. Clones are the same sequencer; the last one closes it.
+#[derive(Clone)]
+pub struct Sequencer {
+    shared: Arc<Shared>,
+    _thread: Arc<SyncThread>,
+}
+
+impl fmt::Debug for Sequencer {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Sequencer").field("size", &self.shared.lock().log.size()).finish_non_exhaustive()
+    }
+}
+
+/// Stops and joins the thread when the last handle goes.
+struct SyncThread {
+    shared: Arc<Shared>,
+    thread: Mutex<Option<JoinHandle<()>>>,
+}
+
+impl SyncThread {
+    fn stop(&self) {
+        self.shared.lock().stopping = true;
+        self.shared.wake.notify_all();
+        let thread = self.thread.lock().unwrap_or_else(PoisonError::into_inner).take();
+        if let Some(thread) = thread
+            && thread.join().is_err()
+        {
+            tracing::error!("ledger sync thread panicked");
+        }
+    }
+}
+
+impl Drop for SyncThread {
+    fn drop(&mut self) {
+        self.stop();
+    }
+}
+
+struct Shared {
+    volume: Arc<dyn Volume>,
+    options: Options,
+    signer: LogSigner,
+    head: Mutex<Head>,
+    wake: Condvar,
+    progress: watch::Sender<Progress>,
+}
+
+/// What the lock guards. Held for encoding, hashing and one `pwrite`; never for a sync.
+struct Head {
+    log: Log,
+    segment: Arc<Segment>,
+    /// Where the next write goes.
+    offset: u64,
+    /// Frames placed and not yet written.
+    buffer: Vec<u8>,
+    /// Leaf hashes of entries that no tile has yet.
+    leaves: Vec<Digest>,
+    state: State,
+    /// The `stall` entry of this shortage is placed.
+    stall_told: bool,
+    /// Something was written since the last sync began.
+    dirty: bool,
+    /// Somebody waits for a sync.
+    wanted: bool,
+    /// The thread sleeps without a time limit worth waiting for.
+    idle: bool,
+    stopping: bool,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+enum State {
+    Running,
+    /// Takes only what closes something.
+    Full,
+    Ended(Stall),
+}
+
+impl Shared {
+    fn lock(&self) -> MutexGuard<'_, Head> {
+        // A panic while the lock was held leaves the head in an unknown state; `fail` on the way out is not possible,
+        // so whoever comes next ends the sequencer.
+        self.head.lock().unwrap_or_else(|poisoned| {
+            let mut head = poisoned.into_inner();
+            head.state = State::Ended(Stall::Failed(io::ErrorKind::Other));
+            head
+        })
+    }
+    fn end(&self, head: &mut Head, stall: Stall) -> Stall {
+        if !matches!(head.state, State::Ended(_)) {
+            if stall != Stall::Closed {
+                tracing::error!(reason = %stall, "ledger stopped taking entries");
+            }
+            head.state = State::Ended(stall.clone());
+            self.progress.send_modify(|progress| progress.ended = Some(stall.clone()));
+        }
+        stall
+    }
+    fn failed(&self, head: &mut Head, error: &io::Error) -> Stall {
+        self.end(head, Stall::Failed(error.kind()))
+    }
+    /// Makes sure that an entry can be placed: once it has a place in the tree, it can no longer be taken back.
+    fn make_room(&self, head: &mut Head, opens: bool) -> Result<(), Stall> {
+        match &head.state {
+            State::Ended(stall) => return Err(stall.clone()),
+            State::Full if opens => return Err(Stall::DiskFull),
+            _ => {}
+        }
+        let need = head.offset + head.buffer.len() as u64 + ENTRY_ROOM + if opens { CLOSING_ROOM } else { 0 };
+        if need <= head.segment.ahead() {
+            return Ok(());
+        }
+        match head.segment.grow(need + self.options.ahead_bytes) {
+            _ if need <= head.segment.ahead() => Ok(()),
+            Err(error) if is_full(&error) => {
+                head.state = State::Full;
+                Err(Stall::DiskFull)
+            }
+            Err(error) => Err(self.failed(head, &error)),
+            Ok(()) => Err(Stall::DiskFull),
+        }
+    }
+    /// One `pwrite` of everything placed.
+    fn write_out(&self, head: &mut Head) -> Result<(), Stall> {
+        if let State::Ended(stall) = &head.state {
+            return Err(stall.clone());
+        }
+        if head.buffer.is_empty() {
+            return Ok(());
+        }
+        // If we crash here, the entries were promised to nobody as written; recovery cuts a partial frame.
+        if let Err(error) = head.segment.blob.write_at(head.offset, &head.buffer) {
+            return Err(self.failed(head, &error));
+        }
+        head.offset += head.buffer.len() as u64;
+        head.buffer.clear();
+        head.dirty = true;
+        Ok(())
+    }
+    /// Places one entry into the buffer by `place`, inside a frame.
+    fn frame<R>(
+        &self,
+        head: &mut Head,
+        place: impl FnOnce(&mut Log, Stamp, &mut Vec<u8>) -> Result<(R, Digest), LedgerError>,
+    ) -> Result<R, Stall> {
+        let before = head.buffer.len();
+        let start = segment::begin_frame(&mut head.buffer);
+        match place(&mut head.log, (self.options.clock)(), &mut head.buffer) {
+            Ok((placed, leaf)) => {
+                segment::end_frame(&mut head.buffer, start);
+                head.leaves.push(leaf);
+                Ok(placed)
+            }
+            Err(error) => {
+                head.buffer.truncate(before);
+                Err(match error {
+                    LedgerError::Clock => Stall::Clock,
+                    error => Stall::Refused(error),
+                })
+            }
+        }
+    }
+    fn append_entry(&self, head: &mut Head, entry: &Entry<'_>) -> Result<EntryRef, Stall> {
+        self.make_room(head, entry.kind().opens())?;
+        self.frame(head, |log, stamp, out| log.append(entry, stamp, out).map(|at| (at, at.leaf)))
+    }
+    fn settle(&self, head: &mut Head, level: Level) -> Result<(), Stall> {
+        if level == Level::Written || head.buffer.len() >= BUFFER_MAX {
+            self.write_out(head)?;
+        }
+        if level == Level::Durable {
+            head.wanted = true;
+        }
+        if level == Level::Durable || head.idle {
+            head.idle = false;
+            self.wake.notify_one();
+        }
+        Ok(())
+    }
+}
+
+fn is_full(error: &io::Error) -> bool {
+    matches!(error.kind(), io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded)
+}
+
+impl Sequencer {
+    /// Opens the ledger in `volume`, or begins one in an empty volume; recovers what an earlier process left.
+    pub fn open(
+        volume: Arc<dyn Volume>,
+        signer: LogSigner,
+        origin: &str,
+        options: Options,
+    ) -> Result<(Self, Recovery), OpenError> {
+        recovery::open(volume, signer, origin, options)
+    }
+
+    /// Appends the entry of a staged subject.
+    pub fn append<T: ToEntry>(&self, staged: Staged<T>, level: Level) -> Result<Appended<T>, Stall> {
+        let mut head = self.shared.lock();
+        let (staged, placed) = self.place(&mut head, staged)?;
+        self.shared.settle(&mut head, level)?;
+        drop(head);
+        self.appended(staged, placed, level)
+    }
+
+    /// Appends several under one lock and at most one write, in order. The first refusal ends it: the subjects before
+    /// it are destroyed, too, though their entries stand.
+    pub fn append_many<T: ToEntry>(&self, staged: Vec<Staged<T>>, level: Level) -> Result<Vec<Appended<T>>, Stall> {
+        let mut head = self.shared.lock();
+        let placed: Result<Vec<_>, Stall> = staged.into_iter().map(|one| self.place(&mut head, one)).collect();
+        self.shared.settle(&mut head, level)?;
+        drop(head);
+        placed?.into_iter().map(|(staged, placed)| self.appended(staged, placed, level)).collect()
+    }
+
+    /// Appends an entry that guards no subject. At `Durable` it returns before the entry is on disk; see
+    /// [`Sequencer::synced`].
+    pub fn append_entry(&self, entry: &Entry<'_>, level: Level) -> Result<EntryRef, Stall> {
+        let mut head = self.shared.lock();
+        let at = self.shared.append_entry(&mut head, entry)?;
+        self.shared.settle(&mut head, level)?;
+        Ok(at)
+    }
+
+    /// Returns once every entry appended before the call is on disk.
+    pub async fn synced(&self) -> Result<(), Stall> {
+        let (size, mut progress) = {
+            let mut head = self.shared.lock();
+            self.shared.settle(&mut head, Level::Durable)?;
+            (head.log.size(), self.shared.progress.subscribe())
+        };
+        let decided = |progress: &Progress| progress.durable >= size || progress.ended.is_some();
+        let progress = progress.wait_for(decided).await.map_err(|_| Stall::Closed)?;
+        match (progress.durable >= size, &progress.ended) {
+            (true, _) => Ok(()),
+            (false, ended) => Err(ended.clone().unwrap_or(Stall::Closed)),
+        }
+    }
+
+    /// Why new entries are refused now, if they are. For readiness.
+    pub fn stalled(&self) -> Option<Stall> {
+        match &self.shared.lock().state {
+            State::Running => None,
+            State::Full => Some(Stall::DiskFull),
+            State::Ended(stall) => Some(stall.clone()),
+        }
+    }
+    /// The number of entries.
+    pub fn size(&self) -> u64 {
+        self.shared.lock().log.size()
+    }
+    /// The number of entries that are on disk.
+    pub fn durable(&self) -> u64 {
+        self.shared.progress.borrow().durable
+    }
+    /// The public key of the log, in the form of signed-note.
+    pub fn verifier_key(&self) -> String {
+        self.shared.signer.verifier_key()
+    }
+    /// The head as it is now, signed. Its entries may not be on disk yet; the published one is in the file.
+    pub fn checkpoint(&self) -> SignedCheckpoint {
+        self.shared.lock().log.checkpoint(&self.shared.signer)
+    }
+    /// Writes, syncs and signs what there is, and stops. Later appends answer `Closed`.
+    pub fn close(&self) {
+        self._thread.stop();
+    }
+
+    fn place<T: ToEntry>(&self, head: &mut Head, mut staged: Staged<T>) -> Result<(Staged<T>, Placed), Stall> {
+        self.shared.make_room(head, staged.kind().opens())?;
+        let placed = self.shared.frame(head, |log, stamp, out| {
+            let placed = log.place(&mut staged, stamp, out)?;
+            let leaf = placed.leaf();
+            Ok((placed, leaf))
+        })?;
+        Ok((staged, placed))
+    }
+
+    fn appended<T>(&self, staged: Staged<T>, placed: Placed, level: Level) -> Result<Appended<T>, Stall> {
+        if level != Level::Written {
+            let progress = self.shared.progress.subscribe();
+            return Ok(Appended::Pending(Pending { staged, placed, progress }));
+        }
+        // `settle` wrote out the whole buffer after the entry was placed, and `pwrite` returned success for all of it.
+        let slot = placed.seal(Durable::written_assertion()).expect("written is enough for an entry");
+        Ok(Appended::Recorded(staged.commit(slot).expect("the entry was placed for this subject")))
+    }
+}
+
+/// Why a ledger was not opened.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum OpenError {
+    /// The files could not be read or written.
+    #[error("the ledger's files cannot be used")]
+    Io(#[from] io::Error),
+    /// A stored entry is not what was signed or written.
+    #[error("the ledger is damaged at entry {index} in {file}: {what}")]
+    Damaged {
+        /// The entry.
+        index: u64,
+        /// The file.
+        file: String,
+        /// What is wrong.
+        what: String,
+    },
+    /// The stored checkpoint does not hold.
+    #[error("the ledger's checkpoint does not hold: {0}")]
+    Checkpoint(String),
+    /// Entries that were signed are missing.
+    #[error("the ledger ends at entry {found}, but {signed} are signed: the end is missing")]
+    Truncated {
+        /// Entries found.
+        found: u64,
+        /// Entries signed.
+        signed: u64,
+    },
+    /// The wall clock is behind the last entry.
+    #[error("the clock says {now}, but the last entry is of {last}")]
+    ClockBehind {
+        /// The clock.
+        now: Timestamp,
+        /// The last entry.
+        last: Timestamp,
+    },
+    /// The origin is no origin, or the key is another origin's.
+    #[error("the ledger cannot be opened with these settings: {0}")]
+    Misuse(String),
+    /// The entries that close what was open could not be written.
+    #[error("the ledger stalled while it was opened: {0}")]
+    Stalled(#[from] Stall),
+}

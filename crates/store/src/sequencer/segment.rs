@@ -1,0 +1,117 @@
+//! Segment files of entries: a header, then frames, then zeros written ahead. Not here: what the entries say.
+
+use std::io;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+
+use chancery_ledger::ENTRY_BYTES_MAX;
+
+use super::volume::{Blob, Volume};
+
+/// Magic and index of the first entry.
+pub(crate) const HEADER_BYTES: usize = 16;
+/// Length and CRC-32C, little-endian.
+pub(crate) const FRAME_HEADER_BYTES: usize = 8;
+const MAGIC: [u8; 8] = *b"CLEDGER1";
+const ZEROS: [u8; 64 * 1024] = [0; 64 * 1024];
+
+/// The segment that is written to.
+pub(crate) struct Segment {
+    pub(crate) blob: Arc<dyn Blob>,
+    /// End of the zeros written ahead. Entries are written below it only, so that growing needs no lock of theirs.
+    ahead: AtomicU64,
+    growing: Mutex<()>,
+}
+
+impl Segment {
+    pub(crate) fn create(volume: &dyn Volume, first: u64, ahead: u64) -> io::Result<Self> {
+        // A file of this name is what a rotation left that ran out of space; it holds no entry.
+        volume.remove(&name(first))?;
+        let blob = volume.create(&name(first))?;
+        let mut header = [0; HEADER_BYTES];
+        header[..8].copy_from_slice(&MAGIC);
+        header[8..].copy_from_slice(&first.to_be_bytes());
+        blob.write_at(0, &header)?;
+        let segment = Self::reopen(blob, HEADER_BYTES as u64);
+        segment.grow(HEADER_BYTES as u64 + ahead)?;
+        // If we crash before this, recovery finds a segment without a frame, which is an empty one.
+        segment.blob.sync()?;
+        Ok(segment)
+    }
+    pub(crate) fn reopen(blob: Arc<dyn Blob>, ahead: u64) -> Self {
+        Self { blob, ahead: AtomicU64::new(ahead), growing: Mutex::new(()) }
+    }
+    pub(crate) fn ahead(&self) -> u64 {
+        self.ahead.load(Ordering::Acquire)
+    }
+    /// Writes zeros up to `to`, so that a later sync of entries has no new length or block to commit.
+    pub(crate) fn grow(&self, to: u64) -> io::Result<()> {
+        let _growing = self.growing.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut from = self.ahead();
+        while from < to {
+            let piece = (to - from).min(ZEROS.len() as u64);
+            self.blob.write_at(from, &ZEROS[..piece as usize])?;
+            from += piece;
+            self.ahead.store(from, Ordering::Release);
+        }
+        Ok(())
+    }
+}
+
+pub(crate) fn name(first: u64) -> String {
+    format!("entries/{first:020}.seg")
+}
+
+/// Begins a frame in `out`; the entry's bytes follow, then [`end_frame`].
+pub(crate) fn begin_frame(out: &mut Vec<u8>) -> usize {
+    out.extend_from_slice(&[0; FRAME_HEADER_BYTES]);
+    out.len()
+}
+
+pub(crate) fn end_frame(out: &mut [u8], start: usize) {
+    let length = (out.len() - start) as u32;
+    let crc = crc(&out[start..]);
+    out[start - 8..start - 4].copy_from_slice(&length.to_le_bytes());
+    out[start - 4..start].copy_from_slice(&crc.to_le_bytes());
+}
+
+pub(crate) fn crc(bytes: &[u8]) -> u32 {
+    crc_fast::checksum(crc_fast::CrcAlgorithm::Crc32Iscsi, bytes) as u32
+}
+
+/// What a segment holds at an offset.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) enum Next<'a> {
+    /// An entry, and the offset after it.
+    Entry(&'a [u8], usize),
+    /// Only zeros from here.
+    End,
+    /// Neither.
+    Bad(&'static str),
+}
+
+pub(crate) fn header(bytes: &[u8]) -> Option<u64> {
+    let (magic, rest) = bytes.split_first_chunk::<8>()?;
+    let first = rest.first_chunk::<8>()?;
+    (*magic == MAGIC).then_some(u64::from_be_bytes(*first))
+}
+
+pub(crate) fn next(bytes: &[u8], at: usize) -> Next<'_> {
+    let rest = bytes.get(at..).unwrap_or_default();
+    let Some((length, after)) = rest.split_first_chunk::<4>() else {
+        return if rest.iter().all(|b| *b == 0) { Next::End } else { Next::Bad("the frame's header is cut") };
+    };
+    let length = u32::from_le_bytes(*length) as usize;
+    if length == 0 {
+        return if rest.iter().all(|b| *b == 0) { Next::End } else { Next::Bad("bytes follow the end") };
+    }
+    if length > ENTRY_BYTES_MAX {
+        return Next::Bad("the frame's length is out of bounds");
+    }
+    let Some((told, after)) = after.split_first_chunk::<4>() else { return Next::Bad("the frame's header is cut") };
+    let Some(entry) = after.get(..length) else { return Next::Bad("the frame is cut") };
+    if crc(entry) != u32::from_le_bytes(*told) {
+        return Next::Bad("the frame's checksum is wrong");
+    }
+    Next::Entry(entry, at + FRAME_HEADER_BYTES + length)
+}

@@ -1,0 +1,241 @@
+//! The thread that makes entries durable in groups, signs the head, grows and rotates segments, and watches the space.
+
+use std::io;
+use std::sync::{Arc, PoisonError};
+use std::time::{Duration, Instant};
+
+use chancery_ledger::{Checkpoint, Entry, Stall as StallEntry, Tile, TileBuilder};
+
+use super::segment::Segment;
+use super::{CLOSING_ROOM, ENTRY_ROOM, Shared, Stall, State, is_full};
+
+/// How often the free space is read, and how long the thread sleeps when nothing happens.
+pub(super) const WATCH: Duration = Duration::from_secs(1);
+/// Space given up when the disk is full, so that what is open can be closed.
+pub(super) const RESERVE: &str = "reserve";
+pub(super) const RESERVE_BYTES: usize = 1 << 20;
+
+/// What the thread alone owns.
+pub(super) struct Syncer {
+    pub(super) shared: Arc<Shared>,
+    pub(super) tiles: TileBuilder,
+    /// Size of the last checkpoint that was written.
+    pub(super) signed: u64,
+    pub(super) signed_at: Instant,
+    pub(super) watched_at: Instant,
+    pub(super) active_at: Instant,
+}
+
+impl Syncer {
+    pub(super) fn run(mut self) {
+        loop {
+            let stopping = self.sleep();
+            if self.round(stopping).is_err() || stopping {
+                break;
+            }
+        }
+        let mut head = self.shared.lock();
+        self.shared.end(&mut head, Stall::Closed);
+    }
+
+    /// Returns when there is something to do: at once if somebody waits, within `flush` if anything is unsynced.
+    fn sleep(&mut self) -> bool {
+        let started = Instant::now();
+        let mut head = self.shared.lock();
+        loop {
+            if head.wanted || head.stopping {
+                break;
+            }
+            // After a quiet second the ticking stops; the next append wakes the thread once.
+            let quiet = !head.dirty && head.buffer.is_empty() && self.active_at.elapsed() >= WATCH;
+            head.idle = quiet;
+            let limit = if quiet { WATCH } else { self.shared.options.flush };
+            let Some(left) = limit.checked_sub(started.elapsed()).filter(|left| !left.is_zero()) else { break };
+            head = self.shared.wake.wait_timeout(head, left).unwrap_or_else(PoisonError::into_inner).0;
+        }
+        head.idle = false;
+        head.stopping
+    }
+
+    /// One group: write, sync, tell, sign, tidy up. An error means that the sequencer has ended.
+    fn round(&mut self, stopping: bool) -> Result<(), Stall> {
+        let shared = self.shared.clone();
+        let (segment, dirty, head_now, leaves) = {
+            let mut head = shared.lock();
+            head.wanted = false;
+            shared.write_out(&mut head)?;
+            let due = stopping || self.signed_at.elapsed() >= shared.options.checkpoint;
+            let size = head.log.size();
+            let root = (due && size != self.signed).then(|| head.log.root());
+            let leaves = std::mem::take(&mut head.leaves);
+            (head.segment.clone(), std::mem::take(&mut head.dirty), (size, root), leaves)
+        };
+        if dirty {
+            self.active_at = Instant::now();
+            self.sync(&segment)?;
+        }
+        let (size, root) = head_now;
+        shared.progress.send_if_modified(|progress| {
+            let moved = progress.durable != size;
+            progress.durable = size;
+            moved
+        });
+        self.keep_ahead()?;
+        self.tiles(&leaves);
+        if let Some(root) = root {
+            let origin = shared.lock().log.origin().to_owned();
+            self.sign(&Checkpoint { origin, size, root }, stopping)?;
+        }
+        if stopping {
+            return Ok(());
+        }
+        if self.watched_at.elapsed() >= WATCH {
+            self.watched_at = Instant::now();
+            self.watch_space()?;
+        }
+        self.rotate()
+    }
+
+    fn sync(&self, segment: &Segment) -> Result<(), Stall> {
+        // After an error the page cache may show what the disk does not have: never retried, nobody is told "durable".
+        segment.blob.sync().map_err(|error| self.fail(&error))
+    }
+
+    fn fail(&self, error: &io::Error) -> Stall {
+        self.shared.failed(&mut self.shared.lock(), error)
+    }
+
+    /// Signs only what is on disk: the caller's sync covered `checkpoint.size` entries.
+    fn sign(&mut self, checkpoint: &Checkpoint, last: bool) -> Result<(), Stall> {
+        let signed = self.shared.signer.sign(checkpoint);
+        let volume = &self.shared.volume;
+        // If we crash between the two, the older checkpoint stands, which is true of a prefix.
+        let kept = if last { volume.replace(&kept_name(checkpoint.size), signed.note.as_bytes()) } else { Ok(()) };
+        match kept.and_then(|()| volume.replace("checkpoint", signed.note.as_bytes())) {
+            Ok(()) => {
+                self.signed = checkpoint.size;
+                self.signed_at = Instant::now();
+                Ok(())
+            }
+            Err(error) if is_full(&error) => {
+                self.full();
+                Ok(())
+            }
+            Err(error) => Err(self.fail(&error)),
+        }
+    }
+
+    /// Tiles are derived: one that cannot be written is made again at the next start.
+    fn tiles(&mut self, leaves: &[chancery_model::Digest]) {
+        let mut whole = Vec::new();
+        leaves.iter().for_each(|leaf| self.tiles.push(*leaf, &mut whole));
+        for tile in &whole {
+            self.write_tile(tile);
+        }
+    }
+
+    fn write_tile(&self, tile: &Tile) {
+        if let Err(error) = self.shared.volume.replace(&tile.path(), &tile.hashes) {
+            tracing::warn!(%error, "tile not written");
+        }
+    }
+
+    fn keep_ahead(&self) -> Result<(), Stall> {
+        let (segment, offset) = {
+            let head = self.shared.lock();
+            (head.segment.clone(), head.offset)
+        };
+        let options = &self.shared.options;
+        if segment.ahead() >= offset + options.ahead_bytes / 2 + CLOSING_ROOM + ENTRY_ROOM {
+            return Ok(());
+        }
+        match segment.grow(offset + options.ahead_bytes + CLOSING_ROOM + ENTRY_ROOM) {
+            Ok(()) => Ok(()),
+            Err(error) if is_full(&error) => {
+                self.full();
+                Ok(())
+            }
+            Err(error) => Err(self.fail(&error)),
+        }
+    }
+
+    fn watch_space(&self) -> Result<(), Stall> {
+        let shared = &self.shared;
+        let free = shared.volume.free().map_err(|error| self.fail(&error))?;
+        let short = free < shared.options.reserve_bytes;
+        let was_full = shared.lock().state == State::Full;
+        // The inline path may have noticed first; then the stall is told here.
+        if short || was_full {
+            self.full();
+        }
+        if was_full && !short && self.regain() {
+            let mut head = shared.lock();
+            if head.state == State::Full {
+                head.state = State::Running;
+                head.stall_told = false;
+                tracing::info!("ledger has space again");
+            }
+        }
+        Ok(())
+    }
+
+    /// Whether the reserve and the space ahead are there again.
+    fn regain(&self) -> bool {
+        let (segment, offset) = {
+            let head = self.shared.lock();
+            (head.segment.clone(), head.offset)
+        };
+        let grown = segment.grow(offset + self.shared.options.ahead_bytes + CLOSING_ROOM + ENTRY_ROOM);
+        let reserved = self.shared.volume.replace(RESERVE, &vec![0xff; RESERVE_BYTES]);
+        grown.and(reserved).is_ok()
+    }
+
+    /// Refuses what opens anything, gives up the reserve and says so in the ledger.
+    fn full(&self) {
+        let shared = &self.shared;
+        if let Err(error) = shared.volume.remove(RESERVE) {
+            tracing::warn!(%error, "ledger reserve not given up");
+        }
+        let mut head = shared.lock();
+        if matches!(head.state, State::Ended(_)) || head.stall_told {
+            return;
+        }
+        head.state = State::Full;
+        head.stall_told = true;
+        tracing::error!("ledger is short of space and refuses new commands");
+        let entry = Entry::Stall(StallEntry { reason: "disk-full" });
+        if shared.append_entry(&mut head, &entry).is_ok() {
+            head.wanted = true;
+        }
+    }
+
+    fn rotate(&self) -> Result<(), Stall> {
+        let shared = &self.shared;
+        if shared.lock().offset < shared.options.segment_bytes {
+            return Ok(());
+        }
+        let mut head = shared.lock();
+        if head.state != State::Running {
+            return Ok(());
+        }
+        shared.write_out(&mut head)?;
+        // Under the lock, once in 64 MiB: nothing may stand in the new segment before the old one is on disk whole.
+        if let Err(error) = head.segment.blob.sync() {
+            return Err(shared.failed(&mut head, &error));
+        }
+        match Segment::create(shared.volume.as_ref(), head.log.size(), shared.options.ahead_bytes + CLOSING_ROOM) {
+            Ok(segment) => {
+                head.segment = Arc::new(segment);
+                head.offset = super::segment::HEADER_BYTES as u64;
+                head.dirty = false;
+            }
+            Err(error) if is_full(&error) => head.state = State::Full,
+            Err(error) => return Err(shared.failed(&mut head, &error)),
+        }
+        Ok(())
+    }
+}
+
+pub(super) fn kept_name(size: u64) -> String {
+    format!("checkpoints/{size:020}")
+}

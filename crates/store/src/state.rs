@@ -1,0 +1,181 @@
+//! The state directory: where a gateway keeps its ledger, recordings, catalog and keys. Not here: what is in them.
+
+use std::fs::{self, DirBuilder, File, OpenOptions};
+use std::io::{self, Read, Write};
+use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt, PermissionsExt};
+use std::path::{Path, PathBuf};
+
+use chancery_ledger::LogSigner;
+
+/// Length of every key.
+const KEY_BYTES: usize = 32;
+const MARK: &str = "chancery-state";
+const MARK_TEXT: &str = "1\n";
+
+/// Which of the keys of a state directory.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum KeyFile {
+    Log,
+    Fingerprint,
+    Wrap,
+}
+
+impl KeyFile {
+    const ALL: [Self; 3] = [Self::Log, Self::Fingerprint, Self::Wrap];
+    fn name(self) -> &'static str {
+        match self {
+            Self::Log => "keys/log-ed25519.seed",
+            Self::Fingerprint => "keys/fingerprint-hmac.key",
+            Self::Wrap => "keys/wrap.key",
+        }
+    }
+}
+
+/// Why a state directory was not made or opened.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum StateError {
+    /// There is something at the path already; it is left as it is.
+    #[error("{0} exists and is not empty: a state directory is made once")]
+    Exists(PathBuf),
+    /// The path is not a state directory.
+    #[error("{0} is not a state directory")]
+    NotState(PathBuf),
+    /// Another process has it open.
+    #[error("{0} is in use by another process")]
+    InUse(PathBuf),
+    /// A key file is missing, of the wrong length, or readable by others.
+    #[error("key file {0} is missing, damaged or readable by others")]
+    Key(PathBuf),
+    /// The origin cannot name a log.
+    #[error("the origin cannot name a log")]
+    Origin,
+    /// The file system refused.
+    #[error("the state directory cannot be used")]
+    Io(#[from] io::Error),
+}
+
+/// A state directory, locked for this process.
+#[derive(Debug)]
+pub struct StateDir {
+    path: PathBuf,
+    origin: String,
+    _lock: File,
+}
+
+impl StateDir {
+    /// Makes a state directory with fresh keys, for the log named `origin`, and opens it. The path must be absent or an
+    /// empty directory.
+    pub fn create(path: &Path, origin: &str) -> Result<Self, StateError> {
+        LogSigner::from_seed(origin, &[0; KEY_BYTES]).map_err(|_| StateError::Origin)?;
+        match fs::read_dir(path).map(|mut entries| entries.next().is_some()) {
+            Ok(true) => return Err(StateError::Exists(path.to_owned())),
+            Ok(false) => fs::set_permissions(path, fs::Permissions::from_mode(0o700))?,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {
+                DirBuilder::new().recursive(true).mode(0o700).create(path)?;
+            }
+            Err(error) => return Err(error.into()),
+        }
+        for name in ["ledger", "recordings", "keys"] {
+            DirBuilder::new().mode(0o700).create(path.join(name))?;
+        }
+        for key in KeyFile::ALL {
+            let mut bytes = [0; KEY_BYTES];
+            random(&mut bytes)?;
+            write_new(&path.join(key.name()), &bytes)?;
+        }
+        write_new(&path.join("origin"), format!("{origin}\n").as_bytes())?;
+        File::open(path.join("keys"))?.sync_all()?;
+        // The mark comes last: a crash before it leaves what `open` does not take for a state directory.
+        write_new(&path.join(MARK), MARK_TEXT.as_bytes())?;
+        File::open(path)?.sync_all()?;
+        Self::open(path)
+    }
+
+    /// Opens and locks a state directory.
+    pub fn open(path: &Path) -> Result<Self, StateError> {
+        if read_small(&path.join(MARK)).ok().as_deref() != Some(MARK_TEXT) {
+            return Err(StateError::NotState(path.to_owned()));
+        }
+        let lock = OpenOptions::new().write(true).create(true).truncate(false).mode(0o600).open(path.join("lock"))?;
+        match rustix::fs::flock(&lock, rustix::fs::FlockOperation::NonBlockingLockExclusive) {
+            Err(rustix::io::Errno::WOULDBLOCK) => return Err(StateError::InUse(path.to_owned())),
+            done => done.map_err(io::Error::from)?,
+        }
+        let origin = read_small(&path.join("origin"))?.trim_end().to_owned();
+        let state = Self { path: path.to_owned(), origin, _lock: lock };
+        for key in KeyFile::ALL {
+            state.key(key)?;
+        }
+        state.log_signer()?;
+        Ok(state)
+    }
+
+    /// The log's origin.
+    pub fn origin(&self) -> &str {
+        &self.origin
+    }
+    /// The directory itself.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+    /// Where the ledger is.
+    pub fn ledger(&self) -> PathBuf {
+        self.path.join("ledger")
+    }
+    /// Where the recordings are.
+    pub fn recordings(&self) -> PathBuf {
+        self.path.join("recordings")
+    }
+    /// Where the catalog is.
+    pub fn catalog(&self) -> PathBuf {
+        self.path.join("catalog.sqlite")
+    }
+    /// The signer of the log's heads.
+    pub fn log_signer(&self) -> Result<LogSigner, StateError> {
+        let seed = self.key(KeyFile::Log)?;
+        LogSigner::from_seed(&self.origin, &seed).map_err(|_| StateError::Origin)
+    }
+    /// The key of statement fingerprints (HMAC-SHA-256). Wiping it is the caller's affair.
+    pub fn fingerprint_key(&self) -> Result<[u8; KEY_BYTES], StateError> {
+        self.key(KeyFile::Fingerprint)
+    }
+    /// The key that wraps stored credentials. Wiping it is the caller's affair.
+    pub fn wrap_key(&self) -> Result<[u8; KEY_BYTES], StateError> {
+        self.key(KeyFile::Wrap)
+    }
+
+    fn key(&self, key: KeyFile) -> Result<[u8; KEY_BYTES], StateError> {
+        let path = self.path.join(key.name());
+        let bad = || StateError::Key(path.clone());
+        let mut file = File::open(&path).map_err(|_| bad())?;
+        let meta = file.metadata()?;
+        if meta.len() != KEY_BYTES as u64 || meta.permissions().mode() & 0o077 != 0 {
+            return Err(bad());
+        }
+        let mut bytes = [0; KEY_BYTES];
+        file.read_exact(&mut bytes).map_err(|_| bad())?;
+        Ok(bytes)
+    }
+}
+
+/// Fills `into` from the kernel's generator.
+pub fn random(into: &mut [u8]) -> io::Result<()> {
+    let mut at = 0;
+    while at < into.len() {
+        at += rustix::rand::getrandom(&mut into[at..], rustix::rand::GetRandomFlags::empty())?;
+    }
+    Ok(())
+}
+
+fn write_new(path: &Path, bytes: &[u8]) -> io::Result<()> {
+    let mut file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(path)?;
+    file.write_all(bytes)?;
+    file.sync_all()
+}
+
+fn read_small(path: &Path) -> io::Result<String> {
+    let mut text = String::new();
+    File::open(path)?.take(4096).read_to_string(&mut text)?;
+    Ok(text)
+}
