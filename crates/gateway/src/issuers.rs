@@ -914,6 +914,55 @@ mod tests {
         assert_eq!(reason(third.authenticate(&token, at(1)).await), "keys-unavailable");
     }
 
+    /// An issuer behind TLS on `localhost`, with a certificate for `name`; its URL and the certificate.
+    async fn start_tls(name: &str) -> (String, String) {
+        let made = rcgen::generate_simple_self_signed(vec![name.to_owned()]).expect("a certificate");
+        let key = rustls::pki_types::PrivatePkcs8KeyDer::from(made.signing_key.serialize_der());
+        let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
+        let config = rustls::ServerConfig::builder_with_provider(provider)
+            .with_safe_default_protocol_versions()
+            .expect("versions")
+            .with_no_client_auth()
+            .with_single_cert(vec![made.cert.der().clone()], key.into())
+            .expect("the key fits");
+        let acceptor = tokio_rustls::TlsAcceptor::from(Arc::new(config));
+        let listener = TcpListener::bind("127.0.0.1:0").await.expect("loopback has ports");
+        let url = format!("https://localhost:{}", listener.local_addr().expect("bound").port());
+        let pair = Ed25519KeyPair::generate().expect("randomness is there");
+        let document = ok(&json!({"issuer": url, "jwks_uri": format!("{url}/keys")}).to_string());
+        let x = b64(pair.public_key().as_ref());
+        let jwks = ok(&json!({"keys": [{"kty": "OKP", "crv": "Ed25519", "kid": "one", "x": x}]}).to_string());
+        tokio::spawn(async move {
+            while let Ok((socket, _)) = listener.accept().await {
+                let Ok(mut socket) = acceptor.accept(socket).await else { continue };
+                let mut request = Vec::new();
+                while !request.ends_with(b"\r\n\r\n") && socket.read_buf(&mut request).await.unwrap_or(0) > 0 {}
+                let answer = if request.starts_with(b"GET /keys ") { &jwks } else { &document };
+                let _ = socket.write_all(answer).await;
+                let _ = socket.shutdown().await;
+            }
+        });
+        (url, made.cert.pem())
+    }
+
+    #[tokio::test]
+    async fn tls_is_checked_against_the_configured_certificates_and_the_name() {
+        let (url, certificate) = start_tls("localhost").await;
+        let (misnamed_url, misnamed) = start_tls("idp.example").await;
+        let keys = |url: &str, pem: Option<&str>| {
+            let mut source = IssuerSource::new(IssuerRules::new(url, vec!["chancery".into()]));
+            source.ca_pem = pem.map(|pem| pem.as_bytes().to_vec());
+            async move {
+                let issuers = Issuers::new(vec![source], &[], None).expect("in order");
+                issuers.refresh(at(0)).await;
+                issuers.status(at(0)).remove(0).keys
+            }
+        };
+        assert_eq!(keys(&url, Some(&certificate)).await, 1);
+        assert_eq!(keys(&url, Some(&misnamed)).await, 0, "another certificate");
+        assert_eq!(keys(&misnamed_url, Some(&misnamed)).await, 0, "another name");
+    }
+
     #[tokio::test]
     async fn an_unknown_issuer_is_never_asked() {
         let (ours, theirs) = (Server::start().await, Server::start().await);
