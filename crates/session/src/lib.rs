@@ -1,1 +1,21 @@
-//! chancery-session
+//! The pipeline: a deterministic machine between a client and a resource that rules on every command, writes each
+//! ruling down before carrying it out, and shows only masked output.
+//!
+//! A [`Session`] owns a relay. It is fed one [`Input`] at a time and drained of [`Effect`]s; the driver performs them
+//! and feeds their results back. The laws it keeps are tested under their names in `tests/laws`:
+//! written before done, masked before recorded before released, approved is forwarded, every forward has one outcome,
+//! unreadable is refused, secrets flow one way, rules bind now, everything has a limit.
+//!
+//! This crate knows nothing of sockets, files, clocks, randomness, credentials or any one protocol.
+
+mod context;
+mod gate;
+mod hold;
+mod output;
+mod reading;
+mod ruling;
+mod session;
+
+pub use context::{Context, Grip, Opening, SessionLimits};
+pub use ruling::{Closing, Level, Outcome, Ruled, Ruling, Tape};
+pub use session::{Effect, Ending, Input, Session};

@@ -1,0 +1,354 @@
+//! Ruling on commands, and holding those that need a review.
+
+use std::sync::Arc;
+
+use aws_lc_rs::digest::{Context as Hasher, SHA256};
+use bytes::Bytes;
+use chancery_ledger::{FrameKind, stage_frame};
+use chancery_mask::Plan;
+use chancery_model::{
+    Action, Ask, CommandId, CopyDirection, Digest, Durability, Effect as Change, Refusal, RefusalCode, Review,
+    ReviewId, ReviewState, Statement, Timestamp,
+};
+use chancery_policy::{Hold, Request, Scope, Verdict, command_digest, decide, step};
+use chancery_wire::Relay;
+
+use crate::reading::{Known, Looked, misreads, read, unreadable};
+use crate::ruling::{Level, Ruled, Tape};
+use crate::session::{Effect, Session, Stage, Trust};
+
+impl<R: Relay> Session<R> {
+    /// Rules on the next command that may be ruled on now.
+    pub(crate) fn rule_next(&mut self, now: Timestamp) -> bool {
+        let mut ruled = false;
+        for at in 0..self.commands.len() {
+            let active = &self.commands[at];
+            match active.stage {
+                Stage::Asked => {}
+                Stage::Ended => continue,
+                Stage::Finding(_) | Stage::Requesting(_) | Stage::Held(..) => break,
+                _ if active.known.as_ref().is_some_and(|known| known.barrier) => break,
+                _ => continue,
+            }
+            if self.trust != Trust::Fresh && !self.refresh() {
+                break;
+            }
+            self.rule_at(at, now);
+            ruled = true;
+        }
+        ruled
+    }
+
+    /// Asks for the catalog if it can tell the truth now. True: go on without it (open transaction, or nothing to ask).
+    pub(crate) fn refresh(&mut self) -> bool {
+        match self.trust {
+            Trust::Fresh => true,
+            Trust::Refreshing => false,
+            Trust::Stale if self.gate.relay().in_transaction() => true,
+            Trust::Stale => {
+                self.trust = Trust::Refreshing;
+                self.effects.push_back(Effect::Refresh);
+                false
+            }
+        }
+    }
+
+    fn rule_at(&mut self, at: usize, now: Timestamp) {
+        let Some(ask) = self.commands[at].ask.take() else { return };
+        self.commands[at].stage = Stage::Ruling;
+        let id = self.commands[at].id;
+        match ask {
+            Ask::Refused(mut refusal) => {
+                refusal.reference = format!("{}/{id}", self.context.id);
+                self.refuse(at, refusal, Vec::new(), now);
+            }
+            Ask::Step(word) => {
+                let digest = self.digest("step", word.as_bytes(), &[]);
+                self.commands[at].digest = digest;
+                let permit = step(&self.grip.rules, digest);
+                self.effects.push_back(Effect::Tape(stage_frame(Tape::Step(now, id, word, permit))));
+            }
+            Ask::Query(statement) => {
+                self.commands[at].digest = self.digest("query", &statement.text, &[]);
+                self.rule_statement(at, statement, None, now);
+            }
+            Ask::Prepare(statement) => {
+                self.commands[at].digest = self.digest("prepare", &statement.text, &[]);
+                self.rule_statement(at, statement, None, now);
+            }
+            Ask::Execute(statement, bind) => {
+                self.commands[at].digest = self.digest("execute", &statement.text, &bind.raw);
+                let parameters = bind.count;
+                let ask = Ask::Execute(statement.clone(), bind);
+                self.commands[at].ask = Some(ask);
+                self.rule_statement(at, statement, Some(parameters), now);
+            }
+        }
+    }
+
+    fn digest(&self, ask: &str, text: &[u8], parameters: &[u8]) -> Digest {
+        let context = &self.context;
+        let rules = self.grip.rules.digest();
+        command_digest(&context.resource.name, "postgres", ask, text, parameters, &context.chain, &rules)
+    }
+
+    fn rule_statement(&mut self, at: usize, statement: Statement, parameters: Option<u16>, now: Timestamp) {
+        let id = self.commands[at].id;
+        let digest = self.commands[at].digest;
+        if self.commands[at].ask.is_none() {
+            self.commands[at].ask = Some(Ask::Query(statement.clone()));
+        }
+        let looked = self.readings.look(&statement, self.context.limits.text_bytes_max);
+        if let Looked::Found(known) = &looked
+            && let Some(permit) = known.standing.as_ref().and_then(|s| s.permit(&self.grip.rules, digest))
+        {
+            let permit = permit.limit(self.commands[at].scope);
+            self.tape_command(id, known, parameters, now);
+            self.commands[at].known = Some(known.clone());
+            self.commands[at].ask = None;
+            self.forwardable(at, Ruled::Forward(permit));
+            return;
+        }
+        let mut known = read(&statement, &self.context, &self.catalog);
+        if let Some(refusal) = self.unfit(id, &known) {
+            let known = Arc::new(known);
+            self.tape_command(id, &known, parameters, now);
+            self.commands[at].known = Some(known);
+            self.refuse(at, refusal, Vec::new(), now);
+            return;
+        }
+        let verdict = self.decide(digest, &known, now);
+        if let (Verdict::Allow(permit), Looked::New { shaped }) = (&verdict, looked) {
+            known.standing = permit.standing();
+            let known = Arc::new(known);
+            self.readings.remember(&known, shaped, self.context.limits.shapes_max);
+            self.settle_verdict(at, verdict, known, parameters, now);
+        } else {
+            self.settle_verdict(at, verdict, Arc::new(known), parameters, now);
+        }
+    }
+
+    fn decide(&self, digest: Digest, known: &Known, now: Timestamp) -> Verdict {
+        let request = Request {
+            subject: &self.grip.subject,
+            digest,
+            facts: &known.facts,
+            needs: &known.needs,
+            reviews: &[],
+            connect: false,
+        };
+        decide(&request, &self.grip.rules, now)
+    }
+
+    fn settle_verdict(
+        &mut self,
+        at: usize,
+        verdict: Verdict,
+        known: Arc<Known>,
+        parameters: Option<u16>,
+        now: Timestamp,
+    ) {
+        let active = &mut self.commands[at];
+        let (id, scope, digest) = (active.id, active.scope, active.digest);
+        active.known = Some(known.clone());
+        self.tape_command(id, &known, parameters, now);
+        match verdict {
+            Verdict::Allow(permit) => {
+                self.commands[at].ask = None;
+                self.forwardable(at, Ruled::Forward(permit.limit(scope)));
+            }
+            Verdict::Deny(denial) => {
+                let refusal = denial.refusal(&format!("{}/{id}", self.context.id));
+                self.refuse(at, refusal, denial.rules().to_vec(), now);
+            }
+            // What needs a review to run may be prepared: that runs nothing.
+            Verdict::Hold(hold) if scope == Scope::Prepare => {
+                self.commands[at].ask = None;
+                self.forwardable(at, Ruled::Forward(hold.prepare()));
+            }
+            Verdict::Hold(hold) => {
+                self.commands[at].stage = Stage::Finding(hold);
+                self.effects.push_back(Effect::Find(id, digest));
+            }
+        }
+    }
+
+    /// What no rule can allow.
+    fn unfit(&self, id: CommandId, known: &Known) -> Option<Refusal> {
+        if let Some(why) = known.facts.why_unreadable() {
+            return Some(unreadable(&self.context, id, why));
+        }
+        if let Some(what) = misreads(&known.facts) {
+            let message = format!("{what} is not supported: statements would be misread");
+            return Some(self.context.refusal(RefusalCode::Unsupported, id, message));
+        }
+        if self.cannot_be_masked(known) {
+            let message = "COPY in this format cannot be masked, and it reads masked columns";
+            let refusal = self.context.refusal(RefusalCode::Unsupported, id, message);
+            return Some(refusal.hint("use the text format without options, or leave the masked columns out"));
+        }
+        let reads = |need: &chancery_model::Need| matches!(need.action, Action::Read | Action::Connect);
+        if self.context.only_read && !(known.needs.iter().all(reads) && known.effect == Change::Read) {
+            let message = "the access token is limited to reading";
+            return Some(self.context.refusal(RefusalCode::Denied, id, message));
+        }
+        None
+    }
+
+    fn cannot_be_masked(&self, known: &Known) -> bool {
+        let out =
+            known.facts.statements.iter().filter_map(|s| s.copy.as_ref()).filter(|c| c.direction == CopyDirection::Out);
+        out.into_iter().any(|copy| {
+            let listed = copy.table.as_ref().map_or(1, |table| self.catalog.columns_of(table).len().max(1));
+            let count = if copy.columns.is_empty() { listed } else { copy.columns.len() };
+            let count = u16::try_from(count).unwrap_or(u16::MAX);
+            let binary = copy.format == "binary";
+            let (rules, lifted) = (&self.context.mask, &self.lifted);
+            Plan::copy(&self.catalog, rules, lifted, &known.exposure, copy, binary, count).is_impossible()
+        })
+    }
+
+    fn tape_command(&mut self, id: CommandId, known: &Known, parameters: Option<u16>, now: Timestamp) {
+        self.note(id, FrameKind::Command, known.redacted.clone(), now);
+        if let Some(count) = parameters.filter(|count| *count > 0) {
+            self.note(id, FrameKind::Parameters, Bytes::from(format!("{count} masked")), now);
+        }
+    }
+
+    /// Stages a forward at the level that its effect and the profile ask for.
+    fn forwardable(&mut self, at: usize, ruled: Ruled) {
+        let effect = self.commands[at].known.as_ref().map_or(Change::Write, |known| known.effect);
+        let runs = self.commands[at].scope == Scope::Run;
+        let level = if effect == Change::Write && runs { Level::OnDisk } else { Level::Written };
+        self.rule(at, ruled, level);
+    }
+
+    pub(crate) fn refuse(&mut self, at: usize, refusal: Refusal, rules: Vec<chancery_model::RuleId>, now: Timestamp) {
+        let active = &mut self.commands[at];
+        active.stage = Stage::Ruling;
+        active.ask = None;
+        let id = active.id;
+        let note = format!("{}: {}", refusal.code, refusal.message);
+        self.note(id, FrameKind::Verdict, Bytes::from(note), now);
+        let strict = self.context.resource.durability == Durability::Strict;
+        let level = if strict { Level::OnDisk } else { Level::Written };
+        self.rule(at, Ruled::Refuse(refusal, rules), level);
+    }
+
+    pub(crate) fn found(&mut self, id: CommandId, review: Option<Review>, now: Timestamp) {
+        let Some(at) = self.position(id) else { return };
+        let Stage::Finding(hold) = std::mem::replace(&mut self.commands[at].stage, Stage::Ruling) else { return };
+        match review {
+            Some(review) => self.settle_review(at, hold, &review, now),
+            None => self.request(at, hold, now),
+        }
+    }
+
+    /// Puts a request for a review into the ledger; the reviewers see it once it is there.
+    fn request(&mut self, at: usize, hold: Hold, now: Timestamp) {
+        let rules = &self.grip.rules;
+        let shortest = hold.needed().iter().filter_map(|name| rules.review(name)).map(|rule| rule.expires_micros).min();
+        let wait = shortest.unwrap_or(0).min(self.context.limits.hold_micros_max);
+        let active = &self.commands[at];
+        let (text, parameters) = match &active.ask {
+            Some(Ask::Execute(statement, bind)) => (statement.as_str().to_owned(), self.gate.relay().parameters(bind)),
+            Some(Ask::Query(statement) | Ask::Prepare(statement)) => (statement.as_str().to_owned(), Vec::new()),
+            _ => (String::new(), Vec::new()),
+        };
+        let facts = active.known.as_ref().map(|known| known.summary()).unwrap_or_default();
+        let review = Review {
+            id: self.next_review(now),
+            session: self.context.id,
+            command: self.commands[at].id,
+            resource: self.context.resource.name.clone(),
+            chain: (*self.context.chain).clone(),
+            digest: self.commands[at].digest,
+            rules: self.grip.rules.digest(),
+            needed: hold.needed().to_vec(),
+            text,
+            parameters,
+            summary: facts,
+            asked_at: now,
+            expires_at: now.plus_micros(wait),
+            uses: 1,
+            state: ReviewState::Pending,
+            approvals: Vec::new(),
+        };
+        let (id, expires_at) = (review.id, review.expires_at);
+        let command = self.commands[at].id;
+        self.note(command, FrameKind::Verdict, Bytes::from(format!("held for review {id}")), now);
+        self.commands[at].stage = Stage::Requesting(Box::new(review));
+        self.rule(at, Ruled::Hold(hold, id, expires_at), Level::OnDisk);
+    }
+
+    fn next_review(&mut self, now: Timestamp) -> ReviewId {
+        self.reviews += 1;
+        let mut hasher = Hasher::new(&SHA256);
+        hasher.update(&self.context.seed);
+        hasher.update(&self.reviews.to_be_bytes());
+        let digest = hasher.finish();
+        let mut random = [0; 10];
+        random.copy_from_slice(&digest.as_ref()[..10]);
+        ReviewId::new(now, random)
+    }
+
+    pub(crate) fn reviewed(&mut self, review: &Review, now: Timestamp) {
+        let held =
+            self.commands.iter().position(|active| matches!(&active.stage, Stage::Held(_, id, _) if *id == review.id));
+        let Some(at) = held else { return };
+        let Stage::Held(hold, ..) = std::mem::replace(&mut self.commands[at].stage, Stage::Ruling) else { return };
+        let id = self.commands[at].id;
+        let (code, message) = match review.state {
+            ReviewState::Approved | ReviewState::Used => return self.settle_review(at, hold, review, now),
+            ReviewState::Denied => (RefusalCode::ReviewDenied, "the reviewers denied it"),
+            ReviewState::Expired => (RefusalCode::ReviewExpired, "nobody answered the review in time"),
+            ReviewState::Withdrawn => (RefusalCode::Cancelled, "the review was withdrawn"),
+            ReviewState::Pending => {
+                self.commands[at].stage = Stage::Held(hold, review.id, review.expires_at);
+                return;
+            }
+        };
+        let reference = format!("{}, {}/{id}", review.id, self.context.id);
+        self.refuse(at, Refusal::new(code, message, reference), Vec::new(), now);
+    }
+
+    /// The approval is checked again, now, under the rules of now.
+    fn settle_review(&mut self, at: usize, hold: Hold, review: &Review, now: Timestamp) {
+        let id = self.commands[at].id;
+        match hold.settle(review, &self.grip.rules, now) {
+            Verdict::Allow(permit) => {
+                let who: Vec<_> = review.approvals.iter().map(|a| a.reviewer.display.as_str()).collect();
+                let note = format!("released by review {}, approved by {}", review.id, who.join(", "));
+                self.note(id, FrameKind::Verdict, Bytes::from(note), now);
+                self.commands[at].ask = None;
+                self.forwardable(at, Ruled::Forward(permit));
+            }
+            Verdict::Deny(denial) => {
+                let refusal = denial.refusal(&format!("{}, {}/{id}", review.id, self.context.id));
+                self.refuse(at, refusal, denial.rules().to_vec(), now);
+            }
+            Verdict::Hold(_) => {
+                let refusal = self.context.refusal(RefusalCode::Denied, id, "the approval does not cover it");
+                self.refuse(at, refusal, Vec::new(), now);
+            }
+        }
+    }
+
+    /// A client that does not wait is told at once where its request stands.
+    pub(crate) fn refuse_waiting(&mut self, at: usize, review: ReviewId, now: Timestamp) {
+        let id = self.commands[at].id;
+        let reference = format!("{review}, {}/{id}", self.context.id);
+        let refusal = Refusal::new(RefusalCode::ReviewPending, format!("it needs a review: {review}"), reference)
+            .hint("send the same command again after the approval; it then runs once");
+        self.refuse(at, refusal, Vec::new(), now);
+    }
+
+    /// Ends a held command without an answer.
+    pub(crate) fn withdraw(&mut self, at: usize, state: ReviewState, code: RefusalCode, why: &str, now: Timestamp) {
+        let Stage::Held(_, review, _) = self.commands[at].stage else { return };
+        let id = self.commands[at].id;
+        self.effects.push_back(Effect::Withdraw(review, state));
+        let refusal = Refusal::new(code, why, format!("{review}, {}/{id}", self.context.id));
+        self.refuse(at, refusal, Vec::new(), now);
+    }
+}

@@ -1,0 +1,177 @@
+//! What a statement means to the rules and to the masker, remembered by its shape.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use bytes::Bytes;
+use chancery_mask::{Catalog, Exposure};
+use chancery_model::{Digest, Effect, Facts, Need, Object, Refusal, RefusalCode, Setting, Statement, TableName};
+use chancery_policy::Standing;
+
+use crate::context::Context;
+
+/// The schema of a relation that the catalog does not know. No rule about a schema covers it.
+const UNKNOWN_SCHEMA: &str = "?";
+
+/// Everything that is known about a statement and does not depend on its literals or parameters.
+pub(crate) struct Known {
+    pub(crate) facts: Facts,
+    pub(crate) needs: Vec<Need>,
+    pub(crate) effect: Effect,
+    pub(crate) exposure: Exposure,
+    /// The statement without literals and comments, for the recording.
+    pub(crate) redacted: Bytes,
+    pub(crate) fingerprint: Digest,
+    /// Nothing after it is ruled on before it ended: it can change how later text is read or decided.
+    pub(crate) barrier: bool,
+    /// It can change the catalog.
+    pub(crate) defines: bool,
+    pub(crate) standing: Option<Standing>,
+}
+
+/// Remembered readings. Valid for one rule set and one catalog; cleared when either changes.
+#[derive(Default)]
+pub(crate) struct Readings {
+    by_shape: HashMap<Box<[u8]>, Arc<Known>>,
+    key: Vec<u8>,
+}
+
+/// The result of looking a statement up.
+pub(crate) enum Looked {
+    Found(Arc<Known>),
+    /// Not remembered; the key under which it may be.
+    New {
+        shaped: bool,
+    },
+}
+
+impl Readings {
+    pub(crate) fn clear(&mut self) {
+        self.by_shape.clear();
+    }
+
+    /// Looks a statement up by its shape, or by its text where it has none.
+    pub(crate) fn look(&mut self, statement: &Statement, text_max: usize) -> Looked {
+        self.key.clear();
+        self.key.push(b's');
+        let shaped = chancery_sql::shape(statement.as_str(), &mut self.key);
+        if !shaped {
+            self.key.clear();
+            if statement.text.len() > text_max {
+                return Looked::New { shaped };
+            }
+            self.key.push(b't');
+            self.key.extend_from_slice(&statement.text);
+        }
+        match self.by_shape.get(&self.key[..]) {
+            Some(known) => Looked::Found(known.clone()),
+            None => Looked::New { shaped },
+        }
+    }
+
+    /// Remembers what `look` did not find, if the ruling may be used again.
+    pub(crate) fn remember(&mut self, known: &Arc<Known>, shaped: bool, shapes_max: usize) {
+        if self.key.is_empty() || known.standing.is_none() || (shaped && !known.facts.literal_free) {
+            return;
+        }
+        if self.by_shape.len() >= shapes_max {
+            self.by_shape.clear();
+        }
+        self.by_shape.insert(self.key.as_slice().into(), known.clone());
+    }
+}
+
+/// Reads a statement: facts, needs with every name resolved, exposure.
+pub(crate) fn read(statement: &Statement, context: &Context, catalog: &Catalog) -> Known {
+    let facts = chancery_sql::read(statement.as_str(), &statement.settings);
+    let redacted = chancery_sql::redact(statement.as_str());
+    let mut needs: Vec<Need> =
+        facts.statements.iter().flat_map(|s| &s.needs).flat_map(|n| resolve(n, catalog)).collect();
+    needs.sort();
+    needs.dedup();
+    let exposure = Exposure::of(catalog, &facts);
+    let defines = facts.statements.iter().any(|s| {
+        s.needs.iter().any(|need| need.action == chancery_model::Action::Define)
+            || matches!(s.kind.as_str(), "do" | "call" | "execute")
+    });
+    let barrier =
+        facts.is_opaque() || defines || facts.statements.iter().any(|s| !s.settings.is_empty() || s.prepared.is_some());
+    Known {
+        effect: facts.effect(),
+        exposure,
+        fingerprint: context.fingerprint(&redacted),
+        redacted: Bytes::from(redacted),
+        barrier,
+        defines,
+        standing: None,
+        needs,
+        facts,
+    }
+}
+
+/// One need for each relation that an unqualified name could mean: whatever `search_path` says, all must pass.
+fn resolve(need: &Need, catalog: &Catalog) -> Vec<Need> {
+    let Object::Table(TableName { schema: None, name }) = &need.object else { return vec![need.clone()] };
+    let in_schema = |schema: &str| Need {
+        action: need.action,
+        object: Object::Table(TableName { schema: Some(schema.to_owned()), name: name.clone() }),
+    };
+    let found: Vec<Need> = catalog.schemas_of(name).map(in_schema).collect();
+    if found.is_empty() { vec![in_schema(UNKNOWN_SCHEMA)] } else { found }
+}
+
+/// Refuses settings that change how statement text is read. The text was parsed as the server reads it now.
+pub(crate) fn misreads(facts: &Facts) -> Option<&'static str> {
+    facts.statements.iter().flat_map(|s| &s.settings).find_map(misreading)
+}
+
+fn misreading(setting: &Setting) -> Option<&'static str> {
+    let value = setting.value.as_deref().map(str::to_ascii_lowercase);
+    match setting.name.as_str() {
+        "client_encoding" | "names" => {
+            let utf8 = matches!(value.as_deref(), Some("utf8" | "utf-8" | "unicode"));
+            (!utf8).then_some("client_encoding other than UTF8")
+        }
+        "standard_conforming_strings" => {
+            let on = matches!(value.as_deref(), Some("on" | "true" | "yes" | "1"));
+            (!on).then_some("standard_conforming_strings other than on")
+        }
+        _ => None,
+    }
+}
+
+/// A refusal for what cannot be read.
+pub(crate) fn unreadable(context: &Context, command: chancery_model::CommandId, why: &str) -> Refusal {
+    context
+        .refusal(RefusalCode::Unreadable, command, format!("the statement cannot be read: {why}"))
+        .hint("rewrite it so that it can be read; what cannot be read is never forwarded")
+}
+
+impl Known {
+    /// What is known of the statement, for a reviewer: kinds, relations, what is missing.
+    pub(crate) fn summary(&self) -> String {
+        let mut lines = Vec::new();
+        for statement in &self.facts.statements {
+            let mut line = statement.kind.clone();
+            let tables: Vec<String> = statement.tables.iter().map(table_name).collect();
+            if !tables.is_empty() {
+                line += &format!(" on {}", tables.join(", "));
+            }
+            if statement.has_filter == Some(false) {
+                line += ", WITHOUT a restricting WHERE";
+            }
+            if statement.opaque {
+                line += ", with effects that cannot be told from the text";
+            }
+            lines.push(line);
+        }
+        lines.join("; ")
+    }
+}
+
+fn table_name(table: &TableName) -> String {
+    match &table.schema {
+        Some(schema) => format!("{schema}.{}", table.name),
+        None => table.name.clone(),
+    }
+}

@@ -1,0 +1,645 @@
+//! The machine: one input in, effects out, nothing else.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+
+use chancery_ledger::{Recorded, Staged, StagedFrame, stage, stage_frame};
+use chancery_mask::{Catalog, Lifted, Masker, Plan, Report};
+use chancery_model::{
+    Ask, CommandId, Digest, Done, DoneStatus, Input as Data, Output, Refusal, RefusalCode, Review, ReviewId,
+    ReviewState, Timestamp,
+};
+use chancery_policy::{Hold, RuleSet, Scope, unmask};
+use chancery_wire::{Event, Forget, Leg, Relay, WireError};
+
+use crate::context::{Context, Grip};
+use crate::gate::Gate;
+use crate::output::Shown;
+use crate::reading::{Known, Readings};
+use crate::ruling::{Closing, Level, Outcome, Ruled, Ruling, Tape};
+
+/// What a session can be told.
+pub enum Input<U> {
+    /// Bytes, or whatever the relay's unit is, from a leg.
+    Unit(Leg, U),
+    /// A ruling stands in the ledger.
+    Ruled(Recorded<Ruling>),
+    /// An outcome stands in the ledger.
+    Concluded(Recorded<Outcome>),
+    /// Every entry below this index is on disk.
+    OnDisk(u64),
+    /// A tape stands in the recording.
+    Taped(Recorded<Tape>),
+    /// The answer to [`Effect::Find`]: an approval that was given before, used up now.
+    Found(CommandId, Option<Review>),
+    /// A review of this session was decided. An approval was used up before it is told.
+    Reviewed(Review),
+    /// The answer to [`Effect::Refresh`].
+    Catalog(Arc<Catalog>),
+    /// Another rule set is in force.
+    RulesChanged(Arc<RuleSet>),
+    /// The client asks to cancel what runs or is held.
+    Cancel,
+    /// A leg is gone.
+    Gone(Leg),
+    /// The session must end: shutdown, termination, failure of the ledger or the recorder.
+    End(Refusal, &'static str),
+    /// Time passed.
+    Tick,
+}
+
+/// What a session wants done. Effects are performed in order.
+pub enum Effect<U> {
+    /// Write to a leg.
+    Transmit(Leg, U),
+    /// Write a ruling down; answer with `Ruled`.
+    Rule(Staged<Ruling>, Level),
+    /// Write an outcome down; answer with `Concluded`.
+    Conclude(Staged<Outcome>, Level),
+    /// Answer with `OnDisk` once the entry with this index is on disk.
+    AwaitDisk(u64),
+    /// Record a tape; answer with `Taped`.
+    Tape(StagedFrame<Tape>),
+    /// Look for an unused approval of this digest by the same chain and use it up; answer with `Found`.
+    Find(CommandId, Digest),
+    /// Put a review before its reviewers; answer with `Reviewed` when it is decided. Its request is on record.
+    Ask(Box<Review>),
+    /// End a review without an answer.
+    Withdraw(ReviewId, ReviewState),
+    /// Read the resource's catalog again; answer with `Catalog`.
+    Refresh,
+    /// Ask the resource to cancel what it runs for this session.
+    CancelUpstream,
+    /// The session is over: write the closing down, flush, close the legs.
+    Close(Ending),
+}
+
+/// The end of a session.
+pub struct Ending {
+    /// Why, in a word.
+    pub reason: &'static str,
+    /// Its entry.
+    pub closing: Staged<Closing>,
+}
+
+/// One session.
+pub struct Session<R: Relay> {
+    pub(crate) context: Arc<Context>,
+    pub(crate) grip: Grip,
+    pub(crate) gate: Gate<R>,
+    pub(crate) catalog: Arc<Catalog>,
+    pub(crate) trust: Trust,
+    pub(crate) masker: Masker,
+    /// The plan of a session whose rules mask nothing.
+    pub(crate) idle: Option<Arc<Plan>>,
+    pub(crate) lifted: Lifted,
+    pub(crate) readings: Readings,
+    /// Commands asked and not ended, in order.
+    pub(crate) commands: VecDeque<Active>,
+    /// What the resource said and the client sent along, in order, not yet shown or passed.
+    pub(crate) tide: VecDeque<Tide>,
+    pub(crate) tide_bytes: usize,
+    pub(crate) effects: VecDeque<Effect<R::Unit>>,
+    /// Outcomes that must be on disk before anything more is shown.
+    pub(crate) concluding: usize,
+    /// Entries below this are on disk, as far as this session was told.
+    pub(crate) on_disk: u64,
+    pub(crate) awaited: u64,
+    pub(crate) reviews: u64,
+    pub(crate) ended: bool,
+}
+
+/// Whether the catalog says what is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Trust {
+    /// As far as anybody knows.
+    Fresh,
+    /// A command of this session may have changed it.
+    Stale,
+    /// It is being read again.
+    Refreshing,
+}
+
+/// In the order in which it must happen.
+pub(crate) enum Tide {
+    Output(Output),
+    Done(Done),
+    Input(Data),
+}
+
+/// A command between asking and its end.
+pub(crate) struct Active {
+    pub(crate) id: CommandId,
+    pub(crate) ask: Option<Ask>,
+    pub(crate) scope: Scope,
+    pub(crate) stage: Stage,
+    pub(crate) digest: Digest,
+    pub(crate) known: Option<Arc<Known>>,
+    pub(crate) since: Timestamp,
+    pub(crate) report: Report,
+    pub(crate) shown: Shown,
+    /// Strict profile: outputs wait until this entry is on disk.
+    pub(crate) entry: Option<u64>,
+    pub(crate) cancelled: bool,
+}
+
+/// Where a command stands. Each stage owns its data.
+pub(crate) enum Stage {
+    /// Not ruled on yet.
+    Asked,
+    /// The ruling is on its way into the ledger or the recording.
+    Ruling,
+    /// It is there, and waits for its turn.
+    Ruled(Recorded<Ruling>),
+    /// A step's permit is recorded.
+    Stepped(Recorded<Tape>),
+    /// Held: an earlier approval is looked for.
+    Finding(Hold),
+    /// Held: its request is on its way into the ledger.
+    Requesting(Box<Review>),
+    /// Held: before the reviewers.
+    Held(Hold, ReviewId, Timestamp),
+    /// Sent to the resource.
+    Forwarded,
+    /// Over.
+    Ended,
+}
+
+impl<R: Relay> Session<R> {
+    /// A session whose opening stands in the ledger. The proof is a permit that narrowed out of the recorded ruling.
+    pub fn new(
+        context: Arc<Context>,
+        grip: Grip,
+        _opened: Recorded<chancery_policy::Permit>,
+        relay: R,
+        catalog: Arc<Catalog>,
+        now: Timestamp,
+    ) -> Self {
+        let masker = Masker::new(context.mask.clone());
+        let idle = Plan::idle(&context.mask).map(Arc::new);
+        let mut session = Self {
+            context,
+            grip,
+            gate: Gate::new(relay),
+            catalog,
+            trust: Trust::Fresh,
+            masker,
+            idle,
+            lifted: Lifted::none(),
+            readings: Readings::default(),
+            commands: VecDeque::new(),
+            tide: VecDeque::new(),
+            tide_bytes: 0,
+            effects: VecDeque::new(),
+            concluding: 0,
+            on_disk: 0,
+            awaited: 0,
+            reviews: 0,
+            ended: false,
+        };
+        session.lift(now);
+        session.advance(now);
+        session
+    }
+
+    /// Takes one input and does what follows from it.
+    pub fn handle(&mut self, input: Input<R::Unit>, now: Timestamp) {
+        if self.ended {
+            return;
+        }
+        match input {
+            Input::Unit(leg, unit) => {
+                if let Err(error) = self.gate.relay_mut().receive(leg, unit) {
+                    self.collect(now);
+                    self.broken(&error, now);
+                    return;
+                }
+            }
+            Input::Ruled(recorded) => self.ruled(recorded, now),
+            Input::Concluded(recorded) => {
+                self.concluding = self.concluding.saturating_sub(usize::from(recorded.into_inner().gates));
+            }
+            Input::OnDisk(below) => self.on_disk = self.on_disk.max(below),
+            Input::Taped(recorded) => self.taped(recorded),
+            Input::Found(command, review) => self.found(command, review, now),
+            Input::Reviewed(review) => self.reviewed(&review, now),
+            Input::Catalog(catalog) => {
+                self.catalog = catalog;
+                self.trust = Trust::Fresh;
+                self.readings.clear();
+            }
+            Input::RulesChanged(rules) => {
+                self.rules_changed(rules, now);
+                if self.ended {
+                    return;
+                }
+            }
+            Input::Cancel => self.cancel(now),
+            Input::Gone(leg) => {
+                let reason = match leg {
+                    Leg::Downstream => "client-gone",
+                    Leg::Upstream => "resource-gone",
+                };
+                self.collect(now);
+                self.run_tide(now);
+                if leg == Leg::Upstream {
+                    let why = "the resource closed the connection";
+                    let refusal = Refusal::new(RefusalCode::ResourceUnavailable, why, self.context.id.to_string());
+                    self.gate.relay_mut().close(&refusal);
+                }
+                self.finish(reason, now);
+                return;
+            }
+            Input::End(refusal, reason) => {
+                self.gate.relay_mut().close(&refusal);
+                self.finish(reason, now);
+                return;
+            }
+            Input::Tick => self.tick(now),
+        }
+        self.advance(now);
+    }
+
+    /// Notes that the client itself said this value of a parameter, so that it may be shown to it again.
+    pub fn client_said(&mut self, parameter: &str, value: &str) {
+        self.masker.client_said(parameter, value);
+    }
+
+    /// The next thing to do, if any.
+    pub fn poll(&mut self) -> Option<Effect<R::Unit>> {
+        self.effects.pop_front()
+    }
+
+    /// When `Tick` is due at the latest.
+    pub fn deadline(&self) -> Option<Timestamp> {
+        let held = self.commands.iter().filter_map(|active| match active.stage {
+            Stage::Held(_, _, expires) => Some(expires),
+            _ => None,
+        });
+        held.chain([self.context.authentication.expires_at]).min()
+    }
+
+    /// Whether the driver should read a leg.
+    pub fn wants(&self, leg: Leg) -> bool {
+        if self.ended {
+            return false;
+        }
+        let room = self.tide_bytes < self.context.limits.waiting_bytes_max;
+        self.gate.relay().wants(leg) && room
+    }
+
+    /// Everything that can be done now, in order: collect events, rule, carry out, show, transmit.
+    fn advance(&mut self, now: Timestamp) {
+        loop {
+            self.collect(now);
+            if self.ended {
+                return;
+            }
+            let ruled = self.rule_next(now);
+            let carried = self.carry_out(now);
+            self.run_tide(now);
+            if self.ended || !(ruled || carried) {
+                break;
+            }
+        }
+        self.transmit();
+    }
+
+    pub(crate) fn transmit(&mut self) {
+        while let Some((leg, unit)) = self.gate.relay_mut().transmit() {
+            self.effects.push_back(Effect::Transmit(leg, unit));
+        }
+    }
+
+    /// Takes the relay's events into our queues.
+    fn collect(&mut self, now: Timestamp) {
+        while let Some(event) = self.gate.relay_mut().poll() {
+            match event {
+                Event::Command(command) => self.commands.push_back(Active::new(command.id, command.ask, now)),
+                Event::Input(input) => {
+                    self.tide_bytes += input.raw.len();
+                    self.tide.push_back(Tide::Input(input));
+                }
+                Event::Output(output) => {
+                    self.tide_bytes += output.bytes.len();
+                    self.tide.push_back(Tide::Output(output));
+                }
+                Event::Done(done) => self.tide.push_back(Tide::Done(done)),
+                Event::Closed(leg) => {
+                    let reason = if leg == Leg::Downstream { "client-closed" } else { "resource-closed" };
+                    self.run_tide(now);
+                    self.finish(reason, now);
+                    return;
+                }
+            }
+        }
+    }
+
+    /// The first command whose ruling or approval is recorded and whose turn it is.
+    fn carry_out(&mut self, now: Timestamp) -> bool {
+        let mut carried = false;
+        for at in 0..self.commands.len() {
+            let active = &mut self.commands[at];
+            match active.stage {
+                Stage::Forwarded | Stage::Ended => continue,
+                Stage::Ruled(_) | Stage::Stepped(_) => {}
+                _ => break,
+            }
+            let (id, digest, scope) = (active.id, active.digest, active.scope);
+            let forwarded = match std::mem::replace(&mut active.stage, Stage::Ended) {
+                Stage::Stepped(recorded) => match recorded.narrow() {
+                    Ok(permit) => self.gate.forward(id, &digest, scope, permit).is_ok(),
+                    Err(_) => false,
+                },
+                Stage::Ruled(recorded) => match recorded.narrow() {
+                    Ok(permit) => self.gate.forward(id, &digest, scope, permit).is_ok(),
+                    Err(recorded) => {
+                        if let Ok(refusal) = recorded.narrow() {
+                            self.gate.refuse(id, &refusal);
+                        }
+                        carried = true;
+                        continue;
+                    }
+                },
+                _ => false,
+            };
+            if !forwarded {
+                let why = "the ruling does not belong to the command";
+                self.stop(self.context.refusal(RefusalCode::Unreadable, id, why), "ruling-mismatch", now);
+                return true;
+            }
+            let active = &mut self.commands[at];
+            active.stage = Stage::Forwarded;
+            active.since = now;
+            carried = true;
+            self.note_changes(at);
+        }
+        self.drop_ended();
+        carried
+    }
+
+    pub(crate) fn drop_ended(&mut self) {
+        while matches!(self.commands.front(), Some(Active { stage: Stage::Ended, .. })) {
+            self.commands.pop_front();
+        }
+    }
+
+    /// A forwarded statement may change settings, and what names in later messages mean.
+    fn note_changes(&mut self, at: usize) {
+        let active = &self.commands[at];
+        let Some(known) = active.known.clone().filter(|known| known.barrier && active.scope == Scope::Run) else {
+            return;
+        };
+        for setting in known.facts.statements.iter().flat_map(|statement| &statement.settings) {
+            if let Some(value) = &setting.value {
+                self.masker.client_said(&setting.name, value);
+            }
+        }
+        for statement in &known.facts.statements {
+            let names = match (statement.prepared.as_deref(), statement.kind.as_str()) {
+                (Some(""), _) | (None, "do" | "discard") => Forget::All,
+                (Some(_), "execute") => continue,
+                (Some(name), _) => Forget::Statement(name),
+                (None, kind) if kind.starts_with("declare") || kind.starts_with("close") => Forget::Portals,
+                _ => continue,
+            };
+            self.gate.relay_mut().forget(names);
+        }
+    }
+
+    fn ruled(&mut self, recorded: Recorded<Ruling>, now: Timestamp) {
+        let id = recorded.subject().command();
+        let strict = self.context.resource.durability == chancery_model::Durability::Strict;
+        let index = recorded.entry_ref().map(|entry| entry.index);
+        let Some(at) = self.position(id) else { return };
+        let stage = std::mem::replace(&mut self.commands[at].stage, Stage::Ended);
+        let active = &mut self.commands[at];
+        active.stage = match (stage, recorded.narrow()) {
+            (Stage::Requesting(review), Ok(hold)) => {
+                let hold: Hold = hold.into_inner();
+                let (id, expires_at) = (review.id, review.expires_at);
+                let text = format!(
+                    "chancery: held for review {id} ({}); release it with: chancery review approve {id}; cancel to withdraw",
+                    review.needed.join(", ")
+                );
+                self.effects.push_back(Effect::Ask(review));
+                if !self.context.wait {
+                    return self.refuse_waiting(at, id, now);
+                }
+                let command = active.id;
+                self.gate.relay_mut().inform(command, &text);
+                Stage::Held(hold, id, expires_at)
+            }
+            (_, Err(recorded)) => {
+                active.entry = index.filter(|_| strict);
+                Stage::Ruled(recorded)
+            }
+            // A hold that nobody waits for any more.
+            (_, Ok(_)) => Stage::Ended,
+        };
+    }
+
+    fn taped(&mut self, recorded: Recorded<Tape>) {
+        let recorded = match recorded.narrow() {
+            Ok(output) => return self.gate.release(output),
+            Err(recorded) => recorded,
+        };
+        let recorded = match recorded.narrow() {
+            Ok(input) => return self.gate.pass(input),
+            Err(recorded) => recorded,
+        };
+        if let Tape::Step(_, id, ..) = recorded.subject()
+            && let Some(at) = self.position(*id)
+        {
+            self.commands[at].stage = Stage::Stepped(recorded);
+        }
+    }
+
+    fn rules_changed(&mut self, rules: Arc<RuleSet>, now: Timestamp) {
+        self.grip = Grip::new(rules, &self.context);
+        self.readings.clear();
+        self.lift(now);
+        if !matches!(self.grip.connect(&self.context, now).1, chancery_policy::Verdict::Allow(_)) {
+            let why = "the rules changed and no longer allow this session";
+            let refusal = self.context.refusal(RefusalCode::SessionEnded, CommandId(0), why);
+            self.stop(refusal, "rules-changed", now);
+        }
+    }
+
+    /// Which tags the rules lift for this chain.
+    fn lift(&mut self, now: Timestamp) {
+        let mut tags: Vec<String> = self.context.mask.columns.iter().map(|rule| rule.tag.clone()).collect();
+        tags.sort();
+        tags.dedup();
+        let lifted = unmask(&self.grip.subject, &self.grip.rules, &tags, now);
+        self.lifted = Lifted::of(tags.into_iter().zip(lifted).filter(|(_, lifted)| *lifted).map(|(tag, _)| tag));
+    }
+
+    fn cancel(&mut self, now: Timestamp) {
+        let held = self.commands.iter().position(|active| matches!(active.stage, Stage::Held(..)));
+        if let Some(at) = held {
+            let why = "cancelled while it waited for its review";
+            self.withdraw(at, ReviewState::Withdrawn, RefusalCode::Cancelled, why, now);
+            return;
+        }
+        if let Some(active) = self.commands.iter_mut().find(|active| matches!(active.stage, Stage::Forwarded)) {
+            active.cancelled = true;
+            self.effects.push_back(Effect::CancelUpstream);
+        }
+    }
+
+    fn tick(&mut self, now: Timestamp) {
+        let expired = self
+            .commands
+            .iter()
+            .position(|active| matches!(active.stage, Stage::Held(_, _, expires) if expires <= now));
+        if let Some(at) = expired {
+            let why = "nobody answered the review in time";
+            self.withdraw(at, ReviewState::Expired, RefusalCode::ReviewExpired, why, now);
+        }
+        if self.context.authentication.expires_at <= now {
+            let refusal = self.context.refusal(
+                RefusalCode::SessionEnded,
+                CommandId(0),
+                "the access token of this session expired",
+            );
+            self.stop(refusal.hint("get a new token and connect again"), "token-expired", now);
+        }
+    }
+
+    /// A leg broke the protocol, or a limit: the client is told in its own protocol, and the session ends.
+    fn broken(&mut self, error: &WireError, now: Timestamp) {
+        let (code, leg, why) = match error {
+            WireError::PeerUnsupported(leg, why) => (RefusalCode::Unsupported, *leg, *why),
+            WireError::LimitReached(leg, why) => (RefusalCode::Limit, *leg, *why),
+            WireError::PeerMisbehaved(leg, why) => (RefusalCode::Malformed, *leg, *why),
+            _ => (RefusalCode::Malformed, Leg::Downstream, "internal error"),
+        };
+        let whose = if leg == Leg::Downstream { "the client's message" } else { "the resource's answer" };
+        let refusal = self.context.refusal(code, CommandId(0), format!("{whose} cannot be processed: {why}"));
+        self.stop(refusal, "protocol-error", now);
+    }
+
+    /// Ends the session with a word to the client.
+    pub(crate) fn stop(&mut self, refusal: Refusal, reason: &'static str, now: Timestamp) {
+        if !self.ended {
+            self.gate.relay_mut().close(&refusal);
+            self.finish(reason, now);
+        }
+    }
+
+    /// Closes every open command with an outcome, then the session.
+    fn finish(&mut self, reason: &'static str, now: Timestamp) {
+        if self.ended {
+            return;
+        }
+        self.ended = true;
+        for active in std::mem::take(&mut self.commands) {
+            let outcome = match active.stage {
+                Stage::Forwarded => chancery_ledger::Outcome::Unknown,
+                // Recorded and never carried out.
+                Stage::Ruled(ref recorded) if recorded.subject().is_forward() => chancery_ledger::Outcome::Skipped,
+                Stage::Held(_, review, _) => {
+                    self.effects.push_back(Effect::Withdraw(review, ReviewState::Withdrawn));
+                    continue;
+                }
+                _ => continue,
+            };
+            if active.scope != Scope::Step {
+                let outcome = self.outcome(&active, outcome, None, 0, 0, now);
+                self.effects.push_back(Effect::Conclude(stage(outcome), Level::Written));
+            }
+        }
+        self.transmit();
+        let closing = stage(Closing { context: self.context.clone(), reason });
+        self.effects.push_back(Effect::Close(Ending { reason, closing }));
+    }
+
+    pub(crate) fn outcome(
+        &self,
+        active: &Active,
+        outcome: chancery_ledger::Outcome,
+        sqlstate: Option<String>,
+        rows: u64,
+        bytes: u64,
+        now: Timestamp,
+    ) -> Outcome {
+        Outcome {
+            context: self.context.clone(),
+            command: active.id,
+            outcome,
+            sqlstate,
+            rows,
+            bytes,
+            masked: active.report.masked(),
+            duration_us: u64::try_from(now.0.saturating_sub(active.since.0)).unwrap_or(0),
+            gates: false,
+        }
+    }
+
+    pub(crate) fn position(&self, id: CommandId) -> Option<usize> {
+        self.commands.iter().position(|active| active.id == id)
+    }
+
+    pub(crate) fn note(
+        &mut self,
+        id: CommandId,
+        kind: chancery_ledger::FrameKind,
+        bytes: bytes::Bytes,
+        now: Timestamp,
+    ) {
+        self.effects.push_back(Effect::Tape(stage_frame(Tape::Note(now, id, kind, bytes))));
+    }
+
+    pub(crate) fn rule(&mut self, at: usize, ruled: Ruled, level: Level) {
+        let active = &mut self.commands[at];
+        let (fingerprint, effect) = active
+            .known
+            .as_ref()
+            .map_or((Digest::default(), chancery_model::Effect::Read), |known| (known.fingerprint, known.effect));
+        let ruling = Ruling {
+            context: self.context.clone(),
+            command: active.id,
+            digest: active.digest,
+            fingerprint,
+            effect,
+            rules: self.grip.rules.digest(),
+            ruled,
+        };
+        self.effects.push_back(Effect::Rule(stage(ruling), level));
+    }
+}
+
+impl Active {
+    fn new(id: CommandId, ask: Ask, now: Timestamp) -> Self {
+        let scope = match ask {
+            Ask::Query(_) | Ask::Execute(..) | Ask::Refused(_) => Scope::Run,
+            Ask::Prepare(_) => Scope::Prepare,
+            Ask::Step(_) => Scope::Step,
+        };
+        Self {
+            id,
+            ask: Some(ask),
+            scope,
+            stage: Stage::Asked,
+            digest: Digest::default(),
+            known: None,
+            since: now,
+            report: Report::default(),
+            shown: Shown::default(),
+            entry: None,
+            cancelled: false,
+        }
+    }
+}
+
+/// The ledger's word for how a command ended.
+pub(crate) fn ending(status: &DoneStatus, cancelled: bool) -> (chancery_ledger::Outcome, Option<String>) {
+    match status {
+        DoneStatus::Completed => (chancery_ledger::Outcome::Completed, None),
+        DoneStatus::Suspended => (chancery_ledger::Outcome::Suspended, None),
+        DoneStatus::Skipped => (chancery_ledger::Outcome::Skipped, None),
+        DoneStatus::Failed(code) if cancelled => (chancery_ledger::Outcome::Cancelled, Some(code.clone())),
+        DoneStatus::Failed(code) => (chancery_ledger::Outcome::Failed, Some(code.clone())),
+    }
+}
