@@ -98,7 +98,18 @@ fn element(bytes: &[u8]) -> Option<(u8, &[u8], &[u8])> {
 
 #[cfg(test)]
 mod tests {
+    use base64::Engine;
+    use base64::engine::general_purpose::STANDARD;
+
     use super::*;
+
+    const CERTIFICATE: &str = "\
+         MIIBgTCCASegAwIBAgIUSR4fwZLhrgYwQ5dPEYQEmyyEB5YwCgYIKoZIzj0EAwMwFTETMBEGA1UEAwwKZGIuZXhhbXBsZTAg\
+         Fw0yNjExMjIwNzI4MjFaGA8yMTI2MTAyOTA3MjgyMVowFTETMBEGA1UEAwwKZGIuZXhhbXBsZTBZMBMGByqGSM49AgEGCCqG\
+         SM49AwEHA0IABNwaVApL7fH1cZrFCxlNNlI3zVm+nj8QaYjkqTqF8vsym+p5bJxPQaLY638hPyx94ZC0ucR/2/9KzNIC1cX1\
+         QUqjUzBRMB0GA1UdDgQWBBQSlT3ff/oE8OTA5lB8HhdloqXosjAfBgNVHSMEGDAWgBQSlT3ff/oE8OTA5lB8HhdloqXosjAP\
+         BgNVHRMBAf8EBTADAQH/MAoGCCqGSM49BAMDA0gAMEUCIQDYaePCm196fhvX5+9uO9RxrZDZOtRk4CyEQes7SP2f8wIgZ/nI\
+         f6G0ZoGmar43GhnHfyf160yj9jyryfHLQohac4E=";
 
     fn wrap(tag: u8, content: &[u8]) -> Vec<u8> {
         let mut out = vec![tag, 0x82];
@@ -139,5 +150,18 @@ mod tests {
         }
         assert_eq!(channel_binding_for(&[0x30, 0x80, 0, 0]), None);
         assert_eq!(channel_binding_for(&[0x30, 0x84, 0xff, 0xff, 0xff, 0xff]), None);
+    }
+
+    /// Made by `openssl req -x509 -newkey ec -sha384`; the hash by `openssl dgst -sha384`.
+    #[test]
+    fn a_real_certificate_is_hashed() {
+        let certificate = STANDARD.decode(CERTIFICATE).expect("base64");
+        let binding = channel_binding_for(&certificate).expect("ecdsa-with-SHA384");
+        let hex: String = binding.iter().map(|byte| format!("{byte:02x}")).collect();
+        assert_eq!(
+            hex,
+            "a45fd457be8abe48c8e77abff4332deea1c88d779dd869210d91948e53ba0f9d\
+             ea6d0b0c288a24d5afd900ce689f7d2e"
+        );
     }
 }
