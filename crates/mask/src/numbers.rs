@@ -18,8 +18,8 @@ fn before(text: &[u8], at: usize) -> u8 {
 
 // ---- cards ----------------------------------------------------------------------------------------------------------
 
-/// How people group card numbers, the longest first where one begins like another.
-const GROUPS: [&[usize]; 10] = [
+/// How people group card numbers.
+const GROUPS: [&[usize]; 12] = [
     &[4, 4, 4, 4, 3],
     &[4, 4, 4, 4, 2],
     &[4, 4, 4, 4, 1],
@@ -30,8 +30,10 @@ const GROUPS: [&[usize]; 10] = [
     &[4, 6, 5],
     &[4, 6, 4],
     &[8, 8],
+    &[6, 13],
+    &[6, 12],
 ];
-const LONGER: [&[usize]; 2] = [&[6, 13], &[6, 12]];
+const GROUPS_MAX: usize = 5;
 
 /// A card number at a digit run: the run itself, or groups with one kind of separator.
 pub(crate) fn card(text: &[u8], run: Range<usize>, steps: &mut u64) -> Option<Range<usize>> {
@@ -44,41 +46,48 @@ pub(crate) fn card(text: &[u8], run: Range<usize>, steps: &mut u64) -> Option<Ra
             return Some(run);
         }
     }
-    match length {
-        4 | 8 => GROUPS.iter().filter(|g| g[0] == length).find_map(|g| grouped(text, run.start, g, steps)),
-        6 => LONGER.iter().find_map(|g| grouped(text, run.start, g, steps)),
-        _ => None,
-    }
+    if matches!(length, 4 | 6 | 8) { grouped(text, run.start, steps) } else { None }
 }
 
-/// Digits in these groups, separated by single spaces or single dashes throughout.
-fn grouped(text: &[u8], start: usize, groups: &[usize], steps: &mut u64) -> Option<Range<usize>> {
-    let separator = byte(text, start + groups[0]);
-    if !matches!(separator, b' ' | b'-') {
-        return None;
-    }
+/// Groups of digits, separated by single spaces or single dashes throughout; the longest card number among them.
+fn grouped(text: &[u8], start: usize, steps: &mut u64) -> Option<Range<usize>> {
     let mut digits = Digits::default();
+    let mut sizes = [0; GROUPS_MAX];
+    let mut ends = [(0, 0); GROUPS_MAX];
+    let mut count = 0;
     let mut at = start;
-    for (i, group) in groups.iter().enumerate() {
-        if i > 0 {
-            if byte(text, at) != separator {
-                return None;
-            }
-            at += 1;
+    let mut separator = 0;
+    while count < GROUPS_MAX {
+        let group = text[at..].iter().take(14).take_while(|b| b.is_ascii_digit()).count();
+        *steps += group as u64 + 1;
+        if group == 0 || group > 13 || digits.count + group > 19 {
+            break;
         }
-        let part = text.get(at..at + group)?;
-        *steps += *group as u64 + 1;
-        if !part.iter().all(u8::is_ascii_digit) || byte(text, at + group).is_ascii_digit() {
-            return None;
-        }
-        digits.extend(part);
+        digits.extend(&text[at..at + group]);
         at += group;
+        sizes[count] = group;
+        ends[count] = (at, digits.count);
+        count += 1;
+        let next = byte(text, at);
+        if !matches!(next, b' ' | b'-') || count > 1 && next != separator {
+            break;
+        }
+        separator = next;
+        at += 1;
     }
     let open = |b: u8| !b.is_ascii_alphanumeric();
-    let chained = separator == b'-'
-        && (before(text, start) == b'-' && before(text, start - 1).is_ascii_alphanumeric()
-            || byte(text, at) == b'-' && byte(text, at + 1).is_ascii_alphanumeric());
-    (open(before(text, start)) && open(byte(text, at)) && !chained && digits.is_card()).then_some(start..at)
+    if !open(before(text, start)) {
+        return None;
+    }
+    (2..=count).rev().find_map(|groups| {
+        let (end, length) = ends[groups - 1];
+        let chained = separator == b'-'
+            && (before(text, start) == b'-' && before(text, start - 1).is_ascii_alphanumeric()
+                || byte(text, end) == b'-' && byte(text, end + 1).is_ascii_alphanumeric());
+        let usual = GROUPS.contains(&&sizes[..groups]);
+        *steps += length as u64;
+        (usual && open(byte(text, end)) && !chained && digits.first(length).is_card()).then_some(start..end)
+    })
 }
 
 /// Whether a digit run is the middle of a hash, the tail of a UUID or the fraction of a number.
@@ -100,7 +109,7 @@ fn is_inside_token(text: &[u8], run: &Range<usize>) -> bool {
 }
 
 /// Up to nineteen digits.
-#[derive(Default)]
+#[derive(Clone, Copy, Default)]
 struct Digits {
     digits: [u8; 19],
     count: usize,
@@ -115,6 +124,10 @@ impl Digits {
                 self.count += 1;
             }
         }
+    }
+
+    fn first(&self, count: usize) -> Self {
+        Self { count: count.min(self.count), ..*self }
     }
 
     fn prefix(&self, length: usize) -> u32 {

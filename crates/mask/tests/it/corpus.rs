@@ -218,13 +218,15 @@ fn near_miss(random: &mut Random) -> String {
 const AROUND: [(&str, &str); 7] =
     [("", ""), ("paid with ", " today"), ("(", ")"), ("a=", ";b=1"), ("\"", "\","), ("Ref: ", "."), ("né ", " ñ")];
 
+type Maker = fn(&mut Random) -> String;
+
 struct Score {
     right: usize,
     missed: usize,
     wrong: usize,
 }
 
-fn score(detector: Detector, make: fn(&mut Random) -> String, seed: u64) -> Score {
+fn score(detector: Detector, make: Maker, seed: u64) -> Score {
     let mut random = Random(seed);
     let mut scanner = Scanner::of(Detector::ALL);
     let mut hits = Vec::new();
@@ -263,7 +265,7 @@ fn false_finds() -> [usize; 4] {
 #[test]
 fn recall_and_precision() {
     let wrong = false_finds();
-    let makers: [(Detector, fn(&mut Random) -> String); 4] =
+    let makers: [(Detector, Maker); 4] =
         [(Detector::Card, card), (Detector::Iban, iban), (Detector::Email, email), (Detector::Ssn, ssn)];
     for (i, (detector, make)) in makers.into_iter().enumerate() {
         let s = score(detector, make, 1000 + i as u64);

@@ -5,7 +5,7 @@ use chancery_mask::{AttributeRow, CatalogInput, ColumnRule, MaskRules, Operator,
 use chancery_model::{Anatomy, Cell, CellFormat, Column, Columns, CommandId, Edit, Origin, Output, OutputKind, Part};
 
 /// Opens the runs that [`run`] makes.
-pub struct FakeAnatomy;
+pub(crate) struct FakeAnatomy;
 
 impl Anatomy for FakeAnatomy {
     fn cells(&self, output: &Output, visit: &mut dyn FnMut(Cell)) -> bool {
@@ -104,13 +104,13 @@ fn encode(cells: &[(Part, Option<Vec<u8>>)]) -> Bytes {
 }
 
 /// A run of these cells.
-pub fn run(kind: OutputKind, cells: &[(Part, Option<&[u8]>)]) -> Output {
+pub(crate) fn run(kind: OutputKind, cells: &[(Part, Option<&[u8]>)]) -> Output {
     let cells: Vec<_> = cells.iter().map(|(p, v)| (*p, v.map(<[u8]>::to_vec))).collect();
     Output { command: CommandId(7), kind, bytes: encode(&cells), rows: 1 }
 }
 
 /// The values of a run; NULL is `<null>`.
-pub fn values(output: &Output) -> Vec<String> {
+pub(crate) fn values(output: &Output) -> Vec<String> {
     let cells = parse(&output.bytes).expect("a run of this protocol");
     cells
         .into_iter()
@@ -119,19 +119,20 @@ pub fn values(output: &Output) -> Vec<String> {
 }
 
 /// A column description.
-pub fn column(name: &str, origin: Origin, type_id: u32) -> Column {
+pub(crate) fn column(name: &str, origin: Origin, type_id: u32) -> Column {
     Column { name: name.into(), origin, type_id, format: CellFormat::Text }
 }
 
 /// Columns.
-pub fn columns(columns: Vec<Column>) -> Columns {
+pub(crate) fn columns(columns: Vec<Column>) -> Columns {
     Columns { columns }
 }
 
 /// `person(id int8, email text, ssn text, born date)` is 10, tagged but for id; `orders(id int8, note text)` is 20.
-pub fn catalog_input() -> CatalogInput {
+pub(crate) fn catalog_input() -> CatalogInput {
     let mut input = CatalogInput::default();
-    let tables: [(u32, &str, &[(&str, u32)]); 2] = [
+    type Table<'a> = (u32, &'a str, &'a [(&'a str, u32)]);
+    let tables: [Table<'_>; 2] = [
         (10, "person", &[("id", 20), ("email", 25), ("ssn", 25), ("born", 1082)]),
         (20, "orders", &[("id", 20), ("note", 25)]),
     ];
@@ -146,7 +147,7 @@ pub fn catalog_input() -> CatalogInput {
 }
 
 /// Rules for [`catalog_input`], without detectors.
-pub fn rules() -> MaskRules {
+pub(crate) fn rules() -> MaskRules {
     let rule = |column: &str, tag: &str, with| ColumnRule {
         schema: "public".into(),
         table: "person".into(),
