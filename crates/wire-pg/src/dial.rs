@@ -169,7 +169,7 @@ pub struct DialReady {
     pub minor: u16,
     /// Whether the connection is inside TLS.
     pub secure: bool,
-    /// Keys for the next login with the same credential, when SCRAM was spoken.
+    /// Keys for the next login with the same credential: what SCRAM used, or what was given if it was not spoken.
     pub scram_keys: Option<ScramKeys>,
     /// Bytes that came behind ReadyForQuery.
     pub leftover: Bytes,
