@@ -135,6 +135,9 @@ impl Reader {
             }
             NodeRef::CommentStmt(s) => ("comment".to_owned(), DEFINE, one(self.object(s.objtype, s.object.as_deref()))),
             NodeRef::RenameStmt(s) => {
+                if s.rename_type == p::ObjectType::ObjectColumn as i32 {
+                    self.columns.extend([s.subname.clone(), s.newname.clone()]);
+                }
                 let role = p::ObjectType::try_from(s.rename_type) == Ok(p::ObjectType::ObjectRole);
                 let objects = match &s.relation {
                     Some(_) => Vec::new(),

@@ -38,7 +38,17 @@ impl Reader {
             }
             NodeRef::AIndirection(indirection) => self.indirection(&indirection.indirection),
             NodeRef::ResTarget(target) => self.indirection(&target.indirection),
-            NodeRef::ColumnDef(column) => {
+            NodeRef::PartitionCmd(command) => {
+                if let Some(relation) = &command.name {
+                    self.table(relation, Action::Define);
+                }
+                return match &command.bound {
+                    Some(bound) => self.visit(NodeRef::PartitionBoundSpec(bound)),
+                    None => Ok(()),
+                };
+            }
+            NodeRef::AlterTableCmd(command) => return self.alteration(command),
+            NodeRef::ColumnDef(column) if !column.colname.is_empty() => {
                 self.columns.insert(column.colname.clone());
             }
             NodeRef::IndexElem(element) if !element.name.is_empty() => {
@@ -61,7 +71,7 @@ impl Reader {
 
     /// Puts the names of a WITH clause in scope and walks its queries. Returns the scope to go back to.
     pub(crate) fn enter(&mut self, with: Option<&p::WithClause>) -> Walk<usize> {
-        let outer = self.scope.len();
+        let outer = self.scope.open();
         let Some(with) = with else { return Ok(outer) };
         let tables = || {
             with.ctes.iter().filter_map(|node| match &node.node {
@@ -70,12 +80,12 @@ impl Reader {
             })
         };
         if with.recursive {
-            self.scope.extend(tables().map(|table| table.ctename.clone()));
+            tables().for_each(|table| self.scope.add(&table.ctename));
         }
         for table in tables() {
             self.visit_children(NodeRef::CommonTableExpr(table))?;
             if !with.recursive {
-                self.scope.push(table.ctename.clone());
+                self.scope.add(&table.ctename);
             }
         }
         Ok(outer)
@@ -83,7 +93,7 @@ impl Reader {
 
     /// Goes back to an outer scope.
     pub(crate) fn leave(&mut self, outer: usize) {
-        self.scope.truncate(outer);
+        self.scope.close(outer);
     }
 
     /// Notes names of columns.
@@ -102,10 +112,27 @@ impl Reader {
         }
     }
 
+    /// One change of an ALTER TABLE. A relation directly in it (INHERIT) is changed too.
+    fn alteration(&mut self, command: &p::AlterTableCmd) -> Walk {
+        let subtype = p::AlterTableType::try_from(command.subtype).map(|subtype| subtype.as_str_name());
+        let on_column = subtype.is_ok_and(|name| name.contains("Column") || name.contains("NotNull"));
+        if on_column && !command.name.is_empty() {
+            self.columns.insert(command.name.clone());
+        }
+        if let Some(NodeEnum::RangeVar(relation)) = command.def.as_deref().and_then(|def| def.node.as_ref()) {
+            self.table(relation, Action::Define);
+            return Ok(());
+        }
+        self.visit_children(NodeRef::AlterTableCmd(command))
+    }
+
     fn relation(&mut self, relation: &p::RangeVar) -> Walk {
         if !self.is_common_table(relation) {
             let role = self.role;
             self.table(relation, role);
+            if self.locked {
+                self.table(relation, Action::Write);
+            }
             return Ok(());
         }
         self.row_names.insert(relation.relname.clone());
@@ -137,7 +164,7 @@ impl Reader {
             _ => Class::Unlisted,
         };
         if known == Class::Harmless {
-            self.literal_said |= parts.last().is_some_and(|name| name.starts_with("to_reg") || name.starts_with("reg"));
+            self.literal_said |= parts.last().is_some_and(|name| looks_up(name));
             return self.visit_children(NodeRef::FuncCall(call));
         }
         self.functions.insert(parts.join("."));
@@ -206,7 +233,7 @@ impl Reader {
 
     fn cast(&mut self, cast: &p::TypeCast) {
         let Some(target) = &cast.type_name else { return };
-        self.literal_said |= strings(&target.names).last().is_some_and(|name| name.starts_with("reg"));
+        self.literal_said |= strings(&target.names).last().is_some_and(|name| looks_up(name));
     }
 
     fn sampling(&mut self, sample: &p::RangeTableSample) {
@@ -224,6 +251,12 @@ impl Reader {
         self.need(action, Object::Resource);
         self.settings.push(Setting { name, value });
     }
+}
+
+/// Whether a type or function finds an object of the catalog by a name in a literal.
+fn looks_up(name: &str) -> bool {
+    let name = name.strip_prefix("to_").unwrap_or(name);
+    name.starts_with("reg") && !name.starts_with("regexp_") && !name.starts_with("regr_")
 }
 
 /// Settings that change who the session is, what code it loads, or which safeguards of the server are off.

@@ -42,7 +42,7 @@ pub(crate) fn class(name: &str) -> Class {
     }
     SPECIAL
         .iter()
-        .find(|group| group.names.iter().any(|n| *n == name) || group.prefixes.iter().any(|p| name.starts_with(p)))
+        .find(|group| group.names.contains(&name) || group.prefixes.iter().any(|p| name.starts_with(p)))
         .map_or(Class::Unlisted, |group| Class::Special { actions: group.actions, opaque: group.opaque })
 }
 

@@ -116,8 +116,8 @@ impl Lexer<'_> {
                     return Ok(Some(Token::Comment(start + 2..end)));
                 }
                 b'/' if self.peek(1) == Some(b'*') => return self.comment().map(Some),
-                b'0'..=b'9' => return Ok(Some(self.number())),
-                b'.' if self.peek(1).is_some_and(|b| b.is_ascii_digit()) => return Ok(Some(self.number())),
+                b'0'..=b'9' => return self.number().map(Some),
+                b'.' if self.peek(1).is_some_and(|b| b.is_ascii_digit()) => return self.number().map(Some),
                 _ if is_name_start(byte) => {
                     if let Some(token) = self.name()? {
                         return Ok(Some(token));
@@ -245,23 +245,27 @@ impl Lexer<'_> {
     }
 
     /// A number, with whatever letters hang on to it: in doubt more is replaced.
-    fn number(&mut self) -> Token {
+    fn number(&mut self) -> Result<Token, Unsure> {
         let start = self.at;
-        let mut last = 0;
+        let (mut last, mut letters) = (0, false);
         while let Some(byte) = self.peek(0) {
             let exponent_sign = matches!(byte, b'+' | b'-')
                 && matches!(last, b'e' | b'E')
                 && self.peek(1).is_some_and(|b| b.is_ascii_digit());
             let range = byte == b'.' && self.peek(1) == Some(b'.');
-            if range || !(is_name(byte) || byte == b'.' || exponent_sign) {
+            if range || byte == b'$' || !(is_name(byte) || byte == b'.' || exponent_sign) {
                 break;
             }
             last = byte;
+            letters |= is_name_start(byte);
             self.at += 1;
         }
-        // `1..2` in an array slice: a dot that only opens a range belongs to no number.
-        self.at = self.at.max(start + 1);
-        Token::Literal(Literal { token: start..self.at, content: start..self.at, kind: LiteralKind::Number })
+        // Versions differ on whether the letters are a name that goes on with the dollar.
+        if letters && self.peek(0) == Some(b'$') {
+            return Err(Unsure);
+        }
+        let token = start..self.at;
+        Ok(Token::Literal(Literal { content: token.clone(), token, kind: LiteralKind::Number }))
     }
 }
 
@@ -291,6 +295,7 @@ mod tests {
             ("SELECT /* a /* secret */ b */ 1.5e-3", "SELECT /*‹…›*/ ‹…›"),
             ("SELECT a$1, $1, \"x'y\", t1.c2, .5, 0x1F, 1_000", "SELECT a$1, $1, \"x'y\", t1.c2, ‹…›, ‹…›, ‹…›"),
             ("SELECT a[1:2] - 1-2", "SELECT a[‹…›:‹…›] - ‹…›-‹…›"),
+            ("SELECT 1$$sec ret$$, a[1..2]", "SELECT ‹…›$$‹…›$$, a[‹…›.‹…›]"),
             ("SELECT 'ünï' FROM tä", "SELECT '‹…›' FROM tä"),
         ] {
             assert_eq!(redact(text), expected);
@@ -308,6 +313,7 @@ mod tests {
             "SELECT 'a\\' or 'secret'",
             "a\0b",
             "$1a",
+            "1a$$b$$",
         ] {
             assert_eq!(redact(text), format!("‹text that cannot be read, {} bytes›", text.len()), "{text}");
             assert_eq!(literals(text), None);

@@ -1,6 +1,6 @@
 //! The collector of facts: one per statement, filled by the walk over its tree.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeSet, HashMap};
 
 use chancery_model::{Action, CopyFact, Effect, Need, Object, Setting, StatementFacts, TableName, Transaction};
 use pg_query::{NodeRef, protobuf as p};
@@ -45,6 +45,39 @@ impl Top {
     }
 }
 
+/// Names in scope, counted, so that a long list of them costs no more than a short one.
+#[derive(Debug, Default)]
+pub(crate) struct Scope {
+    names: Vec<String>,
+    counts: HashMap<String, usize>,
+}
+
+impl Scope {
+    /// Opens a scope within; the mark closes it.
+    pub(crate) fn open(&self) -> usize {
+        self.names.len()
+    }
+
+    /// Adds a name to the innermost scope.
+    pub(crate) fn add(&mut self, name: &str) {
+        self.names.push(name.to_owned());
+        *self.counts.entry(name.to_owned()).or_default() += 1;
+    }
+
+    /// Goes back to where the mark was made.
+    pub(crate) fn close(&mut self, mark: usize) {
+        for name in self.names.drain(mark.min(self.names.len())..) {
+            if let Some(count) = self.counts.get_mut(&name) {
+                *count -= 1;
+            }
+        }
+    }
+
+    fn has(&self, name: &str) -> bool {
+        self.counts.get(name).is_some_and(|count| *count > 0)
+    }
+}
+
 /// Facts in the making.
 #[derive(Debug)]
 pub(crate) struct Reader {
@@ -61,10 +94,12 @@ pub(crate) struct Reader {
     pub(crate) prepared: Option<String>,
     /// Whether every UPDATE and DELETE met so far is filtered.
     pub(crate) filtered: Option<bool>,
-    /// Names of common table expressions in scope, innermost last.
-    pub(crate) scope: Vec<String>,
+    /// Names of common table expressions in scope.
+    pub(crate) scope: Scope,
     /// What a relation met by the walk is used for.
     pub(crate) role: Action,
+    /// Whether the rows of relations met by the walk are locked.
+    pub(crate) locked: bool,
     /// Names and aliases of relations: a column reference to one of them is a whole row.
     pub(crate) row_names: BTreeSet<String>,
     levels: usize,
@@ -83,8 +118,9 @@ pub(crate) fn read_statement(node: NodeRef<'_>) -> Walk<(StatementFacts, bool)> 
         settings: Vec::new(),
         prepared: None,
         filtered: None,
-        scope: Vec::new(),
+        scope: Scope::default(),
         role: Action::Read,
+        locked: false,
         row_names: BTreeSet::new(),
         levels: 0,
     };
@@ -164,9 +200,7 @@ impl Reader {
 
     /// Whether the relation is a common table expression in scope.
     pub(crate) fn is_common_table(&self, relation: &p::RangeVar) -> bool {
-        relation.schemaname.is_empty()
-            && relation.catalogname.is_empty()
-            && self.scope.iter().any(|name| *name == relation.relname)
+        relation.schemaname.is_empty() && relation.catalogname.is_empty() && self.scope.has(&relation.relname)
     }
 
     /// Adds one UPDATE or DELETE to the answer on filters: one without a filter is enough.

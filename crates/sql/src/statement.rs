@@ -24,21 +24,57 @@ impl Reader {
     }
 
     fn select(&mut self, select: &p::SelectStmt) -> Walk<Top> {
-        let outer = self.enter(select.with_clause.as_ref())?;
-        self.children_but_with(NodeRef::SelectStmt(select))?;
-        if !select.locking_clause.is_empty() {
-            let role = std::mem::replace(&mut self.role, Action::Write);
-            self.visit_all(&select.from_clause)?;
-            self.role = role;
+        // Without `..`, so that no part of a query can be forgotten.
+        let p::SelectStmt {
+            distinct_clause,
+            into_clause,
+            target_list,
+            from_clause,
+            where_clause,
+            group_clause,
+            group_distinct: _,
+            having_clause,
+            window_clause,
+            values_lists,
+            sort_clause,
+            limit_offset,
+            limit_count,
+            limit_option,
+            locking_clause,
+            with_clause,
+            op: _,
+            all: _,
+            larg,
+            rarg,
+        } = select;
+        let outer = self.enter(with_clause.as_ref())?;
+        if let Some(into) = into_clause {
+            self.visit(NodeRef::IntoClause(into))?;
+        }
+        for branch in [larg, rarg].into_iter().flatten() {
+            self.visit(NodeRef::SelectStmt(branch))?;
+        }
+        for list in [distinct_clause, target_list, group_clause, window_clause, values_lists, sort_clause] {
+            self.visit_all(list)?;
+        }
+        for node in [where_clause, having_clause, limit_offset, limit_count] {
+            self.visit_one(node.as_deref())?;
+        }
+        // FOR UPDATE names relations by alias, or means all of them, also inside subqueries of FROM.
+        let locked = self.locked;
+        self.locked |= !locking_clause.is_empty();
+        self.visit_all(from_clause)?;
+        self.locked = locked;
+        if !locking_clause.is_empty() {
             self.effect = Effect::Write;
         }
         self.leave(outer);
-        let kind = if into_clause(select) { "select into" } else { "select" };
-        let row_limit = match p::LimitOption::try_from(select.limit_option) {
+        let kind = if makes_table(select) { "select into" } else { "select" };
+        let row_limit = match p::LimitOption::try_from(*limit_option) {
             Ok(p::LimitOption::WithTies) => None,
-            _ => select.limit_count.as_deref().and_then(count),
+            _ => limit_count.as_deref().and_then(count),
         };
-        Ok(Top { row_limit, plain: kind != "select into", ..Top::of(kind) })
+        Ok(Top { row_limit, plain: kind == "select", ..Top::of(kind) })
     }
 
     fn insert(&mut self, insert: &p::InsertStmt) -> Walk<Top> {
@@ -65,8 +101,9 @@ impl Reader {
         let others = std::mem::take(&mut self.columns);
         self.children_but_with(NodeRef::UpdateStmt(update))?;
         self.leave(outer);
-        let mentions = !self.columns.is_empty();
-        self.columns.extend(others);
+        let mine = std::mem::replace(&mut self.columns, others);
+        let mentions = !mine.is_empty();
+        self.columns.extend(mine);
         self.target_names(&update.target_list);
         let reads = update.where_clause.is_some()
             || update.returning_clause.is_some()
@@ -116,31 +153,23 @@ impl Reader {
 
     /// Walks all but the WITH clause, which came first, and the relation that is changed.
     fn children_but_with(&mut self, node: NodeRef<'_>) -> Walk {
-        children(node, &mut |child| match child {
-            NodeRef::WithClause(_) | NodeRef::RangeVar(_) if !matches!(node, NodeRef::SelectStmt(_)) => {
-                self.relations_in_lists(node, child)
-            }
-            NodeRef::WithClause(_) => Ok(()),
-            other => self.visit(other),
-        })
-    }
-
-    /// A relation that stands directly below a changing statement is its target, or one of FROM and USING.
-    fn relations_in_lists(&mut self, parent: NodeRef<'_>, child: NodeRef<'_>) -> Walk {
-        let NodeRef::RangeVar(relation) = child else { return Ok(()) };
-        let target = match parent {
+        let target = match node {
             NodeRef::InsertStmt(s) => s.relation.as_ref(),
             NodeRef::UpdateStmt(s) => s.relation.as_ref(),
             NodeRef::DeleteStmt(s) => s.relation.as_ref(),
             NodeRef::MergeStmt(s) => s.relation.as_ref(),
             _ => None,
         };
-        if target.is_some_and(|target| std::ptr::eq(target, relation)) { Ok(()) } else { self.visit(child) }
+        children(node, &mut |child| match child {
+            NodeRef::WithClause(_) => Ok(()),
+            NodeRef::RangeVar(relation) if target.is_some_and(|target| std::ptr::eq(target, relation)) => Ok(()),
+            other => self.visit(other),
+        })
     }
 }
 
 /// Whether the query makes a table: the clause stands in the leftmost branch.
-fn into_clause(select: &p::SelectStmt) -> bool {
+fn makes_table(select: &p::SelectStmt) -> bool {
     let mut branch = select;
     loop {
         if branch.into_clause.is_some() {

@@ -126,7 +126,7 @@ impl Reader {
         self.settings_of(&statement.options);
         self.need_resource(Action::Read);
         self.effect = self.effect.max(effect);
-        Ok(Top { transaction: Some(transaction), plain: true, ..Top::of(kind) })
+        Ok(Top { transaction: Some(transaction), plain: statement.gid.is_empty(), ..Top::of(kind) })
     }
 
     /// Transaction modes are settings too.
@@ -178,14 +178,14 @@ impl Reader {
             Ok(p::DiscardMode::DiscardSequences) => self.session("discard sequences"),
             Ok(p::DiscardMode::DiscardTemp) => {
                 // Drops tables, if only the session's own.
-                self.need_resource(Action::Write);
-                Top::of("discard temp")
+                self.effect = Effect::Write;
+                self.session("discard temp")
             }
             _ => {
                 self.setting("all", None);
                 self.prepared = Some(String::new());
-                self.need_resource(Action::Write);
-                Top::of("discard all")
+                self.effect = Effect::Write;
+                self.session("discard all")
             }
         }
     }
@@ -211,7 +211,8 @@ impl Reader {
             _ => true,
         });
         if runs {
-            return Ok(Top { kind: "explain analyze".to_owned(), copy: None, ..inner });
+            // A literal among the options can decide whether it runs.
+            return Ok(Top { kind: "explain analyze".to_owned(), plain: false, ..inner });
         }
         // Planning evaluates what it can, so an unknown function may run even here.
         if !self.opaque {

@@ -14,7 +14,9 @@ fn tree(text: &str) -> Option<String> {
 fn blot(printed: &str) -> String {
     let mut out = String::with_capacity(printed.len());
     let mut rest = printed;
-    let marks: [(&str, char); 7] = [
+    let marks: [(&str, char); 9] = [
+        ("list_start: ", ','),
+        ("list_end: ", ','),
         ("location: ", ','),
         ("stmt_len: ", ','),
         ("rexpr_list_start: ", ','),
@@ -190,9 +192,12 @@ fn check(text: &str, seed: usize) {
     if self::key(&other).as_deref() != Some(&key) {
         return;
     }
-    let (one, two) = (tree(text), tree(&other));
-    assert_eq!(one, two, "\n{text}\n{other}");
     let facts = chancery_sql::read(text, &Settings::default());
+    // In other kinds of statements a string can be a name (`COMMIT PREPARED 'x'`); their facts are not cached by shape.
+    let plain = ["unreadable", "select", "insert", "update", "delete", "merge"];
+    if facts.statements.iter().all(|statement| plain.contains(&statement.kind.as_str())) {
+        assert_eq!(tree(text), tree(&other), "\n{text}\n{other}");
+    }
     if facts.literal_free {
         assert_eq!(facts, chancery_sql::read(&other, &Settings::default()), "\n{text}\n{other}");
     }
