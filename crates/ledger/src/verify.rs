@@ -373,3 +373,6 @@ impl Verifier {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

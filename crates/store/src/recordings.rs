@@ -43,12 +43,20 @@ pub enum RecordFault {
 }
 
 /// Why a frame was not taken.
-#[derive(Debug)]
 pub enum Unspooled<T> {
     /// Too much of this session waits to be written: wait for [`Spool::space`] and append again.
     Full(StagedFrame<T>),
     /// It never will be.
     Fault(RecordFault),
+}
+
+impl<T> fmt::Debug for Unspooled<T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Full(_) => f.write_str("Full"),
+            Self::Fault(fault) => f.debug_tuple("Fault").field(fault).finish(),
+        }
+    }
 }
 
 /// What may be chosen.
@@ -260,6 +268,9 @@ impl Spool {
     fn enqueue(&self, queue: bool, bytes: usize) -> Result<(), RecordFault> {
         let mut all = self.shared.lock();
         if let Some(fault) = all.ended {
+            drop(all);
+            self.state.lock().ended = Some(fault);
+            self.state.moved.notify_waiters();
             return Err(fault);
         }
         let idle = all.spools.is_empty();

@@ -129,12 +129,20 @@ impl fmt::Debug for Options {
 }
 
 /// What `append` gives: the subject at once, or the promise of it.
-#[derive(Debug)]
 pub enum Appended<T> {
     /// It is written.
     Recorded(Recorded<T>),
     /// It will be on disk.
     Pending(Pending<T>),
+}
+
+impl<T> fmt::Debug for Appended<T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Recorded(recorded) => recorded.fmt(f),
+            Self::Pending(pending) => pending.fmt(f),
+        }
+    }
 }
 
 /// A subject whose entry is placed and not yet on disk.

@@ -94,15 +94,15 @@ impl Writer {
     fn run(mut self) {
         loop {
             let (spools, stopping) = self.wait();
-            if let Err(error) = self.round(spools) {
+            if let Err(error) = self.round(&spools) {
                 tracing::error!(%error, "recorder stopped");
-                return self.end(RecordFault::Failed(error.kind()));
+                return self.end(RecordFault::Failed(error.kind()), spools);
             }
             if stopping {
                 if let Err(error) = self.close_file() {
                     tracing::error!(%error, "recording file not closed");
                 }
-                return self.end(RecordFault::Closed);
+                return self.end(RecordFault::Closed, Vec::new());
             }
         }
     }
@@ -131,8 +131,8 @@ impl Writer {
         (std::mem::take(spools), *stopping)
     }
 
-    fn round(&mut self, spools: Vec<Arc<SpoolState>>) -> io::Result<()> {
-        let mut taken: Vec<Taken> = spools.into_iter().map(take).collect();
+    fn round(&mut self, spools: &[Arc<SpoolState>]) -> io::Result<()> {
+        let mut taken: Vec<Taken> = spools.iter().cloned().map(take).collect();
         self.out.clear();
         for one in &mut taken {
             self.pack(one);
@@ -230,12 +230,13 @@ impl Writer {
         Ok(())
     }
 
-    fn end(&self, fault: RecordFault) {
-        let spools = {
+    /// Ends the spools of the round that failed and those that came in since; the others learn it at their next frame.
+    fn end(&self, fault: RecordFault, mut spools: Vec<Arc<SpoolState>>) {
+        {
             let mut queue = self.shared.lock();
             queue.ended = Some(fault);
-            std::mem::take(&mut queue.spools)
-        };
+            spools.append(&mut queue.spools);
+        }
         for spool in spools {
             spool.lock().ended = Some(fault);
             spool.moved.notify_waiters();

@@ -1,1 +1,345 @@
+use std::ops::ControlFlow;
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicI64, Ordering};
 
+use chancery_ledger::{ActStart, Crash, EntryKind, Leaf, LogVerifier, SessionOpen, Verdict, stage};
+use chancery_model::{Durability as Profile, Effect, ResourceName, RuleId, SessionId};
+
+use super::*;
+
+const ORIGIN: &str = "gw.test/a";
+const SESSION: SessionId = SessionId([5; 16]);
+
+/// A temporary directory, removed when dropped.
+struct Temporary(PathBuf);
+
+impl Temporary {
+    fn new() -> Self {
+        let mut id = [0; 8];
+        crate::random(&mut id).expect("the kernel gives random bytes");
+        let path = std::env::temp_dir().join(format!("chancery-store-{:016x}", u64::from_be_bytes(id)));
+        std::fs::create_dir(&path).expect("a fresh name");
+        Self(path)
+    }
+}
+
+impl Drop for Temporary {
+    fn drop(&mut self) {
+        let _ = std::fs::remove_dir_all(&self.0);
+    }
+}
+
+#[derive(Debug)]
+enum Subject {
+    Open(ResourceName),
+    Start(u64, ResourceName, Vec<RuleId>),
+    Beat,
+}
+
+impl ToEntry for Subject {
+    fn entry(&self) -> Entry<'_> {
+        match self {
+            Self::Open(resource) => Entry::SessionOpen(SessionOpen {
+                session: SESSION,
+                chain: [1; 16],
+                resource,
+                rules: Digest([2; 32]),
+                rule_ids: &[],
+                protocol: "postgres",
+                method: "oidc",
+                profile: Profile::Balanced,
+            }),
+            Self::Start(command, resource, rule_ids) => Entry::ActStart(ActStart {
+                session: SESSION,
+                command: *command,
+                chain: [1; 16],
+                resource,
+                rules: Digest([2; 32]),
+                decision: "allow",
+                rule_ids,
+                effect: Effect::Read,
+                fingerprint: Digest([3; 32]),
+                digest: Digest([4; 32]),
+                review: None,
+                profile: Profile::Balanced,
+            }),
+            Self::Beat => Entry::Heartbeat,
+        }
+    }
+}
+
+fn resource() -> ResourceName {
+    ResourceName::parse("billing").expect("well-formed")
+}
+
+fn signer() -> LogSigner {
+    LogSigner::from_seed(ORIGIN, &[9; 32]).expect("a seed")
+}
+
+/// A clock that goes one millisecond per reading, from `start` seconds.
+fn clock(start: i64) -> Clock {
+    let now = AtomicI64::new(start * 1_000_000);
+    Arc::new(move || {
+        let at = now.fetch_add(1_000, Ordering::SeqCst);
+        Stamp { wall: Timestamp(at), mono: at }
+    })
+}
+
+fn options(start: i64) -> Options {
+    Options { reserve_bytes: 1, checkpoint: Duration::ZERO, ..Options::new(clock(start), [start as u8; 16]) }
+}
+
+fn open(volume: Arc<dyn Volume>, start: i64) -> Result<(Sequencer, Recovery), OpenError> {
+    Sequencer::open(volume, signer(), ORIGIN, options(start))
+}
+
+fn report(volume: Arc<dyn Volume>) -> chancery_ledger::Report {
+    let key = LogVerifier::parse(&signer().verifier_key()).expect("own key");
+    verify(&LedgerReader::new(volume), None, key).expect("readable")
+}
+
+/// Opens a session and starts `n` commands, written.
+fn work(sequencer: &Sequencer, n: u64) {
+    for subject in [Subject::Open(resource())].into_iter().chain((1..=n).map(start)) {
+        let appended = sequencer.append(stage(subject), Level::Written).expect("running");
+        assert!(matches!(appended, Appended::Recorded(_)));
+    }
+}
+
+fn start(command: u64) -> Subject {
+    Subject::Start(command, resource(), vec![RuleId("r1".into())])
+}
+
+fn kinds(volume: Arc<dyn Volume>) -> Vec<EntryKind> {
+    let mut kinds = Vec::new();
+    let visited = LedgerReader::new(volume).visit(0, |index, item| {
+        let LedgerItem::Entry(line) = item else { panic!("damaged at {index}") };
+        kinds.extend(Leaf::parse(line, index).expect("well-formed").kind);
+        ControlFlow::Continue(())
+    });
+    visited.expect("readable");
+    kinds
+}
+
+use super::reader::Item as LedgerItem;
+
+#[tokio::test]
+async fn every_level_gives_the_subject_back() {
+    let directory = Temporary::new();
+    let volume: Arc<dyn Volume> = Arc::new(Directory::exclusive(&directory.0).expect("a new directory"));
+    let (sequencer, recovery) = open(volume.clone(), 100).expect("a new ledger");
+    assert_eq!(recovery.size, 0);
+    work(&sequencer, 1);
+    for level in [Level::Lazy, Level::Durable] {
+        let appended = sequencer.append(stage(Subject::Beat), level).expect("running");
+        let Appended::Pending(pending) = appended else { panic!("not yet on disk") };
+        let index = pending.index();
+        let recorded = pending.recorded().await.expect("the disk works");
+        assert_eq!(recorded.entry_ref().map(|at| at.index), Some(index));
+        assert!(sequencer.durable() > index);
+    }
+    let many = sequencer.append_many(vec![stage(start(2)), stage(start(3))], Level::Durable).expect("running");
+    for one in many {
+        let Appended::Pending(pending) = one else { panic!("not yet on disk") };
+        let _ = pending.recorded().await.expect("the disk works");
+    }
+    assert!(Directory::exclusive(&directory.0).is_err(), "one writer only");
+    sequencer.close();
+    assert_eq!(sequencer.append(stage(Subject::Beat), Level::Written).err(), Some(Stall::Closed));
+    drop(sequencer);
+    let report = report(volume.clone());
+    assert_eq!(report.size, 6);
+    assert_ne!(report.verdict(), Verdict::Fail, "{report:?}");
+    drop(volume);
+    let volume: Arc<dyn Volume> = Arc::new(Directory::exclusive(&directory.0).expect("the lock went"));
+    let (sequencer, recovery) = open(volume, 200).expect("a ledger");
+    assert_eq!((recovery.size, recovery.crashes), (6, 4));
+    sequencer.close();
+}
+
+#[test]
+fn a_killed_process_loses_nothing_written_and_leaves_nothing_open() {
+    let volume = MemoryVolume::new();
+    let (sequencer, _) = open(Arc::new(volume.clone()), 100).expect("a new ledger");
+    work(&sequencer, 3);
+    let after = volume.after_kill();
+    drop(sequencer);
+    let (sequencer, recovery) = open(Arc::new(after.clone()), 200).expect("recoverable");
+    assert_eq!((recovery.size, recovery.crashes), (4, 4));
+    sequencer.close();
+    let report = report(Arc::new(after.clone()));
+    let doubts: Vec<_> = report.findings.iter().filter(|finding| finding.verdict != Verdict::Pass).collect();
+    assert_eq!(doubts.len(), 1, "only recordings were not handed in: {doubts:?}");
+    assert_eq!(kinds(Arc::new(after))[4..], [EntryKind::Crash; 4]);
+}
+
+#[tokio::test]
+async fn lost_power_loses_nothing_durable() {
+    let volume = MemoryVolume::new();
+    let (sequencer, _) = open(Arc::new(volume.clone()), 100).expect("a new ledger");
+    work(&sequencer, 2);
+    sequencer.synced().await.expect("the disk works");
+    let after = volume.after_power_loss();
+    let (_sequencer, recovery) = open(Arc::new(after), 200).expect("recoverable");
+    assert_eq!(recovery.size, 3);
+}
+
+#[test]
+fn a_copy_at_any_moment_opens_again() {
+    let volume = MemoryVolume::new();
+    let (sequencer, _) = open(Arc::new(volume.clone()), 100).expect("a new ledger");
+    work(&sequencer, 0);
+    for command in 1..=40 {
+        let appended = sequencer.append(stage(start(command)), Level::Written).expect("running");
+        drop(appended);
+        let (copy, recovery) = open(Arc::new(volume.after_kill()), 200).expect("recoverable");
+        assert_eq!(recovery.size, command + 1, "what was written is there");
+        copy.close();
+    }
+}
+
+#[test]
+fn a_torn_tail_is_cut_only_beyond_what_is_signed() {
+    let volume = MemoryVolume::new();
+    let (sequencer, _) = open(Arc::new(volume.clone()), 100).expect("a new ledger");
+    work(&sequencer, 3);
+    sequencer.close();
+    let (sequencer, _) = open(Arc::new(volume.clone()), 200).expect("a ledger");
+    sequencer.close();
+    let name = segment::name(0);
+    let signed = volume.after_kill();
+    let beyond = volume.after_kill();
+    let mut end = 0;
+    beyond.tamper(&name, |bytes| {
+        end = bytes.iter().rposition(|b| *b != 0).expect("entries") + 1;
+        bytes[end..end + 20].copy_from_slice(&[200, 0, 0, 0, 1, 2, 3, 4, b'{', 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11]);
+    });
+    let (sequencer, recovery) = open(Arc::new(beyond), 300).expect("cut");
+    assert_eq!((recovery.size, recovery.cut_bytes), (8, 20));
+    sequencer.close();
+    signed.tamper(&name, |bytes| bytes[end - 5] ^= 1);
+    let error = open(Arc::new(signed), 300).expect_err("signed entries may not be cut");
+    assert!(matches!(error, OpenError::Damaged { index: 7, .. }), "{error}");
+}
+
+#[test]
+fn a_ledger_cut_below_its_checkpoint_or_with_a_clock_behind_is_not_opened() {
+    let volume = MemoryVolume::new();
+    let (sequencer, _) = open(Arc::new(volume.clone()), 100).expect("a new ledger");
+    work(&sequencer, 3);
+    sequencer.close();
+    assert!(matches!(open(Arc::new(volume.after_kill()), 50), Err(OpenError::ClockBehind { .. })));
+    let cut = volume.after_kill();
+    cut.tamper(&segment::name(0), |bytes| bytes[HEADER_LIMIT..].fill(0));
+    assert!(matches!(open(Arc::new(cut), 200), Err(OpenError::Truncated { found: 0, signed: 4 })));
+}
+
+const HEADER_LIMIT: usize = segment::HEADER_BYTES;
+
+#[tokio::test]
+async fn a_failed_sync_ends_the_sequencer_for_ever() {
+    let volume = MemoryVolume::new();
+    let (sequencer, _) = open(Arc::new(volume.clone()), 100).expect("a new ledger");
+    sequencer.synced().await.expect("the disk works");
+    volume.fail_syncs(true);
+    let Ok(Appended::Pending(pending)) = sequencer.append(stage(Subject::Beat), Level::Durable) else {
+        panic!("not yet on disk")
+    };
+    assert!(matches!(pending.recorded().await, Err(Stall::Failed(_))));
+    volume.fail_syncs(false);
+    assert!(matches!(sequencer.append(stage(Subject::Beat), Level::Written), Err(Stall::Failed(_))));
+    assert!(matches!(sequencer.stalled(), Some(Stall::Failed(_))));
+}
+
+#[tokio::test]
+async fn a_failed_write_refuses_the_subject() {
+    let volume = MemoryVolume::new();
+    let (sequencer, _) = open(Arc::new(volume.clone()), 100).expect("a new ledger");
+    sequencer.synced().await.expect("the disk works");
+    volume.fail_writes(true);
+    assert!(matches!(sequencer.append(stage(Subject::Beat), Level::Written), Err(Stall::Failed(_))));
+}
+
+#[tokio::test]
+async fn a_full_disk_refuses_what_opens_takes_what_closes_and_recovers() {
+    let volume = MemoryVolume::new();
+    let (sequencer, _) = open(Arc::new(volume.clone()), 100).expect("a new ledger");
+    work(&sequencer, 1);
+    sequencer.synced().await.expect("the disk works");
+    volume.fill(true);
+    // What is left ahead is used up by beginnings; then they are refused, and an end is still taken.
+    let refused = loop {
+        if let Err(stall) = sequencer.append(stage(Subject::Beat), Level::Written) {
+            break stall;
+        }
+    };
+    assert_eq!(refused, Stall::DiskFull);
+    let crash = Entry::Crash(Crash { session: SESSION, command: Some(1) });
+    sequencer.append_entry(&crash, Level::Written).expect("there is room to close");
+    volume.fill(false);
+    // Each sync is a round of the thread, which looks at the space once a second.
+    let mut rounds = 0;
+    while sequencer.stalled().is_some() {
+        sequencer.synced().await.expect("the disk works");
+        tokio::time::sleep(Duration::from_millis(20)).await;
+        rounds += 1;
+        assert!(rounds < 500, "the space is there again");
+    }
+    sequencer.append(stage(Subject::Beat), Level::Written).expect("running again");
+    sequencer.close();
+    assert!(kinds(Arc::new(volume)).contains(&EntryKind::Stall));
+}
+
+#[test]
+fn entries_that_do_not_fit_are_refused_and_leave_no_trace() {
+    let volume = MemoryVolume::new();
+    let (sequencer, _) = open(Arc::new(volume.clone()), 100).expect("a new ledger");
+    assert!(matches!(sequencer.append(stage(start(1)), Level::Written), Err(Stall::Refused(_))));
+    assert_eq!(sequencer.size(), 0);
+    work(&sequencer, 1);
+    sequencer.close();
+    assert_eq!(kinds(Arc::new(volume)), [EntryKind::SessionOpen, EntryKind::ActStart]);
+}
+
+#[tokio::test]
+async fn segments_rotate_and_the_whole_is_read_back() {
+    let volume = MemoryVolume::new();
+    let options = Options { segment_bytes: 8 * 1024, ..options(100) };
+    let (sequencer, _) = Sequencer::open(Arc::new(volume.clone()), signer(), ORIGIN, options).expect("a new ledger");
+    for _ in 0..20 {
+        for _ in 0..30 {
+            let _ = sequencer.append(stage(Subject::Beat), Level::Written).expect("running");
+        }
+        sequencer.synced().await.expect("the disk works");
+        sequencer.synced().await.expect("the disk works");
+    }
+    sequencer.close();
+    assert!(volume.list("entries").expect("memory").len() > 3);
+    assert!(volume.list("tile/0").expect("memory").len() >= 2);
+    let found = report(Arc::new(volume.clone()));
+    assert_eq!(found.size, 600);
+    assert_ne!(found.verdict(), Verdict::Fail, "{found:?}");
+    let (_sequencer, recovery) = open(Arc::new(volume), 900).expect("a ledger");
+    assert_eq!(recovery.size, 600);
+}
+
+#[tokio::test]
+async fn many_threads_share_one_order() {
+    let directory = Temporary::new();
+    let volume: Arc<dyn Volume> = Arc::new(Directory::exclusive(Path::new(&directory.0)).expect("a new directory"));
+    let (sequencer, _) = open(volume.clone(), 100).expect("a new ledger");
+    std::thread::scope(|scope| {
+        for _ in 0..4 {
+            scope.spawn(|| {
+                for i in 0..200 {
+                    let level = if i % 3 == 0 { Level::Durable } else { Level::Written };
+                    let _ = sequencer.append(stage(Subject::Beat), level).expect("running");
+                }
+            });
+        }
+    });
+    sequencer.close();
+    let found = report(volume);
+    assert_eq!(found.size, 800);
+    assert_ne!(found.verdict(), Verdict::Fail, "{found:?}");
+}

@@ -1,0 +1,181 @@
+use chancery_model::{Durability as Profile, Effect, ResourceName, RuleId, Timestamp};
+
+use super::*;
+use crate::{ActDone, ActStart, Entry, Log, LogSigner, Outcome, SessionClose, SessionOpen, SignedCheckpoint, Stamp};
+
+const ORIGIN: &str = "gw.test/a";
+
+struct Fixture {
+    lines: Vec<Vec<u8>>,
+    notes: Vec<String>,
+    key: LogVerifier,
+}
+
+/// About 200 entries of 24 sessions, a checkpoint in the middle and at the end.
+fn fixture() -> Fixture {
+    let signer = LogSigner::from_seed(ORIGIN, &[1; 32]).expect("a seed");
+    let mut log = Log::new(ORIGIN, [7; 16]).expect("an origin");
+    let (mut lines, mut notes) = (Vec::new(), Vec::new());
+    let resource = ResourceName::parse("billing").expect("well-formed");
+    let rules = [RuleId("r\"1".into())];
+    let mut add = |log: &mut Log, entry: Entry<'_>| {
+        let mut line = Vec::new();
+        let at = lines.len() as i64;
+        log.append(&entry, Stamp { wall: Timestamp(1_000 + at), mono: at }, &mut line).expect("fits");
+        lines.push(line);
+    };
+    for n in 0..24 {
+        let session = SessionId([n; 16]);
+        add(
+            &mut log,
+            Entry::SessionOpen(SessionOpen {
+                session,
+                chain: [1; 16],
+                resource: &resource,
+                rules: Digest([2; 32]),
+                rule_ids: &rules,
+                protocol: "postgres",
+                method: "oidc",
+                profile: Profile::Strict,
+            }),
+        );
+        for command in 1..=3 {
+            add(
+                &mut log,
+                Entry::ActStart(ActStart {
+                    session,
+                    command,
+                    chain: [1; 16],
+                    resource: &resource,
+                    rules: Digest([2; 32]),
+                    decision: "allow",
+                    rule_ids: &rules,
+                    effect: Effect::Read,
+                    fingerprint: Digest([3; 32]),
+                    digest: Digest([4; 32]),
+                    review: None,
+                    profile: Profile::Strict,
+                }),
+            );
+            add(
+                &mut log,
+                Entry::ActDone(ActDone {
+                    session,
+                    command,
+                    outcome: Outcome::Failed,
+                    sqlstate: Some("42P01"),
+                    rows: 1,
+                    bytes: 2,
+                    masked: 3,
+                    duration_us: 4,
+                    recording: None,
+                }),
+            );
+        }
+        add(&mut log, Entry::SessionClose(SessionClose { session, reason: "client", recording: None }));
+        if n == 11 || n == 23 {
+            let SignedCheckpoint { note, .. } = log.checkpoint(&signer);
+            notes.push(note);
+        }
+    }
+    Fixture { lines, notes, key: LogVerifier::parse(&signer.verifier_key()).expect("own key") }
+}
+
+fn report(fixture: &Fixture, lines: &[Vec<u8>]) -> Report {
+    let mut verifier = Verifier::new(fixture.key.clone());
+    verifier.with_recordings();
+    fixture.notes.iter().for_each(|note| verifier.checkpoint(note));
+    lines.iter().for_each(|line| verifier.entry(line));
+    verifier.finish()
+}
+
+#[test]
+fn an_untouched_log_passes_every_check() {
+    let fixture = fixture();
+    let report = report(&fixture, &fixture.lines);
+    assert_eq!((report.size, report.verdict()), (192, Verdict::Pass), "{report:?}");
+}
+
+#[test]
+fn every_flipped_byte_changes_its_leaf_and_samples_of_each_entry_are_found() {
+    let mut fixture = fixture();
+    let lines = std::mem::take(&mut fixture.lines);
+    // Each byte changes its leaf hash, hence every signed root above it; the whole verifier runs on some of each entry.
+    let hashes: Vec<Digest> = lines.iter().map(|line| leaf_hash(line)).collect();
+    for (index, line) in lines.iter().enumerate() {
+        let tile: Vec<u8> = hashes[index..=index].iter().flat_map(|hash| hash.0).collect();
+        for at in 0..line.len() {
+            let mut changed = line.clone();
+            changed[at] ^= 1 << (at % 8);
+            assert_ne!(leaf_hash(&changed), hashes[index]);
+            if at % 97 == index % 97 {
+                let mut all = lines.clone();
+                all[index] = changed;
+                let found = report(&fixture, &all);
+                assert_eq!(found.verdict(), Verdict::Fail, "entry {index} byte {at}");
+                let mut verifier = Verifier::new(fixture.key.clone());
+                verifier.leaves(index as u64, &tile);
+                all.iter().for_each(|line| verifier.entry(line));
+                let named = verifier.finish().finding(Check::Lines).and_then(|finding| finding.entry);
+                assert_eq!(named, Some(index as u64), "with its tile the entry is named exactly");
+            }
+        }
+    }
+}
+
+#[test]
+fn every_truncation_is_found_and_placed() {
+    let fixture = fixture();
+    for cut in 0..fixture.lines.len() {
+        let found = report(&fixture, &fixture.lines[..cut]);
+        let tail = found.finding(Check::Tail).expect("always there");
+        assert_eq!((tail.verdict, tail.entry), (Verdict::Fail, Some(cut as u64)));
+    }
+}
+
+#[test]
+fn every_swap_and_removal_is_found_and_placed() {
+    let fixture = fixture();
+    for first in 0..fixture.lines.len() - 1 {
+        let mut swapped = fixture.lines.clone();
+        swapped.swap(first, (first + 1 + first * 7) % fixture.lines.len());
+        let lowest = swapped.iter().zip(&fixture.lines).position(|(a, b)| a != b);
+        let found = report(&fixture, &swapped);
+        let lines = found.finding(Check::Lines).expect("always there");
+        assert_eq!(lines.entry, lowest.map(|at| at as u64));
+        let mut removed = fixture.lines.clone();
+        removed.remove(first);
+        assert_eq!(report(&fixture, &removed).finding(Check::Lines).and_then(|f| f.entry), Some(first as u64));
+    }
+}
+
+#[test]
+fn unbalanced_sessions_and_forks_are_named() {
+    let fixture = fixture();
+    let signer = LogSigner::from_seed(ORIGIN, &[1; 32]).expect("a seed");
+    let mut verifier = Verifier::new(fixture.key.clone());
+    fixture.notes.iter().for_each(|note| verifier.checkpoint(note));
+    let forked = crate::Checkpoint { origin: ORIGIN.into(), size: 192, root: Digest([1; 32]) };
+    verifier.checkpoint(&signer.sign(&forked).note);
+    let finding = verifier.finish().finding(Check::Checkpoints).cloned().expect("always there");
+    assert!(finding.what.contains("forked"), "{finding}");
+    // A log that its own writer balanced wrongly: an outcome twice.
+    let mut verifier = Verifier::new(fixture.key.clone());
+    let again = String::from_utf8(fixture.lines[2].clone()).expect("text").replace("\"n\":2,", "\"n\":3,");
+    fixture.lines[..3].iter().for_each(|line| verifier.entry(line));
+    verifier.entry(again.as_bytes());
+    let finding = verifier.finish().finding(Check::Sessions).cloned().expect("always there");
+    assert_eq!((finding.verdict, finding.entry), (Verdict::Fail, Some(3)));
+}
+
+#[test]
+fn a_rolling_hash_that_is_not_the_sessions_is_named() {
+    let fixture = fixture();
+    let mut lines = fixture.lines.clone();
+    let close = String::from_utf8(lines[7].clone()).expect("text");
+    let at = close.find("\"roll\":\"").expect("a close has one") + 8;
+    let flipped = if &close[at..=at] == "0" { "1" } else { "0" };
+    lines[7] = format!("{}{flipped}{}", &close[..at], &close[at + 1..]).into_bytes();
+    let finding = report(&fixture, &lines).finding(Check::Rolling).cloned().expect("always there");
+    assert_eq!((finding.verdict, finding.entry), (Verdict::Fail, Some(7)));
+}
