@@ -18,6 +18,7 @@ class Case:
     name: str
     sql: str
     only_simple: bool
+    unreadable: bool
     copy_in: bytes
 
 
@@ -34,7 +35,8 @@ def cases(stem):
     copy_in, found = (DIRECTORY / "copy.txt").read_bytes(), []
     for part in re.split(r"^-- ", (DIRECTORY / f"{stem}.sql").read_text(), flags=re.M)[1:]:
         title, _, sql = part.partition("\n")
-        found.append(Case(f"{stem}: {title}", sql.strip(), "[simple]" in title, copy_in if "[copy]" in title else b""))
+        found.append(Case(f"{stem}: {title}", sql.strip(), "[simple]" in title, "[unreadable]" in title,
+                          copy_in if "[copy]" in title else b""))
     return found
 
 

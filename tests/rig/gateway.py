@@ -2,7 +2,7 @@
 
 The assumptions, in the order they are used:
   chancery init DIR                              makes DIR with chancery.toml, policies/, keys and a new ledger
-  chancery --config FILE secret set NAME         reads {"user": …, "password": …} as JSON on standard input
+  chancery secret set NAME --user U --config F   reads the password as one line on standard input
   chancery check --config FILE                   exit 0 when the configuration is good
   chancery serve --config FILE                   runs in the foreground; ends on SIGTERM with exit 0
   chancery ledger verify --config FILE           exit 0 when the ledger is whole
@@ -81,8 +81,7 @@ class Gateway:
             example.unlink()
         (policies / "rig.cedar").write_text(self.rules)
         for name, (server, _) in self.resources.items():
-            secret = json.dumps({"user": server.user, "password": server.password})
-            self.run("--config", self.config, "secret", "set", name, stdin=secret)
+            self.run("secret", "set", name, "--user", server.user, "--config", self.config, stdin=server.password + "\n")
         return self
 
     def start(self):

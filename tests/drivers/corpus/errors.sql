@@ -1,6 +1,6 @@
--- syntax
+-- syntax [unreadable]
 SELEC 1
--- syntax with position
+-- syntax with position [unreadable]
 SELECT 1 FROM FROM x
 -- unknown table
 SELECT * FROM nowhere
@@ -40,9 +40,9 @@ SET no_such_setting = 1
 SET work_mem = 'lots'
 -- warning
 DO $$ BEGIN RAISE WARNING 'careful'; END $$
--- unterminated
+-- unterminated [unreadable]
 SELECT 'open
--- bad unicode escape
+-- bad unicode escape [unreadable]
 SELECT U&'\zzzz'
 -- too many arguments
 SELECT twice(1, 2)

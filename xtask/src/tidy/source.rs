@@ -45,7 +45,7 @@ const PRIVILEGES: &[Privilege] = &[
     },
     Privilege {
         rule: "gate",
-        call: "relay.pass(",
+        call: ".pass(",
         through: "gate",
         home: GATE,
         why: "input goes up only through the gate",
