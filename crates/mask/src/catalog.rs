@@ -180,6 +180,11 @@ impl Catalog {
         !self.tags_of(table).is_empty()
     }
 
+    /// Whether no relation of the snapshot fits this name, so that a refresh could tell more.
+    pub fn is_missing(&self, table: &TableName) -> bool {
+        self.candidates(table).next().is_none()
+    }
+
     /// The tags that reading this table could yield; all tags for a table that is not in the snapshot.
     pub fn tags_of(&self, table: &TableName) -> Tags {
         let mut tags = Tags::none();
@@ -645,6 +650,8 @@ mod tests {
         assert!(catalog.columns_of(&table(None, "person")).is_empty(), "ambiguous");
         assert_eq!(catalog.columns_of(&table(None, "plain")), [(1, "id", 25)]);
         assert!(catalog.knows(10) && !catalog.knows(99));
+        assert!(catalog.is_missing(&table(None, "no_such")) && catalog.is_missing(&table(Some("nowhere"), "plain")));
+        assert!(!catalog.is_missing(&table(None, "plain")));
     }
 
     #[test]

@@ -122,7 +122,7 @@ impl Scanner {
         }
         let emails = hits.len();
         // Seven is the least number of digits of any IBAN (Malta); a social security number has nine, a card twelve.
-        if gate.digits >= 7 && (self.card || self.iban || self.ssn) {
+        if self.iban && gate.digits >= 7 || self.ssn && gate.digits >= 9 || self.card && gate.digits >= 12 {
             self.numbers(text, context, hits);
         }
         if emails > 0 && hits.len() > emails {
@@ -184,7 +184,7 @@ impl Scanner {
 
     /// Looks at the digit run that starts here.
     fn number_at(&mut self, text: &[u8], at: usize, context: Context) -> Option<Hit> {
-        if self.iban && at >= 2 {
+        if self.iban && at >= 2 && text[at - 1].is_ascii_alphabetic() && text[at - 2].is_ascii_alphabetic() {
             let iban = numbers::iban(text, at - 2, &mut self.steps);
             if let Some(range) = iban {
                 return Some(Hit { detector: Detector::Iban, range });
@@ -218,7 +218,7 @@ fn settle(hits: &mut Vec<Hit>) {
     });
 }
 
-/// What a first look at the bytes says; written so that it compiles to vector instructions.
+/// What a first look at the bytes says, eight bytes at a time.
 #[derive(Clone, Copy)]
 struct Gate {
     digits: usize,
@@ -229,21 +229,30 @@ struct Gate {
 impl Gate {
     fn of(text: &[u8]) -> Self {
         let mut gate = Self { digits: 0, at: false, not_ascii: false };
-        // Blocks of at most 255 keep the digit count of a block in one byte lane.
-        for block in text.chunks(255) {
-            let mut digits = 0u8;
-            let mut at = 0u8;
-            let mut high = 0u8;
-            for b in block {
-                digits += u8::from(b.wrapping_sub(b'0') < 10);
-                at |= u8::from(*b == b'@');
-                high |= *b;
-            }
-            gate.digits += usize::from(digits);
-            gate.at |= at != 0;
-            gate.not_ascii |= high >= 0x80;
+        let (words, rest) = text.as_chunks::<8>();
+        for word in words {
+            gate.add(u64::from_le_bytes(*word));
+        }
+        // The bytes that are left stand above the seen ones in the last eight; zeros count as nothing.
+        match text.last_chunk::<8>() {
+            Some(last) if !rest.is_empty() => gate.add(u64::from_le_bytes(*last) >> (64 - 8 * rest.len())),
+            Some(_) => {}
+            None => gate.add(rest.iter().rev().fold(0, |word, b| word << 8 | u64::from(*b))),
         }
         gate
+    }
+
+    fn add(&mut self, word: u64) {
+        const ONES: u64 = u64::from_ne_bytes([1; 8]);
+        const HIGH: u64 = ONES << 7;
+        let low = word & !HIGH;
+        // A byte's high bit: it is beyond `9` (or before `0`, which the exclusive or puts beyond as well).
+        let beyond = (low ^ (ONES * 0x30)) + ONES * (0x80 - 10);
+        self.digits += (!(beyond | word) & HIGH).count_ones() as usize;
+        // A byte's high bit: it is not `@`.
+        let other = (low ^ (ONES * 0x40)) + ONES * 0x7F;
+        self.at |= !(other | word) & HIGH != 0;
+        self.not_ascii |= word & HIGH != 0;
     }
 }
 
@@ -334,6 +343,24 @@ mod tests {
             assert_eq!(found(text), [(Detector::Card, text)], "{text:?}");
         }
         assert_eq!(found("né le 123\u{2011}45\u{2011}6789"), [(Detector::Ssn, "123\u{2011}45\u{2011}6789")]);
+    }
+
+    #[test]
+    fn the_gate_counts_as_a_plain_loop_does() {
+        let mut state = 1u64;
+        for n in 0..2000usize {
+            let text: Vec<u8> = (0..n % 41)
+                .map(|_| {
+                    state = state.wrapping_mul(6364136223846793005).wrapping_add(1442695040888963407);
+                    let b = (state >> 40) as u8;
+                    if n % 3 == 0 { b } else { b"0@9/:?A\xB0\xC0\x00"[usize::from(b) % 10] }
+                })
+                .collect();
+            let gate = Gate::of(&text);
+            assert_eq!(gate.digits, text.iter().filter(|b| b.is_ascii_digit()).count(), "{text:?}");
+            assert_eq!(gate.at, text.contains(&b'@'), "{text:?}");
+            assert_eq!(gate.not_ascii, !text.is_ascii(), "{text:?}");
+        }
     }
 
     #[test]

@@ -68,6 +68,9 @@ fn grouped(text: &[u8], start: usize, steps: &mut u64) -> Option<Range<usize>> {
         sizes[count] = group;
         ends[count] = (at, digits.count);
         count += 1;
+        if count == 2 && !matches!((sizes[0], group), (4, 4 | 6) | (8, 8) | (6, 12 | 13)) {
+            return None;
+        }
         let next = byte(text, at);
         if !matches!(next, b' ' | b'-') || count > 1 && next != separator {
             break;

@@ -258,3 +258,23 @@ fn texts_for_records() {
     assert_eq!(masked.inner(), "call *** or ***");
     assert_eq!(masked.report().detected, [1, 0, 1, 0]);
 }
+
+#[test]
+fn no_trace_of_a_tagged_value_is_left() {
+    let canary = "98765-canary-43210";
+    for operator in [Operator::Redact, Operator::Null, Operator::Token, Operator::Partial, Operator::Generalise] {
+        let mut rules = with_detectors();
+        rules.columns.iter_mut().for_each(|rule| rule.with = operator);
+        for type_id in [16, 17, 20, 21, 23, 25, 114, 700, 1042, 1043, 1082, 1114, 1184, 1700, 2249, 2950, 3802, 1009, 7]
+        {
+            for format in [CellFormat::Text, CellFormat::Binary] {
+                let described = Column { format, ..column("c", Origin::Attribute(10, 3), type_id) };
+                let cell = run(OutputKind::Rows, &[(Part::Column(0), Some(canary.as_bytes()))]);
+                let result = masked(&rules, &Exposure::none(), vec![described], cell);
+                let shown = values(result.inner()).concat();
+                assert!(!shown.contains("98765") && !shown.contains("canary"), "{operator:?} {type_id}: {shown}");
+                assert_eq!(result.report().masked(), 1);
+            }
+        }
+    }
+}
