@@ -1,4 +1,5 @@
 //! How long a decision takes: `cargo run --release -p chancery-policy --example speed`.
+#![expect(clippy::disallowed_methods, reason = "it measures time")]
 
 use std::time::Instant;
 

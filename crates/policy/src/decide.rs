@@ -113,7 +113,7 @@ impl<'a> Prepared<'a> {
         }
         let nameless = |need: &Need| matches!(&need.object, Object::Table(table) if table.schema.is_none());
         if let Some(need) = needs.iter().find(|need| nameless(need)) {
-            return Err(Denial { need: Some(need.clone()), ..deny(Why::Unreadable) });
+            return Err(Denial { need: Some(Box::new(need.clone())), ..deny(Why::Unreadable) });
         }
         let (objects, entities) = subject.place(rules, &needs).ok_or_else(|| deny(Why::EvaluationError))?;
         let matter = if request.connect {
@@ -146,7 +146,9 @@ impl<'a> Prepared<'a> {
             for link in &self.subject.links {
                 match evaluate(rules, need.action, link, object, &context, &self.entities) {
                     Ok(ids) => permits.extend(ids),
-                    Err((why, ids)) => return Err(Denial { rules: ids, need: Some(need.clone()), ..deny(why) }),
+                    Err((why, ids)) => {
+                        return Err(Denial { rules: ids, need: Some(Box::new(need.clone())), ..deny(why) });
+                    }
                 }
             }
         }
@@ -309,5 +311,128 @@ impl Hold {
             }
         }
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+
+    use cedar_policy::Schema;
+    use chancery_model::{
+        Actor, Authentication, Delegation, Durability, Principal, PrincipalKind, Protocol, Resource, ResourceName,
+        TableName,
+    };
+
+    use super::*;
+    use crate::{SCHEMA, Source};
+
+    fn subject(rules: &RuleSet) -> Subject {
+        let actor = |kind| Actor { issuer: "https://i.example".into(), subject: format!("{kind:?}"), kind };
+        let principal = Principal {
+            issuer: "https://i.example".into(),
+            subject: "alice".into(),
+            kind: PrincipalKind::User,
+            display: "alice".into(),
+            groups: vec!["dev".into()],
+        };
+        let chain = Delegation { principal, actors: vec![actor(PrincipalKind::Service), actor(PrincipalKind::Agent)] };
+        let login = Authentication {
+            issuer: "https://i.example".into(),
+            method: "oidc",
+            authenticated_at: Timestamp(0),
+            expires_at: Timestamp(i64::MAX),
+            token_id: String::new(),
+        };
+        let resource = Resource {
+            name: ResourceName::parse("shop").expect("well-formed"),
+            protocol: Protocol::Postgres,
+            database: "main".into(),
+            labels: BTreeMap::from([("env".into(), "prod".into())]),
+            durability: Durability::Balanced,
+        };
+        Subject::new(rules, &chain, &login, &resource, std::net::IpAddr::from([0_u16; 8]))
+    }
+
+    fn load(text: &str) -> RuleSet {
+        RuleSet::load(vec![Source { path: "a".into(), text: text.into() }], vec![], &[]).expect("loads")
+    }
+
+    fn facts() -> Facts {
+        let mut facts = Facts::unreadable("");
+        let statement = &mut facts.statements[0];
+        statement.unreadable = None;
+        statement.has_filter = Some(false);
+        statement.row_limit = Some(u64::MAX);
+        facts
+    }
+
+    fn table(name: &str) -> Object {
+        Object::Table(TableName { schema: Some("a.b".into()), name: name.into() })
+    }
+
+    #[test]
+    fn entities_and_contexts_are_what_the_schema_says() {
+        let rules = load(r#"permit (principal in Group::"dev", action, resource);"#);
+        let subject = subject(&rules);
+        let schema: Schema = SCHEMA.parse().expect("the schema parses");
+        let facts = facts();
+        let objects = [Object::Resource, Object::Schema("x".into()), table("t")];
+        let needs: Vec<Need> = objects.into_iter().map(|object| Need { action: Action::Read, object }).collect();
+        for connect in [false, true] {
+            let request = Request {
+                subject: &subject,
+                digest: Digest::default(),
+                facts: &facts,
+                needs: &needs,
+                reviews: &[],
+                connect,
+            };
+            let prepared = Prepared::new(&request, &rules).expect("readable");
+            let context = prepared.context(["x"], Timestamp(-1)).expect("a context");
+            for action in [Action::Read, Action::Connect] {
+                context.validate(&schema, rules.types.action(action)).expect("the context conforms");
+            }
+            Entities::from_entities(prepared.entities.iter().cloned(), Some(&schema)).expect("the entities conform");
+        }
+        let api = build(&subject.0, Matter::Api("replay"), [], Timestamp(0)).expect("a context");
+        api.validate(&schema, rules.types.action(Action::Administer)).expect("the context conforms");
+        let (_, tags) = subject.0.tags(&rules, &["pii".into(), "pii".into()]).expect("tags");
+        Entities::from_entities(tags.iter().cloned(), Some(&schema)).expect("the tags conform");
+    }
+
+    #[test]
+    fn slices_answer_as_the_whole_set_does() {
+        let rules = load(
+            r#"permit (principal, action in [Action::"read", Action::"write"], resource);
+               permit (principal, action == Action::"define", resource);
+               forbid (principal, action == Action::"write", resource) when { context.unfiltered };
+               forbid (principal, action, resource) when { context has row_limit && context.row_limit < 5 };"#,
+        );
+        let mut whole = cedar_policy::PolicySet::new();
+        rules.rules.values().for_each(|rule| whole.add(rule.policy.clone()).expect("distinct ids"));
+        let subject = subject(&rules);
+        let facts = facts();
+        for action in Action::ALL.into_iter().filter(|action| *action != Action::Connect) {
+            let needs = [Need { action, object: table("t") }];
+            let request = Request {
+                subject: &subject,
+                digest: Digest::default(),
+                facts: &facts,
+                needs: &needs,
+                reviews: &[],
+                connect: false,
+            };
+            let prepared = Prepared::new(&request, &rules).expect("readable");
+            let context = prepared.context([], Timestamp(0)).expect("a context");
+            for link in &prepared.subject.links {
+                let object = &prepared.objects[0];
+                let sliced = evaluate(&rules, action, link, object, &context, &prepared.entities);
+                let verb = rules.types.action(action).clone();
+                let request =
+                    CedarRequest::new(link.clone(), verb, object.clone(), context.clone(), None).expect("valid");
+                assert_eq!(sliced, answer(&rules.authorizer.is_authorized(&request, &whole, &prepared.entities)));
+            }
+        }
     }
 }

@@ -295,7 +295,7 @@ fn digest(sources: &[Source], reviews: &[ReviewRule], issuers: &BTreeSet<&str>) 
         fields = fields
             .number(u64::from(review.quorum))
             .put(&review.expires_micros.to_be_bytes())
-            .put(&review.lasts_micros.map(i64::to_be_bytes).as_ref().map_or(&[][..], |bytes| bytes))
+            .put(review.lasts_micros.map(i64::to_be_bytes).as_ref().map_or(&[][..], |bytes| bytes))
             .put(review.assurance.as_str().as_bytes());
     }
     issuers.iter().fold(fields.number(issuers.len() as u64), |fields, issuer| fields.put(issuer.as_bytes())).finish()

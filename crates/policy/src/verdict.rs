@@ -125,7 +125,7 @@ pub enum ReviewFault {
 pub struct Denial {
     pub(crate) rules: Vec<RuleId>,
     pub(crate) why: Why,
-    pub(crate) need: Option<Need>,
+    pub(crate) need: Option<Box<Need>>,
     pub(crate) ruleset: Digest,
 }
 
@@ -143,7 +143,7 @@ impl Denial {
     }
     /// The first need that does not pass.
     pub fn need(&self) -> Option<&Need> {
-        self.need.as_ref()
+        self.need.as_deref()
     }
     /// The rule set that decided.
     pub fn ruleset(&self) -> Digest {

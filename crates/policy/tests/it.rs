@@ -652,3 +652,29 @@ fn weak_and_unsigned_approvals_do_not_count() {
     let early = Approval { at: NOW.plus_micros(-1), ..clicked };
     assert_eq!(check(&early), Err(ApprovalError::Expired));
 }
+
+#[test]
+fn the_examples_of_the_guide_load() {
+    let guide = include_str!("../../../docs/guide/rules.md");
+    let examples: Vec<&str> = guide.split("```cedar\n").skip(1).filter_map(|rest| rest.split("```").next()).collect();
+    assert!(examples.len() >= 4, "{}", examples.len());
+    for example in examples {
+        assert_eq!(load(example).warnings(), [], "{example}");
+    }
+}
+
+#[test]
+fn denials_tell_nothing_of_what_exists() {
+    let rules =
+        load(r#"@id("f") forbid (principal, action == Action::"write", resource == Table::"shop/public.secret");"#);
+    for (action, on, expected) in [
+        (Action::Read, "secret", "no rule permits read here"),
+        (Action::Read, "nosuch", "no rule permits read here"),
+        (Action::Write, "secret", "the rule f forbids write here"),
+    ] {
+        let Verdict::Deny(denial) = one(&rules, &[], action, on) else { panic!("denied") };
+        let refusal = denial.refusal("ses-1");
+        assert_eq!((refusal.code, refusal.message.as_str()), (RefusalCode::Denied, expected));
+        assert_eq!(refusal.reference, "ses-1");
+    }
+}

@@ -1,4 +1,5 @@
 //! SSH signatures made by the real `ssh-keygen`, and a security key's made by hand (it needs no hardware).
+#![expect(clippy::disallowed_methods, clippy::disallowed_types, reason = "runs ssh-keygen on files of its own")]
 
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
