@@ -28,6 +28,9 @@ impl Reader {
         if let Some(top) = self.on_names(node)? {
             return Ok(Some(top));
         }
+        if let Some(top) = self.on_schema_things(node)? {
+            return Ok(Some(top));
+        }
         self.on_server(node)
     }
 
@@ -116,7 +119,7 @@ impl Reader {
         self.act(node, kind, actions, objects).map(Some)
     }
 
-    /// Statements on things that are named, whatever they are.
+    /// Statements that drop, rename or move things, whatever they are.
     fn on_names(&mut self, node: NodeRef<'_>) -> Walk<Option<Top>> {
         let one = |object: Object| vec![object];
         let (kind, actions, objects) = match node {
@@ -164,6 +167,15 @@ impl Reader {
                 (format!("alter {}", word(s.object_type)), DEFINE_AND_GRANT, objects)
             }
             NodeRef::AlterObjectDependsStmt(s) => (format!("alter {}", word(s.object_type)), DEFINE, Vec::new()),
+            _ => return Ok(None),
+        };
+        self.act(node, kind, actions, objects).map(Some)
+    }
+
+    /// Statements that make or alter things of a schema other than relations.
+    fn on_schema_things(&mut self, node: NodeRef<'_>) -> Walk<Option<Top>> {
+        let one = |object: Object| vec![object];
+        let (kind, actions, objects) = match node {
             NodeRef::CreateSchemaStmt(s) => {
                 let objects =
                     if s.schemaname.is_empty() { Vec::new() } else { one(Object::Schema(s.schemaname.clone())) };

@@ -57,31 +57,50 @@ static CLASSES: [Class; 256] = {
     classes
 };
 
+/// Whether a byte goes on with a name.
+static CONTINUES_NAME: [bool; 256] = {
+    let mut continues = [false; 256];
+    let mut byte = 0;
+    while byte < 128 {
+        continues[byte] = matches!(CLASSES[byte], Class::Name | Class::Digit | Class::Dollar);
+        byte += 1;
+    }
+    continues
+};
+
 fn class(byte: u8) -> Class {
     CLASSES[usize::from(byte)]
 }
 
-/// Writes the shape; `None` when unsure.
+/// Writes the shape; `None` when unsure. What is kept is copied in long pieces, up to the next replacement.
 fn write(text: &[u8], out: &mut Vec<u8>) -> Option<()> {
     out.reserve(text.len());
-    let mut at = 0;
+    let (mut at, mut copied) = (0, 0);
     let mut keep_numbers = false;
     // Whether the last token was a string: two in a row may be one, depending on the white space between.
     let mut after_string = false;
     while let Some(&byte) = text.get(at) {
         let start = at;
         let kind = class(byte);
+        let mut replacement: Option<&[u8]> = None;
         at = match kind {
             Class::Unsure => return None,
             Class::Space => {
-                out.push(b' ');
-                skip(text, at, |b| class(b) == Class::Space)
+                let end = skip(text, at + 1, |b| class(b) == Class::Space);
+                if end > at + 1 || byte != b' ' {
+                    replacement = Some(b" ");
+                }
+                end
             }
             Class::Name => name(text, at)?,
-            Class::Digit => number(text, at, keep_numbers, out)?,
+            Class::Digit => {
+                let (end, written) = number(text, at)?;
+                replacement = if keep_numbers { None } else { Some(written) };
+                end
+            }
             Class::Quote if after_string => return None,
             Class::Quote => {
-                out.extend_from_slice(b"''");
+                replacement = Some(b"''");
                 string(text, at)?
             }
             Class::NameQuote => quoted_name(text, at)?,
@@ -91,19 +110,20 @@ fn write(text: &[u8], out: &mut Vec<u8>) -> Option<()> {
             Class::Dot if text.get(at + 1).is_some_and(u8::is_ascii_digit) => return None,
             Class::Dot | Class::Mark => at + 1,
         };
-        if !matches!(kind, Class::Space | Class::Digit | Class::Quote) {
-            out.extend_from_slice(text.get(start..at)?);
+        if let Some(replacement) = replacement {
+            out.extend_from_slice(text.get(copied..start)?);
+            out.extend_from_slice(replacement);
+            copied = at;
         }
         match kind {
-            Class::Space => {}
+            Class::Space => continue,
             Class::Name => keep_numbers = says_number(text.get(start..at)?, keep_numbers),
             Class::Quote | Class::NameQuote => keep_numbers = false,
             _ => {}
         }
-        if kind != Class::Space {
-            after_string = kind == Class::Quote;
-        }
+        after_string = kind == Class::Quote;
     }
+    out.extend_from_slice(text.get(copied..)?);
     Some(())
 }
 
@@ -115,7 +135,7 @@ fn skip(text: &[u8], at: usize, set: impl Fn(u8) -> bool) -> usize {
 
 /// A name; unsure if it is the prefix of a special literal, or goes on beyond ASCII.
 fn name(text: &[u8], at: usize) -> Option<usize> {
-    let end = skip(text, at, |b| matches!(class(b), Class::Name | Class::Digit | Class::Dollar));
+    let end = skip(text, at + 1, |b| CONTINUES_NAME[usize::from(b)]);
     match text.get(end) {
         Some(b'\'') if end - at == 1 && matches!(text.get(at)?.to_ascii_lowercase(), b'e' | b'b' | b'x' | b'n') => None,
         Some(b'&') if end - at == 1 && matches!(text.get(at)?, b'u' | b'U') => None,
@@ -126,6 +146,9 @@ fn name(text: &[u8], at: usize) -> Option<usize> {
 
 /// Whether the numbers from here on stay in the key: behind the words that give them a say, up to another word.
 fn says_number(word: &[u8], keeps: bool) -> bool {
+    if !keeps && !matches!(word.first(), Some(b'l' | b'L' | b'o' | b'O' | b'f' | b'F')) {
+        return false;
+    }
     let is = |words: &[&str]| words.iter().any(|w| word.eq_ignore_ascii_case(w.as_bytes()));
     match word.len() {
         5 | 6 if is(&["limit", "offset", "fetch", "float"]) => true,
@@ -134,8 +157,8 @@ fn says_number(word: &[u8], keeps: bool) -> bool {
     }
 }
 
-/// Writes a number: itself if kept, else `0` for what fits the grammar's integers and `0.0` for the rest.
-fn number(text: &[u8], at: usize, keep: bool, out: &mut Vec<u8>) -> Option<usize> {
+/// The end of a number and what stands for it: `0` for what fits the grammar's integers, `0.0` for the rest.
+fn number(text: &[u8], at: usize) -> Option<(usize, &'static [u8])> {
     let digits = |at| skip(text, at, |b| b.is_ascii_digit());
     let mut end = digits(at);
     let mut integer = true;
@@ -160,12 +183,7 @@ fn number(text: &[u8], at: usize, keep: bool, out: &mut Vec<u8>) -> Option<usize
     }
     let written = text.get(at..end)?;
     let fits = || std::str::from_utf8(written).is_ok_and(|digits| digits.parse::<i32>().is_ok());
-    match () {
-        () if keep => out.extend_from_slice(written),
-        () if integer && fits() => out.push(b'0'),
-        () => out.extend_from_slice(b"0.0"),
-    }
-    Some(end)
+    Some((end, if integer && (written.len() < 10 || fits()) { b"0" } else { b"0.0" }))
 }
 
 /// The end of a plain string; unsure at a backslash, whose meaning is a setting.
@@ -173,8 +191,8 @@ fn string(text: &[u8], at: usize) -> Option<usize> {
     let mut from = at + 1;
     loop {
         let rest = text.get(from..)?;
-        let length = memchr::memchr(b'\'', rest)?;
-        if memchr::memchr2(b'\\', 0, rest.get(..length)?).is_some() {
+        let length = memchr::memchr3(b'\'', b'\\', 0, rest)?;
+        if rest.get(length) != Some(&b'\'') {
             return None;
         }
         from += length + 1;

@@ -38,6 +38,14 @@ impl Reader {
                 self.need_resource(Action::Write);
                 Top::of("set constraints")
             }
+            _ => return self.wrapping(node),
+        };
+        Ok(Some(top))
+    }
+
+    /// Statements around other statements, or around what is not in the text; and those on the server.
+    fn wrapping(&mut self, node: NodeRef<'_>) -> Walk<Option<Top>> {
+        let top = match node {
             NodeRef::ExplainStmt(s) => self.explain(s)?,
             NodeRef::PrepareStmt(s) => {
                 self.prepared = Some(s.name.clone());
