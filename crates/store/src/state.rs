@@ -179,3 +179,30 @@ fn read_small(path: &Path) -> io::Result<String> {
     File::open(path)?.take(4096).read_to_string(&mut text)?;
     Ok(text)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_state_directory_is_made_once_locked_and_refused_when_its_keys_are_open() {
+        let mut id = [0; 8];
+        random(&mut id).expect("the kernel gives random bytes");
+        let path = std::env::temp_dir().join(format!("chancery-state-{:016x}", u64::from_be_bytes(id)));
+        assert!(matches!(StateDir::open(&path), Err(StateError::NotState(_))));
+        assert!(matches!(StateDir::create(&path, "not an origin"), Err(StateError::Origin)));
+        let state = StateDir::create(&path, "gw.test/a").expect("a fresh path");
+        assert_ne!(state.fingerprint_key().expect("made"), state.wrap_key().expect("made"));
+        let public = state.log_signer().expect("made").verifier_key();
+        assert!(matches!(StateDir::create(&path, "gw.test/a"), Err(StateError::Exists(_))));
+        assert!(matches!(StateDir::open(&path), Err(StateError::InUse(_))));
+        drop(state);
+        let state = StateDir::open(&path).expect("the lock went");
+        assert_eq!((state.origin(), state.log_signer().expect("kept").verifier_key()), ("gw.test/a", public));
+        drop(state);
+        let key = path.join("keys/wrap.key");
+        fs::set_permissions(&key, fs::Permissions::from_mode(0o640)).expect("own file");
+        assert!(matches!(StateDir::open(&path), Err(StateError::Key(_))));
+        fs::remove_dir_all(&path).expect("own directory");
+    }
+}

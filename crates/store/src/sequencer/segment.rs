@@ -13,7 +13,7 @@ pub(crate) const HEADER_BYTES: usize = 16;
 /// Length and CRC-32C, little-endian.
 pub(crate) const FRAME_HEADER_BYTES: usize = 8;
 const MAGIC: [u8; 8] = *b"CLEDGER1";
-const ZEROS: [u8; 64 * 1024] = [0; 64 * 1024];
+static ZEROS: [u8; 64 * 1024] = [0; 64 * 1024];
 
 /// The segment that is written to.
 pub(crate) struct Segment {
