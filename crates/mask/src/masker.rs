@@ -39,6 +39,8 @@ impl Masker {
         let report = Report { rows: u64::from(output.rows), ..Report::default() };
         match output.kind {
             OutputKind::Columns(_) | OutputKind::BulkStart { .. } | OutputKind::Status => Masked::new(output, report),
+            // An idle plan stems from idle rules; with others it is of another resource.
+            _ if plan.shape == Shape::Any && !self.rules.is_idle() => withhold(output, report),
             OutputKind::Rows | OutputKind::Bulk { .. } if plan.shape == Shape::Any => Masked::new(output, report),
             OutputKind::Rows if plan.shape == Shape::Rows => self.mask_rows(anatomy, plan, output, report),
             OutputKind::Bulk { binary: true } if plan.shape == Shape::CopyBinary => {

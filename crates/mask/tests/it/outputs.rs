@@ -278,3 +278,14 @@ fn no_trace_of_a_tagged_value_is_left() {
         }
     }
 }
+
+#[test]
+fn an_idle_plan_is_for_idle_rules_alone() {
+    assert!(Plan::idle(&rules()).is_none());
+    let plan = Plan::idle(&MaskRules::none()).expect("no rules are idle");
+    let output = || run(OutputKind::Rows, &[(Part::Column(0), Some(b"x"))]);
+    let mut idle = Masker::new(Arc::new(MaskRules::none()));
+    assert_eq!(values(idle.mask(&FakeAnatomy, &plan, output()).inner()), ["x"]);
+    let mut busy = Masker::new(Arc::new(rules()));
+    assert!(busy.mask(&FakeAnatomy, &plan, output()).is_withheld());
+}
