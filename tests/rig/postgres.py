@@ -7,7 +7,7 @@ import signal
 import subprocess
 
 from . import Broken, Missing
-from .process import RIG, Process, accepts, free_port, own, run_as, server_user
+from .process import RIG, Process, accepts, free_port, identity, own, run_as, server_user
 
 PASSWORD = "correct horse"
 
@@ -70,6 +70,7 @@ class Server:
         """Makes the cluster if there is none, and starts it."""
         self.directory.mkdir(parents=True, exist_ok=True)
         own(self.directory, self._as)
+        self._reach_binaries()
         if not self.data.exists():
             word = self.directory / "password"
             word.write_text(self.password)
@@ -84,6 +85,15 @@ class Server:
                                stop=signal.SIGINT)
         self.process.wait_until(lambda: "ready to accept connections" in self.process.tail() and accepts(self.port))
         return self
+
+    def _reach_binaries(self):
+        """Copies the programs where the server's user can reach them, if the repository lies in somebody's own directory."""
+        reachable = subprocess.run(["test", "-x", str(self.binaries / "initdb")], cwd="/", **identity(self._as))
+        if reachable.returncode != 0:
+            copied = self.directory / "programs"
+            if not copied.exists():
+                shutil.copytree(self.binaries.parent, copied, symlinks=True)
+            self.binaries = copied / self.binaries.name
 
     def _all_settings(self):
         settings = ["listen_addresses=127.0.0.1", "unix_socket_directories=", "fsync=off", "max_connections=200",
