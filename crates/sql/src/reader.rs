@@ -195,6 +195,13 @@ impl Reader {
     /// Notes a relation given by its name.
     pub(crate) fn named_table(&mut self, name: TableName, action: Action) {
         self.tables.insert(name.clone());
+        // The server has a rule that turns an UPDATE of this view into `set_config()`, with data as the name.
+        let of_catalog = name.schema.as_deref().is_none_or(|schema| schema == "pg_catalog");
+        if action == Action::Write && of_catalog && name.name == "pg_settings" {
+            self.settings.push(Setting { name: "all".to_owned(), value: None });
+            self.need_resource(Action::Administer);
+            self.opaque = true;
+        }
         self.need(action, Object::Table(name));
     }
 
