@@ -297,8 +297,13 @@ impl Shared {
                 tracing::error!(reason = %stall, "ledger stopped taking entries");
             }
             head.state = State::Ended(stall.clone());
-            self.progress.send_modify(|progress| progress.ended = Some(stall.clone()));
         }
+        // Asked apart from the state, because a poisoned lock sets the state without telling those who wait.
+        self.progress.send_if_modified(|progress| {
+            let first = progress.ended.is_none();
+            progress.ended.get_or_insert_with(|| stall.clone());
+            first
+        });
         stall
     }
     fn failed(&self, head: &mut Head, error: &io::Error) -> Stall {

@@ -26,6 +26,14 @@ pub(super) struct Syncer {
     pub(super) active_at: Instant,
 }
 
+/// However the thread ends, a panic included, nobody waits for it any longer.
+impl Drop for Syncer {
+    fn drop(&mut self) {
+        let mut head = self.shared.lock();
+        self.shared.end(&mut head, Stall::Closed);
+    }
+}
+
 impl Syncer {
     pub(super) fn run(mut self) {
         loop {
@@ -34,8 +42,6 @@ impl Syncer {
                 break;
             }
         }
-        let mut head = self.shared.lock();
-        self.shared.end(&mut head, Stall::Closed);
     }
 
     /// Returns when there is something to do: at once if somebody waits, within `flush` if anything is unsynced.
