@@ -20,7 +20,7 @@ have() { command -v "$1" >/dev/null 2>&1; }
 # --- what is missing, as apt names it --------------------------------------------------------------------------------
 missing=()
 need() { "$1" || missing+=("${@:2}"); } # need CHECK PACKAGE...
-has_cc() { have cc && have make; }
+has_cc() { have cc && have c++ && have make; }
 has_libclang() { compgen -G '/usr/lib/llvm-*/lib/libclang*.so*' >/dev/null || compgen -G '/usr/lib*/*/libclang*.so*' >/dev/null || [ -n "${LIBCLANG_PATH:-}" ]; }
 has_openssl() { have openssl; }
 has_python() { have python3 && python3 -c 'import sys, ensurepip; sys.exit(sys.version_info < (3, 10))' 2>/dev/null; }
