@@ -678,3 +678,15 @@ fn denials_tell_nothing_of_what_exists() {
         assert_eq!(refusal.reference, "ses-1");
     }
 }
+
+#[test]
+fn a_permit_never_grows() {
+    let rules = load(HELD);
+    let Verdict::Allow(run) = one(&rules, &[], Action::Read, "t") else { panic!("allowed") };
+    assert_eq!(run.scope(), Scope::Run);
+    assert_eq!(run.limit(Scope::Prepare).limit(Scope::Run).scope(), Scope::Prepare);
+    let held = hold(&rules, Action::Write, &[]).prepare();
+    assert!(held.standing().is_none());
+    assert_eq!(held.limit(Scope::Run).scope(), Scope::Prepare);
+    assert_eq!(step(&rules, Digest::default()).limit(Scope::Run).scope(), Scope::Step);
+}
