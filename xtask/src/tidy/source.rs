@@ -43,13 +43,7 @@ const PRIVILEGES: &[Privilege] = &[
         home: GATE,
         why: "output goes down only through the gate, which takes it recorded and masked",
     },
-    Privilege {
-        rule: "gate",
-        call: ".pass(",
-        through: "gate",
-        home: GATE,
-        why: "input goes up only through the gate",
-    },
+    Privilege { rule: "gate", call: ".pass(", through: "gate", home: GATE, why: "input goes up only through the gate" },
 ];
 
 /// Findings about every Rust source in the tree.
