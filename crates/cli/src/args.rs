@@ -1,0 +1,390 @@
+//! The command line as plain data. Nothing is decided here, and no file is read.
+
+use std::path::PathBuf;
+
+use clap::{Args, Parser, Subcommand, ValueEnum};
+
+/// An access gateway that rules on every command, masks what comes back and keeps a record that can be verified.
+#[derive(Debug, Parser)]
+#[command(name = "chancery", version, propagate_version = true, disable_help_subcommand = true)]
+#[command(after_help = "Exit codes: 0 yes, 1 no, 2 could not say, 64 bad usage.")]
+pub(crate) struct Cli {
+    /// Print JSON for machines instead of text for people.
+    #[arg(long, global = true)]
+    pub(crate) json: bool,
+    #[command(subcommand)]
+    pub(crate) command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Command {
+    /// Make a directory with a commented chancery.toml, example rules, keys and a new ledger.
+    Init(Init),
+    /// Validate configuration, rules, certificates and secrets without binding a port.
+    Check(Config),
+    /// Run the gateway in the foreground.
+    Serve(Config),
+    /// Play the whole story with a private PostgreSQL, a demo issuer and a gateway on loopback.
+    Demo(Demo),
+    /// Print a short-lived access token, usable as a password.
+    Token(Token),
+    /// Show who the gateway takes you for.
+    Whoami(Remote),
+    /// What may be reached.
+    #[command(subcommand)]
+    Resource(Resource),
+    /// Run a command with the environment its native client needs, or print the line.
+    Connect(Connect),
+    /// Find, inspect and play back sessions (operator, on the gateway's host).
+    #[command(subcommand)]
+    Session(Session),
+    /// The reviewer's inbox.
+    #[command(subcommand)]
+    Review(Review),
+    /// Backend credentials, sealed and versioned (operator, on the gateway's host).
+    #[command(subcommand)]
+    Secret(Secret),
+    /// Reviewers' public keys (operator, on the gateway's host).
+    #[command(subcommand)]
+    Reviewer(Reviewer),
+    /// Validate and explain rules.
+    #[command(subcommand)]
+    Policy(Policy),
+    /// The ledger's head, and its verification.
+    #[command(subcommand)]
+    Ledger(Ledger),
+}
+
+/// Where the configuration file is.
+#[derive(Clone, Debug, Args)]
+pub(crate) struct Config {
+    /// The configuration file.
+    #[arg(long, value_name = "FILE", env = "CHANCERY_CONFIG", default_value = "chancery.toml")]
+    pub(crate) config: PathBuf,
+}
+
+/// How a client reaches the gateway's API.
+#[derive(Clone, Debug, Args)]
+pub(crate) struct Remote {
+    /// The gateway's https address.
+    #[arg(long, value_name = "URL", env = "CHANCERY_GATEWAY", default_value = "https://localhost:8443")]
+    pub(crate) gateway: String,
+    /// Certificates (PEM) that the gateway's TLS is checked against, instead of the system's.
+    #[arg(long, value_name = "FILE", env = "CHANCERY_CA")]
+    pub(crate) ca: Option<PathBuf>,
+    /// A file that holds the access token; without it, the variable CHANCERY_TOKEN.
+    #[arg(long, value_name = "FILE", env = "CHANCERY_TOKEN_FILE")]
+    pub(crate) token_file: Option<PathBuf>,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Init {
+    /// The directory to make; it must be absent or empty.
+    #[arg(value_name = "DIR", default_value = ".")]
+    pub(crate) directory: PathBuf,
+    /// The gateway's name; part of its ledger's origin.
+    #[arg(long, default_value = "gw-a")]
+    pub(crate) name: String,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Demo {
+    /// Run the story once and exit 0 or 1, instead of staying up.
+    #[arg(long, env = "ONESHOT", value_parser = clap::builder::FalseyValueParser::new(), num_args = 0..=1,
+          default_missing_value = "true", default_value = "false", require_equals = true)]
+    pub(crate) oneshot: bool,
+    /// Keep the demo's files here instead of in a temporary directory.
+    #[arg(long, value_name = "DIR")]
+    pub(crate) directory: Option<PathBuf>,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Token {
+    /// The issuer's URL.
+    #[arg(long, value_name = "URL", env = "CHANCERY_ISSUER")]
+    pub(crate) issuer: String,
+    /// Certificates (PEM) that the issuer's TLS is checked against, instead of the system's.
+    #[arg(long, value_name = "FILE", env = "CHANCERY_ISSUER_CA")]
+    pub(crate) issuer_ca: Option<PathBuf>,
+    /// `client_id` at the issuer.
+    #[arg(long, value_name = "ID", env = "CHANCERY_CLIENT_ID")]
+    pub(crate) client_id: String,
+    /// A file that holds `client_secret`; without it, the variable CHANCERY_CLIENT_SECRET.
+    #[arg(long, value_name = "FILE")]
+    pub(crate) client_secret_file: Option<PathBuf>,
+    /// A file that holds the token of whom this client acts for: asks for one link more in its chain.
+    #[arg(long, value_name = "FILE")]
+    pub(crate) on_behalf_of: Option<PathBuf>,
+    /// The audience, where the issuer wants it said.
+    #[arg(long)]
+    pub(crate) audience: Option<String>,
+    /// Only this resource; may be given several times.
+    #[arg(long = "resource", value_name = "R")]
+    pub(crate) resources: Vec<String>,
+    /// Only commands proven to only read.
+    #[arg(long)]
+    pub(crate) read_only: bool,
+    /// A shorter life, such as 15m.
+    #[arg(long, value_name = "T", value_parser = crate::config::duration)]
+    pub(crate) ttl: Option<std::time::Duration>,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Resource {
+    /// List the resources you may connect to, and how.
+    List(Remote),
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Connect {
+    /// The resource.
+    #[arg(value_name = "R")]
+    pub(crate) resource: String,
+    #[command(flatten)]
+    pub(crate) remote: Remote,
+    /// The command to run; without one, the line to run is printed.
+    #[arg(last = true, value_name = "CMD")]
+    pub(crate) command: Vec<String>,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Session {
+    /// List sessions, newest first.
+    List(SessionList),
+    /// Show one session's facts and commands.
+    Show(SessionShow),
+    /// Play a session's recording as a transcript with tables.
+    Replay(SessionReplay),
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct SessionList {
+    #[command(flatten)]
+    pub(crate) config: Config,
+    /// Only sessions that are open.
+    #[arg(long)]
+    pub(crate) open: bool,
+    /// Only sessions on this resource.
+    #[arg(long, value_name = "R")]
+    pub(crate) resource: Option<String>,
+    /// At most so many.
+    #[arg(long, default_value_t = 50)]
+    pub(crate) limit: u32,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct SessionShow {
+    /// The session's id.
+    #[arg(value_name = "ID")]
+    pub(crate) id: String,
+    #[command(flatten)]
+    pub(crate) config: Config,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct SessionReplay {
+    /// The session's id.
+    #[arg(value_name = "ID")]
+    pub(crate) id: String,
+    #[command(flatten)]
+    pub(crate) config: Config,
+    /// Play in time, so many times faster than it happened; without it, everything is printed at once.
+    #[arg(long, value_name = "FACTOR")]
+    pub(crate) speed: Option<f64>,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Review {
+    /// List the reviews that wait for you.
+    List(Remote),
+    /// Show one review with the complete command.
+    Show(ReviewShow),
+    /// Approve: signs the command's digest with an SSH key where the rule asks for it.
+    Approve(ReviewApprove),
+    /// Deny.
+    Deny(ReviewDeny),
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct ReviewShow {
+    /// The review's id.
+    #[arg(value_name = "ID")]
+    pub(crate) id: String,
+    #[command(flatten)]
+    pub(crate) remote: Remote,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct ReviewApprove {
+    /// The review's id.
+    #[arg(value_name = "ID")]
+    pub(crate) id: String,
+    #[command(flatten)]
+    pub(crate) remote: Remote,
+    /// Which of the needed review rules to answer, where there is more than one.
+    #[arg(long, value_name = "NAME")]
+    pub(crate) rule: Option<String>,
+    /// The SSH private key (or the public one of a key in the agent) to sign with.
+    #[arg(long, value_name = "FILE", env = "CHANCERY_REVIEW_KEY")]
+    pub(crate) key: Option<PathBuf>,
+    /// Do not ask before approving.
+    #[arg(long)]
+    pub(crate) yes: bool,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct ReviewDeny {
+    /// The review's id.
+    #[arg(value_name = "ID")]
+    pub(crate) id: String,
+    #[command(flatten)]
+    pub(crate) remote: Remote,
+    /// Which of the needed review rules to answer, where there is more than one.
+    #[arg(long, value_name = "NAME")]
+    pub(crate) rule: Option<String>,
+    /// Why, for whoever asked.
+    #[arg(long, default_value = "")]
+    pub(crate) reason: String,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Secret {
+    /// Keep a credential's first version, or a new one.
+    Set(SecretSet),
+    /// Keep a new version of a credential and retire the one before it.
+    Rotate(SecretSet),
+    /// List names and versions, never values.
+    List(Config),
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct SecretSet {
+    /// The credential's name, as resources call it.
+    #[arg(value_name = "NAME")]
+    pub(crate) name: String,
+    /// The role at the resource; `rotate` keeps the one it has.
+    #[arg(long, visible_alias = "user", value_name = "U")]
+    pub(crate) username: Option<String>,
+    /// The file whose first line is the password; without it, a prompt or standard input.
+    #[arg(long, value_name = "F")]
+    pub(crate) file: Option<PathBuf>,
+    #[command(flatten)]
+    pub(crate) config: Config,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Reviewer {
+    /// Enrol an SSH public key for a reviewer.
+    AddKey(AddKey),
+    /// List enrolled keys.
+    List(Config),
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct AddKey {
+    /// The reviewer's subject at the issuer.
+    #[arg(value_name = "SUB")]
+    pub(crate) subject: String,
+    /// The file with the public key line (`ssh-ed25519 AAAA…`), or `-` for standard input.
+    #[arg(value_name = "FILE")]
+    pub(crate) file: PathBuf,
+    /// The issuer's URL; may be left out where only one is configured.
+    #[arg(long, value_name = "URL")]
+    pub(crate) issuer: Option<String>,
+    #[command(flatten)]
+    pub(crate) config: Config,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Policy {
+    /// Parse and validate the rules.
+    Check(Config),
+    /// Say why a statement would be ruled so.
+    Explain(Explain),
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Explain {
+    #[command(flatten)]
+    pub(crate) config: Config,
+    /// Who asks: the subject, then its groups after commas.
+    #[arg(long = "as", value_name = "SUB[,GROUP…]")]
+    pub(crate) subject: String,
+    /// What the principal is.
+    #[arg(long, value_enum, default_value = "user")]
+    pub(crate) kind: Kind,
+    /// The issuer's URL; may be left out where only one is configured.
+    #[arg(long, value_name = "URL")]
+    pub(crate) issuer: Option<String>,
+    /// An agent that acts for the one before it; may be given several times, outermost first.
+    #[arg(long = "actor", value_name = "SUB")]
+    pub(crate) actors: Vec<String>,
+    /// The resource.
+    #[arg(long, value_name = "R")]
+    pub(crate) resource: String,
+    /// The schema of tables that the statement names without one.
+    #[arg(long, value_name = "S", default_value = "public")]
+    pub(crate) schema: String,
+    /// The client's address.
+    #[arg(long, value_name = "IP", default_value = "127.0.0.1")]
+    pub(crate) address: std::net::IpAddr,
+    /// Suppose that this review approved it; may be given several times.
+    #[arg(long = "review", value_name = "NAME")]
+    pub(crate) reviews: Vec<String>,
+    /// The statement; without it, the opening of a session.
+    #[arg(value_name = "SQL")]
+    pub(crate) sql: Option<String>,
+}
+
+/// What a principal is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Kind {
+    User,
+    Service,
+    Agent,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Ledger {
+    /// Show the head and the size.
+    Status(Config),
+    /// Verify a live or copied ledger, with its recordings where they are.
+    Verify(Verify),
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Verify {
+    /// A state directory or a ledger directory; without it, that of the configuration.
+    #[arg(value_name = "DIR")]
+    pub(crate) directory: Option<PathBuf>,
+    /// The log's public key (vkey), or a file that holds it; without it, that of the state directory.
+    #[arg(long, value_name = "KEY")]
+    pub(crate) key: Option<String>,
+    /// The directory of recordings, where it is not beside the ledger.
+    #[arg(long, value_name = "DIR")]
+    pub(crate) recordings: Option<PathBuf>,
+    #[command(flatten)]
+    pub(crate) config: Config,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_tree_of_commands_is_sound() {
+        use clap::CommandFactory;
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn a_command_line_is_read() {
+        let cli = Cli::try_parse_from(["chancery", "secret", "set", "shop", "--user", "app", "--config", "c.toml"]);
+        let Ok(Cli { command: Command::Secret(Secret::Set(set)), json: false }) = cli else { panic!("{cli:?}") };
+        assert_eq!((set.name.as_str(), set.username.as_deref()), ("shop", Some("app")));
+        for bad in [&["chancery"][..], &["chancery", "secret", "set", "x", "--password", "y"], &["chancery", "nosuch"]]
+        {
+            assert!(Cli::try_parse_from(bad).is_err(), "{bad:?}");
+        }
+    }
+}

@@ -1,0 +1,10 @@
+//! The operator's local commands, one module each.
+
+pub(crate) mod check;
+pub(crate) mod init;
+pub(crate) mod ledger;
+pub(crate) mod policy;
+pub(crate) mod reviewer;
+pub(crate) mod secret;
+pub(crate) mod serve;
+pub(crate) mod session;
