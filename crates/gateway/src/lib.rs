@@ -1,3 +1,19 @@
-//! chancery-gateway
+//! The hands towards the network: listeners, TLS, logins on both legs, and the driver that performs what a session
+//! wants done. It decides nothing.
+//!
+//! This crate knows nothing of statement text, rules, masks, entry formats or the command line.
 
+mod catalog;
+mod connect;
+mod dial;
+mod driver;
+mod gateway;
 pub mod issuers;
+mod reviews;
+mod serve;
+mod settings;
+mod stream;
+mod tls;
+
+pub use gateway::{Gateway, Health, LiveSession, OpenError};
+pub use settings::{ResourceSettings, Settings, TlsIdentity, UpstreamTls};

@@ -49,6 +49,11 @@ impl<R: Relay> Gate<R> {
         self.0.refuse(command, refusal.subject());
     }
 
+    /// The ledger cannot be written: refusing is all that is left.
+    pub(crate) fn refuse_unrecorded(&mut self, command: CommandId, refusal: &Refusal) {
+        self.0.refuse(command, refusal);
+    }
+
     /// Input of a command that was forwarded goes up when its count and hash stand in the recording.
     pub(crate) fn pass(&mut self, input: Recorded<Input>) {
         self.0.pass(input.into_inner());

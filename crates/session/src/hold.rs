@@ -220,6 +220,7 @@ impl<R: Relay> Session<R> {
         let effect = self.commands[at].known.as_ref().map_or(Change::Write, |known| known.effect);
         let runs = self.commands[at].scope == Scope::Run;
         let level = if effect == Change::Write && runs { Level::OnDisk } else { Level::Written };
+        self.commands[at].starting = true;
         self.rule(at, ruled, level);
     }
 

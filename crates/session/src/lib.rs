@@ -18,4 +18,4 @@ mod session;
 
 pub use context::{Context, Grip, Opening, SessionLimits};
 pub use ruling::{Closing, Level, Outcome, Ruled, Ruling, Tape};
-pub use session::{Effect, Ending, Input, Session};
+pub use session::{Effect, Input, Session};

@@ -202,6 +202,10 @@ impl<R: Relay> Session<R> {
         if active.known.as_ref().is_some_and(|known| known.defines) && active.scope == Scope::Run {
             self.trust = Trust::Stale;
         }
+        if let Some(known) = active.known.as_ref().filter(|known| !known.taints.is_empty()) {
+            self.effects.push_back(Effect::Taint(known.taints.clone()));
+            self.trust = Trust::Stale;
+        }
         let active = &self.commands[at];
         if active.scope == Scope::Step {
             self.drop_ended();

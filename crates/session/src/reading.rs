@@ -5,7 +5,9 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use chancery_mask::{Catalog, Exposure};
-use chancery_model::{Digest, Effect, Facts, Need, Object, Refusal, RefusalCode, Setting, Statement, TableName};
+use chancery_model::{
+    Action, Digest, Effect, Facts, Need, Object, Refusal, RefusalCode, Setting, Statement, TableName,
+};
 use chancery_policy::Standing;
 
 use crate::context::Context;
@@ -24,6 +26,8 @@ pub(crate) struct Known {
     pub(crate) fingerprint: Digest,
     /// Nothing after it is ruled on before it ended: it can change how later text is read or decided.
     pub(crate) barrier: bool,
+    /// Relations that it fills with values of tagged relations.
+    pub(crate) taints: Vec<TableName>,
     /// It can change the catalog.
     pub(crate) defines: bool,
     pub(crate) standing: Option<Standing>,
@@ -91,8 +95,7 @@ pub(crate) fn read(statement: &Statement, context: &Context, catalog: &Catalog) 
     needs.dedup();
     let exposure = Exposure::of(catalog, &facts);
     let defines = facts.statements.iter().any(|s| {
-        s.needs.iter().any(|need| need.action == chancery_model::Action::Define)
-            || matches!(s.kind.as_str(), "do" | "call" | "execute")
+        s.needs.iter().any(|need| need.action == Action::Define) || matches!(s.kind.as_str(), "do" | "call" | "execute")
     });
     let barrier =
         facts.is_opaque() || defines || facts.statements.iter().any(|s| !s.settings.is_empty() || s.prepared.is_some());
@@ -102,6 +105,7 @@ pub(crate) fn read(statement: &Statement, context: &Context, catalog: &Catalog) 
         fingerprint: context.fingerprint(&redacted),
         redacted: Bytes::from(redacted),
         barrier,
+        taints: taints(&facts, catalog),
         defines,
         standing: None,
         needs,
@@ -118,6 +122,23 @@ fn resolve(need: &Need, catalog: &Catalog) -> Vec<Need> {
     };
     let found: Vec<Need> = catalog.schemas_of(name).map(in_schema).collect();
     if found.is_empty() { vec![in_schema(UNKNOWN_SCHEMA)] } else { found }
+}
+
+/// What a statement writes while it reads tagged values from elsewhere. An UPDATE within one table is not told apart
+/// from one that copies a tagged column into another column; see the guide to masking.
+fn taints(facts: &Facts, catalog: &Catalog) -> Vec<TableName> {
+    let mut tainted = Vec::new();
+    for statement in &facts.statements {
+        let written = statement.needs.iter().filter(|need| matches!(need.action, Action::Write | Action::Define));
+        for need in written {
+            let Object::Table(table) = &need.object else { continue };
+            let elsewhere = |other: &&TableName| other.name != table.name && catalog.touches_tagged(other);
+            if statement.tables.iter().any(|other| elsewhere(&other)) {
+                tainted.push(table.clone());
+            }
+        }
+    }
+    tainted
 }
 
 /// Refuses settings that change how statement text is read. The text was parsed as the server reads it now.

@@ -4,8 +4,8 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use chancery_ledger::{
-    ActDeny, ActDone, ActStart, ApprovalRequest, Entry, Frame, FrameKind, Narrow, SessionClose, SessionOpen, ToEntry,
-    ToFrame,
+    ActDeny, ActDone, ActStart, ApprovalRequest, Entry, Frame, FrameKind, Narrow, SessionClose, SessionOpen, Staged,
+    ToEntry, ToFrame, stage,
 };
 use chancery_mask::Masked;
 use chancery_model::{CommandId, Digest, Effect, Input, Output, Refusal, ReviewId, RuleId, Timestamp};
@@ -236,12 +236,21 @@ impl Narrow<Permit> for Tape {
 
 /// The end of a session, on its way into the ledger.
 pub struct Closing {
-    pub(crate) context: Arc<Context>,
-    pub(crate) reason: &'static str,
+    context: Arc<Context>,
+    reason: &'static str,
+    recording: Option<Digest>,
+}
+
+impl Closing {
+    /// Stages the end. `recording` is the chain hash of the recording after its last flush.
+    pub fn of(context: Arc<Context>, reason: &'static str, recording: Option<Digest>) -> Staged<Self> {
+        stage(Self { context, reason, recording })
+    }
 }
 
 impl ToEntry for Closing {
     fn entry(&self) -> Entry<'_> {
-        Entry::SessionClose(SessionClose { session: self.context.id, reason: self.reason, recording: None })
+        let recording = self.recording;
+        Entry::SessionClose(SessionClose { session: self.context.id, reason: self.reason, recording })
     }
 }

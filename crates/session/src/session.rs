@@ -7,7 +7,7 @@ use chancery_ledger::{Recorded, Staged, StagedFrame, stage, stage_frame};
 use chancery_mask::{Catalog, Lifted, Masker, Plan, Report};
 use chancery_model::{
     Ask, CommandId, Digest, Done, DoneStatus, Input as Data, Output, Refusal, RefusalCode, Review, ReviewId,
-    ReviewState, Timestamp,
+    ReviewState, TableName, Timestamp,
 };
 use chancery_policy::{Hold, RuleSet, Scope, unmask};
 use chancery_wire::{Event, Forget, Leg, Relay, WireError};
@@ -16,7 +16,7 @@ use crate::context::{Context, Grip};
 use crate::gate::Gate;
 use crate::output::Shown;
 use crate::reading::{Known, Readings};
-use crate::ruling::{Closing, Level, Outcome, Ruled, Ruling, Tape};
+use crate::ruling::{Level, Outcome, Ruled, Ruling, Tape};
 
 /// What a session can be told.
 pub enum Input<U> {
@@ -24,6 +24,8 @@ pub enum Input<U> {
     Unit(Leg, U),
     /// A ruling stands in the ledger.
     Ruled(Recorded<Ruling>),
+    /// The ruling on this command cannot be written down: the command is refused, whatever it said.
+    Unrecorded(CommandId),
     /// An outcome stands in the ledger.
     Concluded(Recorded<Outcome>),
     /// Every entry below this index is on disk.
@@ -52,8 +54,8 @@ pub enum Input<U> {
 pub enum Effect<U> {
     /// Write to a leg.
     Transmit(Leg, U),
-    /// Write a ruling down; answer with `Ruled`.
-    Rule(Staged<Ruling>, Level),
+    /// Write the ruling on this command down; answer with `Ruled`, or `Unrecorded` if it cannot be.
+    Rule(CommandId, Staged<Ruling>, Level),
     /// Write an outcome down; answer with `Concluded`.
     Conclude(Staged<Outcome>, Level),
     /// Answer with `OnDisk` once the entry with this index is on disk.
@@ -66,20 +68,14 @@ pub enum Effect<U> {
     Ask(Box<Review>),
     /// End a review without an answer.
     Withdraw(ReviewId, ReviewState),
+    /// These relations were filled with values of tagged ones: remember it with the catalog.
+    Taint(Vec<TableName>),
     /// Read the resource's catalog again; answer with `Catalog`.
     Refresh,
     /// Ask the resource to cancel what it runs for this session.
     CancelUpstream,
     /// The session is over: write the closing down, flush, close the legs.
-    Close(Ending),
-}
-
-/// The end of a session.
-pub struct Ending {
-    /// Why, in a word.
-    pub reason: &'static str,
-    /// Its entry.
-    pub closing: Staged<Closing>,
+    Close(&'static str),
 }
 
 /// One session.
@@ -141,6 +137,8 @@ pub(crate) struct Active {
     /// Strict profile: outputs wait until this entry is on disk.
     pub(crate) entry: Option<u64>,
     pub(crate) cancelled: bool,
+    /// Its `act.start` is on its way into the ledger.
+    pub(crate) starting: bool,
 }
 
 /// Where a command stands. Each stage owns its data.
@@ -159,6 +157,8 @@ pub(crate) enum Stage {
     Requesting(Box<Review>),
     /// Held: before the reviewers.
     Held(Hold, ReviewId, Timestamp),
+    /// Cannot be recorded, and waits for its turn to be refused.
+    Unrecorded(Refusal),
     /// Sent to the resource.
     Forwarded,
     /// Over.
@@ -216,6 +216,7 @@ impl<R: Relay> Session<R> {
                 }
             }
             Input::Ruled(recorded) => self.ruled(recorded, now),
+            Input::Unrecorded(id) => self.unrecorded(id),
             Input::Concluded(recorded) => {
                 self.concluding = self.concluding.saturating_sub(usize::from(recorded.into_inner().gates));
             }
@@ -263,6 +264,11 @@ impl<R: Relay> Session<R> {
     /// Notes that the client itself said this value of a parameter, so that it may be shown to it again.
     pub fn client_said(&mut self, parameter: &str, value: &str) {
         self.masker.client_said(parameter, value);
+    }
+
+    /// Puts the first frame into the recording: what the session is.
+    pub fn begin(&mut self, kind: chancery_ledger::FrameKind, bytes: bytes::Bytes, now: Timestamp) {
+        self.effects.push_front(Effect::Tape(stage_frame(Tape::Note(now, CommandId(0), kind, bytes))));
     }
 
     /// The next thing to do, if any.
@@ -342,11 +348,16 @@ impl<R: Relay> Session<R> {
             let active = &mut self.commands[at];
             match active.stage {
                 Stage::Forwarded | Stage::Ended => continue,
-                Stage::Ruled(_) | Stage::Stepped(_) => {}
+                Stage::Ruled(_) | Stage::Stepped(_) | Stage::Unrecorded(_) => {}
                 _ => break,
             }
             let (id, digest, scope) = (active.id, active.digest, active.scope);
             let forwarded = match std::mem::replace(&mut active.stage, Stage::Ended) {
+                Stage::Unrecorded(refusal) => {
+                    self.gate.refuse_unrecorded(id, &refusal);
+                    carried = true;
+                    continue;
+                }
                 Stage::Stepped(recorded) => match recorded.narrow() {
                     Ok(permit) => self.gate.forward(id, &digest, scope, permit).is_ok(),
                     Err(_) => false,
@@ -437,6 +448,18 @@ impl<R: Relay> Session<R> {
             // A hold that nobody waits for any more.
             (_, Ok(_)) => Stage::Ended,
         };
+    }
+
+    /// Fail closed: what cannot be recorded is not done. This refusal is the one that stands nowhere.
+    fn unrecorded(&mut self, id: CommandId) {
+        let Some(at) = self.position(id) else { return };
+        let message = "record unavailable: the ledger cannot be written, so nothing is done";
+        let refusal = self
+            .context
+            .refusal(RefusalCode::RecordUnavailable, id, message)
+            .hint("try again later; tell the operator that the ledger's disk is full or failing");
+        self.commands[at].stage = Stage::Unrecorded(refusal);
+        self.commands[at].starting = false;
     }
 
     fn taped(&mut self, recorded: Recorded<Tape>) {
@@ -539,6 +562,7 @@ impl<R: Relay> Session<R> {
                 Stage::Forwarded => chancery_ledger::Outcome::Unknown,
                 // Recorded and never carried out.
                 Stage::Ruled(ref recorded) if recorded.subject().is_forward() => chancery_ledger::Outcome::Skipped,
+                Stage::Ruling if active.starting => chancery_ledger::Outcome::Skipped,
                 Stage::Held(_, review, _) => {
                     self.effects.push_back(Effect::Withdraw(review, ReviewState::Withdrawn));
                     continue;
@@ -551,8 +575,7 @@ impl<R: Relay> Session<R> {
             }
         }
         self.transmit();
-        let closing = stage(Closing { context: self.context.clone(), reason });
-        self.effects.push_back(Effect::Close(Ending { reason, closing }));
+        self.effects.push_back(Effect::Close(reason));
     }
 
     pub(crate) fn outcome(
@@ -606,7 +629,8 @@ impl<R: Relay> Session<R> {
             rules: self.grip.rules.digest(),
             ruled,
         };
-        self.effects.push_back(Effect::Rule(stage(ruling), level));
+        let id = self.commands[at].id;
+        self.effects.push_back(Effect::Rule(id, stage(ruling), level));
     }
 }
 
@@ -629,6 +653,7 @@ impl Active {
             shown: Shown::default(),
             entry: None,
             cancelled: false,
+            starting: false,
         }
     }
 }

@@ -165,6 +165,14 @@ impl Accept {
         AcceptStep::Wait
     }
 
+    /// How many random bytes the secret of the cancel key must have; `None` before the login.
+    pub fn cancel_secret_bytes(&self) -> Option<usize> {
+        match &self.state {
+            State::Verifying { startup, .. } => Some(startup.cancel_secret_bytes()),
+            _ => None,
+        }
+    }
+
     /// Tells the client that its token holds, before the rest is decided. [`Accept::admit`] does so otherwise.
     pub fn greet(&mut self) -> Result<(), WireError> {
         match &mut self.state {

@@ -1,0 +1,201 @@
+//! What the masker and the rules must know of a PostgreSQL database: its relations and how values travel between them.
+//!
+//! Read over a connection of the gateway's own, shared by all sessions of the resource, read again when something
+//! changed. It holds names, numbers and dependencies; never a value.
+
+use std::collections::HashSet;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+use chancery_mask::{AttributeRow, Catalog, CatalogInput, GeneratedColumn, MaskRules, RelationRow, ViewDependency};
+use chancery_model::TableName;
+use chancery_wire_pg::{Fetch, FetchError, FetchLimits, FetchStep, Row};
+
+use crate::dial::{DialFailure, dial};
+use crate::gateway::Shared;
+use crate::settings::ResourceSettings;
+use crate::stream::Stream;
+
+/// Changes that nobody told us of are seen after this time at the latest, by new sessions.
+const AGE_MAX: Duration = Duration::from_secs(60);
+/// Relations that statements of our sessions filled with tagged values.
+const TAINTED_MAX: usize = 100_000;
+
+/// Why the catalog could not be read.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum CatalogFailure {
+    #[error("{0}")]
+    Dial(#[from] DialFailure),
+    #[error("{0}")]
+    Fetch(#[from] FetchError),
+    #[error("{0}")]
+    Socket(#[from] std::io::Error),
+    #[error("a catalog row is not as expected")]
+    Row,
+    #[error("a query text cannot be sent")]
+    Query,
+}
+
+/// The catalog of one resource, kept up to date.
+#[derive(Default)]
+pub(crate) struct Lineage {
+    state: Mutex<State>,
+    /// Held while it is read, so that those who come meanwhile share one reading.
+    reading: tokio::sync::Mutex<()>,
+}
+
+#[derive(Default)]
+struct State {
+    catalog: Option<Arc<Catalog>>,
+    /// When the last reading began.
+    begun: Option<Instant>,
+    tainted: HashSet<TableName>,
+}
+
+impl Lineage {
+    /// The catalog as last read, if that is not too long ago; reads it otherwise.
+    pub(crate) async fn current(
+        &self,
+        shared: &Arc<Shared>,
+        resource: &ResourceSettings,
+    ) -> Result<Arc<Catalog>, CatalogFailure> {
+        {
+            let state = self.lock();
+            if let (Some(catalog), Some(begun)) = (&state.catalog, state.begun)
+                && begun.elapsed() < AGE_MAX
+            {
+                return Ok(catalog.clone());
+            }
+        }
+        self.refresh(shared, resource).await
+    }
+
+    /// Reads it, unless a reading that began after this call was made has already ended.
+    pub(crate) async fn refresh(
+        &self,
+        shared: &Arc<Shared>,
+        resource: &ResourceSettings,
+    ) -> Result<Arc<Catalog>, CatalogFailure> {
+        let asked = Instant::now();
+        let _reading = self.reading.lock().await;
+        {
+            let state = self.lock();
+            if let (Some(catalog), Some(begun)) = (&state.catalog, state.begun)
+                && begun > asked
+            {
+                return Ok(catalog.clone());
+            }
+        }
+        let begun = Instant::now();
+        let tainted = self.lock().tainted.iter().cloned().collect();
+        let mut input = read(shared, resource).await?;
+        input.tainted = tainted;
+        let rules: Arc<MaskRules> = resource.mask.clone();
+        let catalog = Arc::new(Catalog::build(input, &rules));
+        let mut state = self.lock();
+        state.catalog = Some(catalog.clone());
+        state.begun = Some(begun);
+        Ok(catalog)
+    }
+
+    /// Notes relations that were filled with values of tagged ones. Past the bound, everything counts as changed and
+    /// the oldest knowledge stays: the notes only grow until the gateway is started again.
+    pub(crate) fn taint(&self, tables: Vec<TableName>) {
+        let mut state = self.lock();
+        for table in tables {
+            if state.tainted.len() < TAINTED_MAX {
+                state.tainted.insert(table);
+            }
+        }
+    }
+
+    fn lock(&self) -> std::sync::MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+const RELATIONS: &str = "SELECT c.oid, n.nspname, c.relname, c.relkind FROM pg_catalog.pg_class c \
+     JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace WHERE c.relkind IN ('r','v','m','f','p','S','t')";
+const ATTRIBUTES: &str = "SELECT a.attrelid, a.attnum, a.attname, a.atttypid FROM pg_catalog.pg_attribute a \
+     JOIN pg_catalog.pg_class c ON c.oid = a.attrelid \
+     WHERE a.attnum > 0 AND NOT a.attisdropped AND c.relkind IN ('r','v','m','f','p','S','t')";
+const INHERITS: &str = "SELECT inhrelid, inhparent FROM pg_catalog.pg_inherits";
+const DEPENDS: &str = "SELECT DISTINCT r.ev_class, d.refobjid, d.refobjsubid FROM pg_catalog.pg_depend d \
+     JOIN pg_catalog.pg_rewrite r ON r.oid = d.objid \
+     WHERE d.classid = 'pg_catalog.pg_rewrite'::pg_catalog.regclass \
+     AND d.refclassid = 'pg_catalog.pg_class'::pg_catalog.regclass AND d.refobjid <> r.ev_class";
+const OPAQUE: &str = "SELECT DISTINCT r.ev_class FROM pg_catalog.pg_depend d \
+     JOIN pg_catalog.pg_rewrite r ON r.oid = d.objid JOIN pg_catalog.pg_proc p ON p.oid = d.refobjid \
+     JOIN pg_catalog.pg_namespace n ON n.oid = p.pronamespace \
+     WHERE d.classid = 'pg_catalog.pg_rewrite'::pg_catalog.regclass \
+     AND d.refclassid = 'pg_catalog.pg_proc'::pg_catalog.regclass AND n.nspname <> 'pg_catalog'";
+// Up to PostgreSQL 14 the dependency is the column's own, since then it is its default's.
+const GENERATED: &str = "SELECT a.attrelid, a.attnum, d.refobjsubid FROM pg_catalog.pg_attribute a \
+     JOIN pg_catalog.pg_depend d ON d.classid = 'pg_catalog.pg_class'::pg_catalog.regclass AND d.objid = a.attrelid \
+     AND d.objsubid = a.attnum AND d.refclassid = d.classid AND d.refobjid = a.attrelid AND d.refobjsubid <> a.attnum \
+     WHERE a.attgenerated <> '' \
+     UNION SELECT a.attrelid, a.attnum, d.refobjsubid FROM pg_catalog.pg_attribute a \
+     JOIN pg_catalog.pg_attrdef f ON f.adrelid = a.attrelid AND f.adnum = a.attnum \
+     JOIN pg_catalog.pg_depend d ON d.classid = 'pg_catalog.pg_attrdef'::pg_catalog.regclass AND d.objid = f.oid \
+     AND d.refclassid = 'pg_catalog.pg_class'::pg_catalog.regclass AND d.refobjid = a.attrelid \
+     AND d.refobjsubid <> a.attnum WHERE a.attgenerated <> ''";
+
+/// Reads everything in one snapshot.
+async fn read(shared: &Arc<Shared>, resource: &ResourceSettings) -> Result<CatalogInput, CatalogFailure> {
+    let parameters = vec![("application_name".to_owned(), "chancery catalog".to_owned())];
+    let (mut stream, _ready) = dial(shared, resource, parameters).await?;
+    fetch(&mut stream, "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY").await?;
+    let mut input = CatalogInput::default();
+    for row in fetch(&mut stream, RELATIONS).await? {
+        let kind = text(&row, 3)?.chars().next().ok_or(CatalogFailure::Row)?;
+        let (schema, name) = (text(&row, 1)?.to_owned(), text(&row, 2)?.to_owned());
+        input.relations.push(RelationRow { oid: number(&row, 0)?, schema, name, kind });
+    }
+    for row in fetch(&mut stream, ATTRIBUTES).await? {
+        let name = text(&row, 2)?.to_owned();
+        let (relation, number_, type_oid) = (number(&row, 0)?, number(&row, 1)?, number(&row, 3)?);
+        input.attributes.push(AttributeRow { relation, number: number_, name, type_oid });
+    }
+    for row in fetch(&mut stream, INHERITS).await? {
+        input.inherits.push((number(&row, 0)?, number(&row, 1)?));
+    }
+    for row in fetch(&mut stream, DEPENDS).await? {
+        let (view, base) = (number(&row, 0)?, number(&row, 1)?);
+        input.depends.push(ViewDependency { view, base, number: number(&row, 2)? });
+    }
+    for row in fetch(&mut stream, OPAQUE).await? {
+        input.opaque.push(number(&row, 0)?);
+    }
+    for row in fetch(&mut stream, GENERATED).await? {
+        let relation = number(&row, 0)?;
+        input.generated.push(GeneratedColumn { relation, number: number(&row, 1)?, base: number(&row, 2)? });
+    }
+    stream.shutdown().await;
+    Ok(input)
+}
+
+async fn fetch(stream: &mut Stream, sql: &str) -> Result<Vec<Row>, CatalogFailure> {
+    let limits = FetchLimits { rows_max: 2_000_000, bytes_max: 256 * 1024 * 1024 };
+    let (mut fetch, bytes) = Fetch::new(sql, limits).map_err(|_| CatalogFailure::Query)?;
+    stream.write_all(&bytes).await?;
+    loop {
+        let chunk = stream.chunk().await?;
+        if chunk.is_empty() {
+            return Err(std::io::Error::from(std::io::ErrorKind::UnexpectedEof).into());
+        }
+        match fetch.receive(&chunk) {
+            FetchStep::Wait => {}
+            FetchStep::Done(fetched) => return Ok(fetched.rows),
+            FetchStep::Failed(error) => return Err(error.into()),
+        }
+    }
+}
+
+fn text(row: &Row, column: usize) -> Result<&str, CatalogFailure> {
+    let value = row.get(column).and_then(Option::as_ref).ok_or(CatalogFailure::Row)?;
+    std::str::from_utf8(value).map_err(|_| CatalogFailure::Row)
+}
+
+fn number<T: std::str::FromStr>(row: &Row, column: usize) -> Result<T, CatalogFailure> {
+    text(row, column)?.parse().map_err(|_| CatalogFailure::Row)
+}

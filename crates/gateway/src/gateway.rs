@@ -1,0 +1,522 @@
+//! A running gateway: what all sessions share, and the doors that the console and the cli use.
+
+use std::collections::{HashMap, HashSet};
+use std::net::SocketAddr;
+use std::sync::atomic::{AtomicBool, AtomicI32, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use arc_swap::ArcSwap;
+use aws_lc_rs::{digest, hmac};
+use chancery_identity::{Authenticated, Identity};
+use chancery_ledger::{Alert, Boot, Entry, PolicyApply, PrincipalEntry, Shutdown};
+use chancery_model::{Delegation, Digest, Durability, Refusal, ResourceName, ReviewId, SessionId, Timestamp};
+use chancery_policy::RuleSet;
+use chancery_secrets::Kek;
+use chancery_store::{
+    Catalog, CatalogError, Directory, Level, Options, Recorder, RecorderOptions, Sequencer, SessionRecord, Stall,
+    StateDir, system_clock,
+};
+use chancery_wire_pg::{CancelKey, ScramKeys};
+use tokio::sync::{Semaphore, mpsc, oneshot};
+use zeroize::Zeroizing;
+
+use crate::catalog::Lineage;
+use crate::issuers::{AuthenticateError, Issuers, Save, Seed};
+use crate::settings::{ResourceSettings, Settings};
+use crate::tls::{Tls, Upstream};
+use crate::{reviews, serve};
+
+/// Messages to one session that may wait. Each says "look again", so more would say nothing more.
+pub(crate) const MAILBOX: usize = 16;
+/// Clients that may be in the middle of their login.
+const LOGINS_MAX: usize = 1_024;
+/// Sessions that may live at once.
+const SESSIONS_MAX: usize = 20_000;
+/// Catalog notes about sessions that may wait.
+const NOTES_MAX: usize = 8_192;
+/// Chains remembered as known to the directory.
+const CHAINS_MAX: usize = 65_536;
+/// How long live sessions may go on after the gateway was asked to stop.
+const DRAIN: Duration = Duration::from_secs(10);
+
+/// Why a gateway did not start.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum OpenError {
+    /// The ledger cannot be opened.
+    #[error("ledger: {0}")]
+    Ledger(#[from] chancery_store::OpenError),
+    /// The ledger does not take the first entry.
+    #[error("ledger: {0}")]
+    Stall(#[from] Stall),
+    /// The catalog cannot be opened.
+    #[error("catalog: {0}")]
+    Catalog(#[from] CatalogError),
+    /// The state directory cannot be used.
+    #[error("state: {0}")]
+    State(#[from] chancery_store::StateError),
+    /// The key that wraps credentials cannot be used.
+    #[error("wrap key: {0}")]
+    Secrets(#[from] chancery_secrets::SecretsError),
+    /// The issuers are not as they should be.
+    #[error("{0}")]
+    Issuers(#[from] crate::issuers::ConfigError),
+    /// A certificate or key cannot be used.
+    #[error("tls: {0}")]
+    Tls(String),
+    /// A listener would take tokens in clear text from other hosts.
+    #[error("{0} is not a loopback address and there is no TLS")]
+    ClearText(SocketAddr),
+    /// A port cannot be had.
+    #[error("cannot listen on {0}: {1}")]
+    Listen(SocketAddr, std::io::Error),
+    /// The file system refused.
+    #[error("{0}")]
+    Io(#[from] std::io::Error),
+}
+
+/// What a session is told from outside. Reasons to look again carry nothing.
+#[derive(Debug)]
+pub(crate) enum Mail {
+    Cancel,
+    Review(ReviewId),
+    Rules,
+    End(Refusal, &'static str),
+}
+
+/// One live session, for lists.
+#[derive(Clone, Debug)]
+pub struct LiveSession {
+    /// Its id.
+    pub id: SessionId,
+    /// On what.
+    pub resource: ResourceName,
+    /// On whose behalf, through whom.
+    pub chain: Arc<Delegation>,
+    /// From where.
+    pub client: SocketAddr,
+    /// Since when.
+    pub started_at: Timestamp,
+}
+
+pub(crate) struct Live {
+    pub(crate) view: LiveSession,
+    pub(crate) mailbox: mpsc::Sender<Mail>,
+}
+
+/// Whether the gateway can do its work, and why not.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Health {
+    /// True if new commands are taken.
+    pub ready: bool,
+    /// What is wrong, a sentence each.
+    pub problems: Vec<String>,
+}
+
+/// A gateway. Clones are the same gateway.
+#[derive(Clone)]
+pub struct Gateway(pub(crate) Arc<Shared>);
+
+/// What all sessions share.
+pub(crate) struct Shared {
+    pub(crate) settings: Settings,
+    pub(crate) catalog: Catalog,
+    pub(crate) sequencer: Sequencer,
+    pub(crate) recorder: Recorder,
+    rules: ArcSwap<RuleSet>,
+    rejected: AtomicBool,
+    pub(crate) issuers: Arc<Issuers>,
+    pub(crate) kek: Kek,
+    pub(crate) fingerprint_key: hmac::Key,
+    pub(crate) live: Mutex<HashMap<SessionId, Live>>,
+    cancels: Mutex<HashMap<i32, (CancelKey, mpsc::Sender<Mail>)>>,
+    next_process: AtomicI32,
+    lineage: HashMap<ResourceName, Lineage>,
+    upstream: HashMap<ResourceName, Option<Upstream>>,
+    scram: Mutex<HashMap<(String, u32), ScramKeys>>,
+    pub(crate) tls: Option<Tls>,
+    chains: Mutex<HashSet<[u8; 16]>>,
+    /// Which session waits for which review.
+    pub(crate) waiting: Mutex<HashMap<ReviewId, mpsc::Sender<Mail>>>,
+    pub(crate) logins: Arc<Semaphore>,
+    pub(crate) sessions: Arc<Semaphore>,
+    pub(crate) notes: mpsc::Sender<Note>,
+    /// Held for as long as the gateway lives: it locks the state directory.
+    _state: StateDir,
+}
+
+/// What the catalog is told about sessions, in order and apart from their way.
+pub(crate) enum Note {
+    Opened(SessionRecord),
+    Closed(SessionId, &'static str, u64, Timestamp),
+    Flush(oneshot::Sender<()>),
+}
+
+impl Gateway {
+    /// Opens the state, recovers the ledger, closes what a former process left open, and writes `boot`.
+    pub async fn open(state: StateDir, settings: Settings) -> Result<Self, OpenError> {
+        let mut boot = [0; 16];
+        chancery_store::random(&mut boot)?;
+        let ledger = Arc::new(Directory::exclusive(&state.ledger())?);
+        let options = Options::new(system_clock(), boot);
+        let (sequencer, recovery) = Sequencer::open(ledger, state.log_signer()?, state.origin(), options)?;
+        let recordings = Arc::new(Directory::exclusive(&state.recordings())?);
+        let told = sequencer.clone();
+        let on_closed =
+            Box::new(move |segment| told.append_entry(&Entry::RecordingSegment(segment), Level::Written).is_ok());
+        let recorder = Recorder::open(recordings, RecorderOptions::default(), on_closed)?;
+        let catalog = Catalog::open(&state.catalog()).await?;
+
+        let seeds = seeds(&catalog, &settings).await?;
+        let issuers = Arc::new(Issuers::new(settings.issuers.clone(), &seeds, Some(save(catalog.clone())))?);
+        let tls = settings.tls.as_ref().map(Tls::new).transpose().map_err(OpenError::Tls)?;
+        let mut upstream = HashMap::new();
+        for resource in &settings.resources {
+            let name = resource.resource.name.clone();
+            let tls = Upstream::new(&resource.tls, &resource.host)
+                .map_err(|why| OpenError::Tls(format!("resource {name}: {why}")))?;
+            upstream.insert(name, tls);
+        }
+        let fingerprint = Zeroizing::new(state.fingerprint_key()?);
+        let fingerprint_key = hmac::Key::new(hmac::HMAC_SHA256, fingerprint.as_slice());
+        let kek = Kek::new(Zeroizing::new(state.wrap_key()?))?;
+        let (notes, inbox) = mpsc::channel(NOTES_MAX);
+        let lineage = settings.resources.iter().map(|r| (r.resource.name.clone(), Lineage::default())).collect();
+        let shared = Arc::new(Shared {
+            rules: ArcSwap::new(settings.rules.clone()),
+            rejected: AtomicBool::new(false),
+            live: Mutex::default(),
+            cancels: Mutex::default(),
+            next_process: AtomicI32::new(1),
+            scram: Mutex::default(),
+            chains: Mutex::default(),
+            waiting: Mutex::default(),
+            logins: Arc::new(Semaphore::new(LOGINS_MAX)),
+            sessions: Arc::new(Semaphore::new(SESSIONS_MAX)),
+            settings,
+            catalog,
+            sequencer,
+            recorder,
+            issuers,
+            kek,
+            fingerprint_key,
+            lineage,
+            upstream,
+            tls,
+            notes,
+            _state: state,
+        });
+        tokio::spawn(keep_notes(shared.catalog.clone(), inbox));
+        shared.boot(recovery.size, recovery.root)?;
+        reviews::close_abandoned(&shared).await?;
+        Ok(Self(shared))
+    }
+
+    /// Binds the listeners, serves until `shutdown`, then drains.
+    pub async fn serve(&self, shutdown: impl Future<Output = ()> + Send + 'static) -> Result<(), OpenError> {
+        let listeners = serve::bind(&self.0).await?;
+        let tasks: Vec<_> = listeners
+            .into_iter()
+            .map(|listener| tokio::spawn(serve::accept(self.0.clone(), listener)))
+            .chain([
+                tokio::spawn(reviews::watch(self.0.clone())),
+                tokio::spawn(refresh_issuers(self.0.issuers.clone())),
+            ])
+            .collect();
+        shutdown.await;
+        tasks.iter().for_each(tokio::task::JoinHandle::abort);
+        self.drain().await;
+        Ok(())
+    }
+
+    /// Ends what lives, writes everything out, closes ledger and recordings.
+    async fn drain(&self) {
+        for live in lock(&self.0.live).values() {
+            let reference = live.view.id.to_string();
+            let refusal =
+                Refusal::new(chancery_model::RefusalCode::SessionEnded, "the gateway is shutting down", reference);
+            // A full mailbox means that the session is stuck; it is cut off at the end of the drain.
+            let _ = live.mailbox.try_send(Mail::End(refusal, "shutdown"));
+        }
+        let deadline = tokio::time::Instant::now() + DRAIN;
+        while !lock(&self.0.live).is_empty() && tokio::time::Instant::now() < deadline {
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+        let (done, flushed) = oneshot::channel();
+        if self.0.notes.send(Note::Flush(done)).await.is_ok() {
+            let _ = tokio::time::timeout(DRAIN, flushed).await;
+        }
+        let shared = self.0.clone();
+        let closed = tokio::task::spawn_blocking(move || {
+            shared.recorder.close();
+            if let Err(stall) =
+                shared.sequencer.append_entry(&Entry::Shutdown(Shutdown { reason: "asked" }), Level::Durable)
+            {
+                tracing::error!(%stall, "shutdown is not on record");
+            }
+            shared.sequencer.close();
+        });
+        if closed.await.is_err() {
+            tracing::error!("closing the ledger failed");
+        }
+    }
+
+    /// Puts a rule set in force: on record first, then for every command from now on. Live sessions are asked again.
+    pub fn apply_rules(&self, rules: Arc<RuleSet>, source: &'static str) -> Result<(), Stall> {
+        let entry = Entry::PolicyApply(PolicyApply { rules: rules.digest(), source, by: None });
+        self.0.sequencer.append_entry(&entry, Level::Durable)?;
+        self.0.rules.store(rules);
+        self.0.rejected.store(false, Ordering::Relaxed);
+        for live in lock(&self.0.live).values() {
+            // A full mailbox is looked into soon; the session then sees the new rules, too.
+            let _ = live.mailbox.try_send(Mail::Rules);
+        }
+        Ok(())
+    }
+
+    /// Notes that a rule set was offered that is not valid; the one in force stays.
+    pub fn reject_rules(&self) {
+        self.0.rejected.store(true, Ordering::Relaxed);
+        self.0.alert("policy-rejected");
+    }
+
+    /// The rule set in force.
+    pub fn rules(&self) -> Arc<RuleSet> {
+        self.0.rules()
+    }
+
+    /// The settings.
+    pub fn settings(&self) -> &Settings {
+        &self.0.settings
+    }
+
+    /// The catalog of reviews, sessions, credentials.
+    pub fn catalog(&self) -> &Catalog {
+        &self.0.catalog
+    }
+
+    /// The ledger's one writer.
+    pub fn sequencer(&self) -> &Sequencer {
+        &self.0.sequencer
+    }
+
+    /// The issuers and their keys.
+    pub fn issuers(&self) -> &Arc<Issuers> {
+        &self.0.issuers
+    }
+
+    /// Verifies a token.
+    pub async fn authenticate(&self, token: &str) -> Result<Authenticated<Identity>, AuthenticateError> {
+        self.0.issuers.authenticate(token, now()).await
+    }
+
+    /// The id of a chain in entries; at its first sight the directory and the ledger are told.
+    pub async fn chain_id(&self, chain: &Delegation) -> Result<[u8; 16], CatalogError> {
+        self.0.chain_id(chain).await
+    }
+
+    /// The sessions that live now.
+    pub fn sessions(&self) -> Vec<LiveSession> {
+        lock(&self.0.live).values().map(|live| live.view.clone()).collect()
+    }
+
+    /// Ends a session. False: it does not live here.
+    pub fn end_session(&self, id: SessionId) -> bool {
+        let live = lock(&self.0.live);
+        let Some(live) = live.get(&id) else { return false };
+        let refusal = Refusal::new(
+            chancery_model::RefusalCode::SessionEnded,
+            "the session was ended by an administrator",
+            id.to_string(),
+        );
+        live.mailbox.try_send(Mail::End(refusal, "terminated")).is_ok()
+    }
+
+    /// Whether work can be done, and why not.
+    pub fn health(&self) -> Health {
+        let mut problems = Vec::new();
+        let mut ready = true;
+        if let Some(stall) = self.0.sequencer.stalled() {
+            ready = false;
+            problems.push(stall.to_string());
+        }
+        if let Some(fault) = self.0.recorder.stalled() {
+            ready = false;
+            problems.push(fault.to_string());
+        }
+        if self.0.rejected.load(Ordering::Relaxed) {
+            ready = false;
+            problems.push("the rule files are not valid; the last valid rules are in force".to_owned());
+        }
+        for issuer in self.0.issuers.status(now()) {
+            if !issuer.usable {
+                problems.push(format!("the keys of issuer {} cannot be had", issuer.issuer));
+            }
+        }
+        Health { ready, problems }
+    }
+}
+
+impl Shared {
+    fn boot(&self, size: u64, root: Digest) -> Result<(), Stall> {
+        let dangerous: Vec<&str> = self.settings.dangerous.iter().map(String::as_str).collect();
+        let balanced = self.settings.resources.iter().any(|r| r.resource.durability == Durability::Balanced);
+        let (profile, loss_window_ms) = if balanced { (Durability::Balanced, 20) } else { (Durability::Strict, 0) };
+        let version = self.settings.version;
+        let config = self.settings.config;
+        let boot = Boot { version, config, dangerous: &dangerous, profile, loss_window_ms, size, root };
+        self.sequencer.append_entry(&Entry::Boot(boot), Level::Durable)?;
+        let rules = self.rules().digest();
+        let apply = PolicyApply { rules, source: "start", by: None };
+        self.sequencer.append_entry(&Entry::PolicyApply(apply), Level::Durable)?;
+        Ok(())
+    }
+
+    pub(crate) fn rules(&self) -> Arc<RuleSet> {
+        self.rules.load_full()
+    }
+
+    pub(crate) fn alert(&self, code: &str) {
+        if let Err(stall) = self.sequencer.append_entry(&Entry::Alert(Alert { code, session: None }), Level::Written) {
+            tracing::error!(code, %stall, "an alert is not on record");
+        }
+    }
+
+    pub(crate) fn lineage(&self, resource: &ResourceName) -> Option<&Lineage> {
+        self.lineage.get(resource)
+    }
+
+    pub(crate) fn upstream_tls(&self, resource: &ResourceName) -> Option<Upstream> {
+        self.upstream.get(resource).cloned().flatten()
+    }
+
+    pub(crate) fn resource_by_database(&self, name: &str) -> Option<&ResourceSettings> {
+        self.settings.resources.iter().find(|resource| resource.resource.name.as_str() == name)
+    }
+
+    pub(crate) fn scram_keys(&self, key: &(String, u32)) -> Option<ScramKeys> {
+        lock(&self.scram).get(key).cloned()
+    }
+
+    /// Keeps the keys of a login for the next one; `None` drops what is kept.
+    pub(crate) fn keep_scram_keys(&self, key: (String, u32), keys: Option<ScramKeys>) {
+        let mut kept = lock(&self.scram);
+        match keys {
+            Some(keys) => drop(kept.insert(key, keys)),
+            None => drop(kept.remove(&key)),
+        }
+    }
+
+    /// A cancel key of our own for a new session.
+    pub(crate) fn cancel_key(&self, secret: &[u8], mailbox: mpsc::Sender<Mail>) -> Option<CancelKey> {
+        let process = self.next_process.fetch_add(1, Ordering::Relaxed) & i32::MAX;
+        let key = CancelKey::new(process, secret)?;
+        lock(&self.cancels).insert(process, (CancelKey::new(process, secret)?, mailbox));
+        Some(key)
+    }
+
+    pub(crate) fn drop_cancel_key(&self, process: i32) {
+        lock(&self.cancels).remove(&process);
+    }
+
+    /// Tells the session that has this key. Whoever asks learns nothing.
+    pub(crate) fn cancel(&self, key: &CancelKey) {
+        let cancels = lock(&self.cancels);
+        if let Some((own, mailbox)) = cancels.get(&key.process_id())
+            && own.matches(key)
+        {
+            // A full mailbox holds a cancel already, or the session is about to end.
+            let _ = mailbox.try_send(Mail::Cancel);
+        }
+    }
+
+    pub(crate) async fn chain_id(&self, chain: &Delegation) -> Result<[u8; 16], CatalogError> {
+        let canonical = chain.canonical();
+        let tag = hmac::sign(&self.fingerprint_key, &[b"chancery/chain/1", canonical.as_slice()].concat());
+        let mut id = [0; 16];
+        id.copy_from_slice(&tag.as_ref()[..16]);
+        if lock(&self.chains).contains(&id) {
+            return Ok(id);
+        }
+        if self.catalog.remember_chain(id, chain, now()).await? {
+            let salt = hmac::sign(&self.fingerprint_key, &[b"chancery/salt/1", id.as_slice()].concat());
+            let mut commitment = digest::Context::new(&digest::SHA256);
+            commitment.update(b"chancery/principal/1");
+            commitment.update(salt.as_ref());
+            commitment.update(&canonical);
+            let mut value = Digest::default();
+            value.0.copy_from_slice(commitment.finish().as_ref());
+            let entry = Entry::Principal(PrincipalEntry { chain: id, commitment: value });
+            if self.sequencer.append_entry(&entry, Level::Written).is_err() {
+                return Err(CatalogError::Busy);
+            }
+        }
+        let mut chains = lock(&self.chains);
+        if chains.len() >= CHAINS_MAX {
+            chains.clear();
+        }
+        chains.insert(id);
+        Ok(id)
+    }
+}
+
+/// A lock whose holders never leave it in a state of their own making: a poisoned one is used on.
+pub(crate) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// The wall clock.
+pub(crate) fn now() -> Timestamp {
+    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    Timestamp(i64::try_from(since.as_micros()).unwrap_or(i64::MAX))
+}
+
+async fn seeds(catalog: &Catalog, settings: &Settings) -> Result<Vec<Seed>, CatalogError> {
+    let mut seeds = Vec::new();
+    for source in &settings.issuers {
+        if let Some(cached) = catalog.jwks(&source.rules.url).await? {
+            let jwks = cached.json.into_bytes();
+            seeds.push(Seed { issuer: source.rules.url.clone(), jwks, fetched_at: cached.fetched_at });
+        }
+    }
+    Ok(seeds)
+}
+
+/// Keeps fetched keys, so that a start during an outage of the issuer works.
+fn save(catalog: Catalog) -> Arc<Save> {
+    Arc::new(move |issuer, jwks, fetched_at| {
+        let (catalog, issuer) = (catalog.clone(), issuer.to_owned());
+        let Ok(json) = String::from_utf8(jwks.to_vec()) else { return };
+        tokio::spawn(async move {
+            if let Err(error) = catalog.put_jwks(&issuer, &json, fetched_at).await {
+                tracing::warn!(issuer, %error, "issuer keys are not kept");
+            }
+        });
+    })
+}
+
+async fn refresh_issuers(issuers: Arc<Issuers>) {
+    loop {
+        issuers.refresh(now()).await;
+        tokio::time::sleep(Duration::from_secs(60)).await;
+    }
+}
+
+/// Writes session rows down, one after the other. They are for lists; the evidence is in the ledger.
+async fn keep_notes(catalog: Catalog, mut inbox: mpsc::Receiver<Note>) {
+    while let Some(note) = inbox.recv().await {
+        let result = match note {
+            Note::Opened(record) => catalog.open_session(&record).await,
+            Note::Closed(id, ending, commands, at) => catalog.close_session(id, ending, commands, at).await.map(drop),
+            Note::Flush(done) => {
+                // Nobody waits any more if the drain timed out.
+                let _ = done.send(());
+                Ok(())
+            }
+        };
+        if let Err(error) = result {
+            tracing::warn!(%error, "a session row is not kept");
+        }
+    }
+}

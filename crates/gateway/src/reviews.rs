@@ -1,0 +1,135 @@
+//! Reviews from the sessions' side: who waits for which, what expired, what a former process left.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use chancery_ledger::{ApprovalEnd, Entry};
+use chancery_model::{Review, ReviewId, ReviewState};
+use chancery_store::{CatalogError, Level};
+use tokio::sync::broadcast::error::RecvError;
+
+use crate::gateway::{Mail, Shared, lock, now};
+
+/// How often changes of other processes and expiries are looked for.
+const POLL: Duration = Duration::from_millis(500);
+
+/// Closes what a former process left open. Clients that waited are gone.
+pub(crate) async fn close_abandoned(shared: &Arc<Shared>) -> Result<(), CatalogError> {
+    let now = now();
+    let open = shared.catalog.close_abandoned(now).await?;
+    if !open.is_empty() {
+        tracing::warn!(sessions = open.len(), "a former process left sessions open");
+    }
+    for id in shared.catalog.withdraw_all_pending(now).await? {
+        ended(shared, id, false);
+    }
+    for id in shared.catalog.ended_unmasked().await? {
+        cover(shared, id).await?;
+    }
+    Ok(())
+}
+
+/// Tells waiting sessions of decisions, and ends reviews whose time is over.
+pub(crate) async fn watch(shared: Arc<Shared>) {
+    let mut changes = shared.catalog.subscribe();
+    let mut seen = shared.catalog.change_seq().await.unwrap_or(0);
+    let mut poll = tokio::time::interval(POLL);
+    loop {
+        tokio::select! {
+            change = changes.recv() => match change {
+                Ok(id) => tell(&shared, id),
+                // Whoever lags looks at everything that changed.
+                Err(RecvError::Lagged(_)) => {}
+                Err(RecvError::Closed) => return,
+            },
+            _ = poll.tick() => {
+                match shared.catalog.changed_since(seen).await {
+                    Ok((newest, ids)) => {
+                        seen = newest;
+                        ids.into_iter().for_each(|id| tell(&shared, id));
+                    }
+                    Err(error) => tracing::warn!(%error, "reviews cannot be looked at"),
+                }
+                if let Err(error) = expire(&shared).await {
+                    tracing::warn!(%error, "reviews cannot be ended");
+                }
+            }
+        }
+    }
+}
+
+fn tell(shared: &Shared, id: ReviewId) {
+    if let Some(mailbox) = lock(&shared.waiting).get(&id) {
+        // A session with a full mailbox looks at its reviews when it comes to it.
+        let _ = mailbox.try_send(Mail::Review(id));
+    }
+}
+
+async fn expire(shared: &Arc<Shared>) -> Result<(), CatalogError> {
+    for id in shared.catalog.expire_due(now()).await? {
+        ended(shared, id, true);
+        cover(shared, id).await?;
+        tell(shared, id);
+    }
+    for id in shared.catalog.ended_unmasked().await? {
+        cover(shared, id).await?;
+    }
+    Ok(())
+}
+
+fn ended(shared: &Shared, review: ReviewId, expired: bool) {
+    let entry = Entry::ApprovalEnd(ApprovalEnd { review, expired });
+    if let Err(stall) = shared.sequencer.append_entry(&entry, Level::Written) {
+        tracing::error!(%review, %stall, "the end of a review is not on record");
+    }
+}
+
+/// Replaces the complete command of an ended review by its masked form.
+async fn cover(shared: &Arc<Shared>, id: ReviewId) -> Result<(), CatalogError> {
+    let Some(review) = shared.catalog.review(id).await? else { return Ok(()) };
+    if matches!(review.state, ReviewState::Pending | ReviewState::Approved) {
+        return Ok(());
+    }
+    let text = chancery_sql::redact(&review.text);
+    let parameters = vec!["masked".to_owned(); review.parameters.len()];
+    shared.catalog.finish(id, review.state, &text, &parameters, now()).await.map(drop)
+}
+
+/// Ends a review that nobody waits for any more.
+pub(crate) async fn withdraw(shared: &Arc<Shared>, id: ReviewId, state: ReviewState) {
+    lock(&shared.waiting).remove(&id);
+    let ended_here = shared.catalog.set_state(id, ReviewState::Pending, state, now()).await;
+    let ended_here = match ended_here {
+        Ok(true) => Ok(true),
+        // Approved in the very moment: the approval is not used.
+        Ok(false) => shared.catalog.set_state(id, ReviewState::Approved, state, now()).await,
+        Err(error) => Err(error),
+    };
+    match ended_here {
+        Ok(true) => {
+            ended(shared, id, state == ReviewState::Expired);
+            if let Err(error) = cover(shared, id).await {
+                tracing::warn!(%id, %error, "the text of an ended review is not masked yet");
+            }
+        }
+        Ok(false) => {}
+        Err(error) => tracing::warn!(%id, %error, "a review is not withdrawn"),
+    }
+}
+
+/// A decided review, its approval used up. `None` while it is undecided, or if another took the approval.
+pub(crate) async fn decided(shared: &Arc<Shared>, id: ReviewId) -> Result<Option<Review>, CatalogError> {
+    let Some(review) = shared.catalog.review(id).await? else { return Ok(None) };
+    match review.state {
+        ReviewState::Pending => return Ok(None),
+        ReviewState::Approved => {
+            if !shared.catalog.consume(id, now()).await? {
+                return Ok(None);
+            }
+            cover(shared, id).await?;
+        }
+        _ => {}
+    }
+    lock(&shared.waiting).remove(&id);
+    Ok(Some(review))
+}

@@ -1,0 +1,79 @@
+//! What a gateway is told at its start, in the words it uses. The configuration file is the cli's affair; it is lowered
+//! into this.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+use chancery_mask::MaskRules;
+use chancery_model::{Digest, Resource};
+use chancery_policy::RuleSet;
+
+use crate::issuers::IssuerSource;
+
+/// A gateway's settings.
+pub struct Settings {
+    /// Name of this replica.
+    pub name: String,
+    /// Certificate chain and key of the listeners; `None` allows clear text on loopback only.
+    pub tls: Option<TlsIdentity>,
+    /// Where clients of PostgreSQL connect, for resources chosen by database name.
+    pub postgres: Option<SocketAddr>,
+    /// Accept tokens in clear text from other hosts (`dangerous_clear_text`).
+    pub clear_text: bool,
+    /// Whose tokens are accepted.
+    pub issuers: Vec<IssuerSource>,
+    /// What stands behind the gateway.
+    pub resources: Vec<ResourceSettings>,
+    /// The rules at the start.
+    pub rules: Arc<RuleSet>,
+    /// SHA-256 of the configuration file, for the `boot` entry.
+    pub config: Digest,
+    /// `dangerous_…` options in force, for the `boot` entry.
+    pub dangerous: Vec<String>,
+    /// Version of the software.
+    pub version: &'static str,
+}
+
+/// PEM texts of a server's identity.
+#[derive(Clone)]
+pub struct TlsIdentity {
+    /// The certificate chain, leaf first.
+    pub certificate: Vec<u8>,
+    /// The private key.
+    pub key: Vec<u8>,
+}
+
+/// One resource and how it is reached.
+#[derive(Clone)]
+pub struct ResourceSettings {
+    /// What rules see of it.
+    pub resource: Arc<Resource>,
+    /// Host name or address.
+    pub host: String,
+    /// Port.
+    pub port: u16,
+    /// TLS towards it.
+    pub tls: UpstreamTls,
+    /// Name of its credential in the catalog.
+    pub secret: String,
+    /// A port of its own.
+    pub listen: Option<SocketAddr>,
+    /// What is masked in its answers.
+    pub mask: Arc<MaskRules>,
+}
+
+/// TLS towards a resource, by libpq's words.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub enum UpstreamTls {
+    /// Never.
+    Disable,
+    /// If the resource has it, without checking whom it belongs to.
+    #[default]
+    Prefer,
+    /// Always, without checking whom it belongs to.
+    Require,
+    /// Always, with a certificate of this authority (PEM; empty: the system's).
+    VerifyCa(Vec<u8>),
+    /// The same, and it names the host.
+    VerifyFull(Vec<u8>),
+}
