@@ -22,7 +22,6 @@ pub(crate) async fn whoami(Extension(caller): Extension<Caller>) -> Json<view::W
     let resources = identity.resources.as_ref();
     Json(view::Whoami {
         chain: view::Chain::of(&identity.chain),
-        groups: identity.chain.principal.groups.clone(),
         method: identity.authentication.method.to_owned(),
         expires_at: identity.authentication.expires_at.to_string(),
         resources: resources.map(|names| names.iter().map(ToString::to_string).collect()),

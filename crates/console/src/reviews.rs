@@ -134,12 +134,14 @@ pub(crate) async fn deny(
     body: Result<Bytes, BytesRejection>,
 ) -> Result<Json<view::Decided>, Problem> {
     let (review, subject) = find(&desk, &caller, &id).await?;
-    let view::Deny { reason } = read(body)?;
+    let view::Deny { rule, reason } = read(body)?;
     if reason.len() > REASON_BYTES_MAX {
         return Err(Problem::bad("the reason is longer than 4096 bytes"));
     }
     caller.may_change()?;
-    let rule = review.needed.iter().find(|rule| may_answer(&caller, &subject, &review, rule));
+    let asked = |name: &&String| rule.as_ref().is_none_or(|rule| rule == *name);
+    let mut answerable = review.needed.iter().filter(asked);
+    let rule = answerable.find(|rule| may_answer(&caller, &subject, &review, rule));
     let rule = rule.ok_or_else(|| refused(&caller, &review))?.clone();
     let action = ApiAction::DecideReview(&review, &rule);
     let authorized =

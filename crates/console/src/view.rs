@@ -68,6 +68,8 @@ pub struct Chain {
     pub principal: Party,
     /// From the first to whom it was delegated to the one on the wire.
     pub actors: Vec<Party>,
+    /// The principal's groups, sorted; part of what a command's digest is over.
+    pub groups: Vec<String>,
     /// The same for people: `alice → report-agent → sql-helper`.
     pub text: String,
 }
@@ -77,6 +79,7 @@ impl Chain {
         Self {
             principal: Party::principal(&chain.principal),
             actors: chain.actors.iter().map(Party::actor).collect(),
+            groups: chain.principal.groups.clone(),
             text: chain.to_string(),
         }
     }
@@ -87,8 +90,6 @@ impl Chain {
 pub struct Whoami {
     /// Who asks.
     pub chain: Chain,
-    /// The principal's groups.
-    pub groups: Vec<String>,
     /// How it was proven.
     pub method: String,
     /// When the token ends.
@@ -247,6 +248,9 @@ pub struct Approve {
 #[derive(Clone, Debug, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Deny {
+    /// Under which review rule; absent: the first that the caller may answer.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub rule: Option<String>,
     /// Why, for the one who asked and for the auditor.
     pub reason: String,
 }
