@@ -121,7 +121,8 @@ pub(crate) async fn withdraw(shared: &Arc<Shared>, id: ReviewId, state: ReviewSt
 pub(crate) async fn decided(shared: &Arc<Shared>, id: ReviewId) -> Result<Option<Review>, CatalogError> {
     let Some(review) = shared.catalog.review(id).await? else { return Ok(None) };
     match review.state {
-        ReviewState::Pending => return Ok(None),
+        // Used up a moment ago, most likely by this very session: whoever used it tells it.
+        ReviewState::Pending | ReviewState::Used => return Ok(None),
         ReviewState::Approved => {
             if !shared.catalog.consume(id, now()).await? {
                 return Ok(None);
