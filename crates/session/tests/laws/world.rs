@@ -1,0 +1,759 @@
+//! The world of one session: client, server, ledger, recorder, reviewers and clock, all driven by one seed.
+//!
+//! The laws are checked where they could break: when bytes leave for the client, when the server executes, when the
+//! rules change, and when the world stops.
+
+use std::collections::{HashMap, VecDeque};
+use std::sync::Arc;
+
+use bytes::{Bytes, BytesMut};
+use chancery_ledger::{
+    Durable, EntryKind, Frame, FrameKind, FrameLog, Leaf, Log, Placed, PlacedFrame, Staged, StagedFrame, Stamp,
+    ToEntry,
+};
+use chancery_mask::MaskRules;
+use chancery_model::{
+    Approval, Assurance, CommandId, Digest, Durability, Refusal, RefusalCode, Review, ReviewState, Timestamp,
+};
+use chancery_policy::{Permit, command_digest};
+use chancery_session::{Closing, Context, Effect, Grip, Input, Level, Opening, Outcome, Ruling, Session, SessionLimits, Tape};
+use chancery_wire::{Leg, Limits};
+use chancery_wire_pg::{Dial, DialConfig, DialStep, DialTls, PgRelay, RelayConfig};
+
+use crate::client::{Client, Manners};
+use crate::dice::Dice;
+use crate::rules::{MINUTE, SETS, START, catalog, chain, context, mask, person};
+use crate::server::{CANARY, Executed, Server};
+
+/// Known to the dialling side only.
+pub(crate) const SECRET: &str = "SECRET-of-the-dial";
+const ORIGIN: &str = "laws.example/1";
+
+/// What kind of world it is.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Climate {
+    pub(crate) manners: Manners,
+    pub(crate) masks: bool,
+    pub(crate) rules: usize,
+    /// In hundred runs, how many …
+    pub(crate) strict: usize,
+    pub(crate) waits: usize,
+    pub(crate) crashes: usize,
+    pub(crate) disk_fails: usize,
+    pub(crate) recorder_fails: usize,
+    pub(crate) rules_change: usize,
+    pub(crate) cancels: usize,
+    /// Hand bytes over one by one.
+    pub(crate) bytewise: bool,
+    pub(crate) limits: fn() -> Limits,
+    pub(crate) waiting_bytes_max: usize,
+}
+
+impl Climate {
+    pub(crate) fn mild() -> Self {
+        let manners = Manners { bursts: 10, garbage: false, deletes: 6, reads_only: false };
+        Self {
+            manners,
+            masks: true,
+            rules: 0,
+            strict: 20,
+            waits: 80,
+            crashes: 0,
+            disk_fails: 0,
+            recorder_fails: 0,
+            rules_change: 0,
+            cancels: 0,
+            bytewise: false,
+            limits: Limits::default,
+            waiting_bytes_max: 4 << 20,
+        }
+    }
+}
+
+enum Wait {
+    Rule(Staged<Ruling>, Placed, Level),
+    Conclude(Staged<Outcome>, Placed, Level),
+    Refused(CommandId),
+    Failed,
+}
+
+/// What the world saw, for tests that must not be empty.
+#[derive(Debug, Default)]
+pub(crate) struct Seen {
+    pub(crate) executed: usize,
+    pub(crate) denied: usize,
+    pub(crate) released: usize,
+    pub(crate) held: usize,
+    pub(crate) masked: usize,
+    pub(crate) errors: usize,
+    pub(crate) crashes: usize,
+    pub(crate) unrecorded: usize,
+    pub(crate) ended: usize,
+    pub(crate) committed: usize,
+    pub(crate) undone: usize,
+}
+
+pub(crate) struct World {
+    dice: Dice,
+    climate: Climate,
+    now: Timestamp,
+    context: Arc<Context>,
+    session: Session<PgRelay>,
+    pub(crate) client: Client,
+    pub(crate) server: Server,
+    /// On the way to the session.
+    from_client: BytesMut,
+    from_server: BytesMut,
+    log: Log,
+    lines: Vec<Vec<u8>>,
+    leaves: Vec<Leaf>,
+    durable: usize,
+    waits: VecDeque<Wait>,
+    await_disk: Option<u64>,
+    frames: FrameLog,
+    tapes: VecDeque<(StagedFrame<Tape>, PlacedFrame, Frame)>,
+    recorded: Vec<Frame>,
+    /// Recorded output that the client has not got, with its command.
+    due: VecDeque<(u64, Bytes)>,
+    reviews: Vec<Review>,
+    /// Decided and not told, for a client that does not wait.
+    approved: Vec<Review>,
+    valid: HashMap<Digest, usize>,
+    finds: VecDeque<(CommandId, Digest)>,
+    refreshes: usize,
+    rules: usize,
+    disk: bool,
+    recorder: bool,
+    ended: Option<&'static str>,
+    effects: usize,
+    crash_at: Option<usize>,
+    judged: usize,
+    pub(crate) seen: Seen,
+}
+
+/// The handshake with the server, which asks for the secret.
+fn dialled() -> (u8, Bytes) {
+    let password = zeroize::Zeroizing::new(SECRET.as_bytes().to_vec());
+    let config = DialConfig {
+        tls: DialTls::Disable,
+        ..DialConfig::new("app".to_owned(), "main".to_owned(), password, [7; 18])
+    };
+    let mut dial = Dial::new(config).expect("speakable");
+    assert!(matches!(dial.receive(b"R\0\0\0\x0c\0\0\0\x05salt"), DialStep::Wait));
+    match dial.receive(b"R\0\0\0\x08\0\0\0\0K\0\0\0\x0c\0\0\0\x09abcdZ\0\0\0\x05I") {
+        DialStep::Ready(ready) => (ready.tx_status, ready.leftover),
+        other => panic!("{other:?}"),
+    }
+}
+
+impl World {
+    pub(crate) fn new(seed: u64, climate: Climate) -> Self {
+        let mut dice = Dice::new(seed);
+        let durability = if dice.percent(climate.strict) { Durability::Strict } else { Durability::Balanced };
+        let wait = dice.percent(climate.waits);
+        let limits = SessionLimits { waiting_bytes_max: climate.waiting_bytes_max, ..SessionLimits::default() };
+        let rules = if climate.masks { mask() } else { MaskRules::none() };
+        let catalog = catalog(&rules);
+        let context = context(rules, durability, wait, limits);
+        let grip = Grip::new(SETS[climate.rules].clone(), &context);
+        let mut log = Log::new(ORIGIN, [1; 16]).expect("well-formed");
+        let mut line = Vec::new();
+        let mut staged = Opening::rule(&context, &grip, START);
+        let placed = log.place(&mut staged, Stamp { wall: START, mono: 0 }, &mut line).expect("an open log");
+        let slot = placed.seal(Durable::on_disk_assertion()).expect("on disk");
+        let opened = staged.commit(slot).ok().expect("its slot").narrow::<Permit>().ok().expect("allowed");
+        let (status, server) = dialled();
+        let config = RelayConfig { limits: (climate.limits)(), describe: climate.masks, status };
+        let relay = PgRelay::new(config, BytesMut::new(), BytesMut::from(&server[..])).expect("a relay");
+        let session = Session::new(context.clone(), grip, opened, relay, catalog, START);
+        let crash_at = dice.percent(climate.crashes).then(|| dice.below(150));
+        let mut world = Self {
+            dice,
+            climate,
+            now: START,
+            session,
+            client: Client::new(climate.manners),
+            server: Server::new(),
+            from_client: BytesMut::new(),
+            from_server: BytesMut::new(),
+            log,
+            lines: Vec::new(),
+            leaves: Vec::new(),
+            durable: 1,
+            waits: VecDeque::new(),
+            await_disk: None,
+            frames: FrameLog::new(context.id),
+            context,
+            tapes: VecDeque::new(),
+            recorded: Vec::new(),
+            due: VecDeque::new(),
+            reviews: Vec::new(),
+            approved: Vec::new(),
+            valid: HashMap::new(),
+            finds: VecDeque::new(),
+            refreshes: 0,
+            rules: climate.rules,
+            disk: true,
+            recorder: true,
+            ended: None,
+            effects: 0,
+            crash_at,
+            judged: 0,
+            seen: Seen::default(),
+        };
+        world.keep_line(line);
+        world.drain();
+        world
+    }
+
+    /// Lives until nothing is left to be done, or the world crashes.
+    pub(crate) fn run(&mut self) {
+        for _ in 0..20_000 {
+            if self.crashed() {
+                return self.check_crash();
+            }
+            if !self.step() {
+                break;
+            }
+        }
+        self.check_end();
+    }
+
+    fn crashed(&self) -> bool {
+        self.crash_at.is_some_and(|at| self.effects >= at)
+    }
+
+    /// Does one of the things that can happen now.
+    fn step(&mut self) -> bool {
+        self.now = self.now.plus_micros(self.dice.below(50) as i64);
+        if self.ended.is_none() {
+            self.mishap();
+        }
+        let first = self.dice.below(12);
+        (0..12).any(|turn| self.act((first + turn) % 12)) || self.patience()
+    }
+
+    fn act(&mut self, what: usize) -> bool {
+        match what {
+            0 => self.client_speaks(),
+            1 | 2 => self.client_arrives(),
+            3 | 4 => self.server_arrives(),
+            5 | 6 => self.server_works(),
+            7 => self.disk_works(),
+            8 | 9 => self.recorder_works(),
+            10 => self.ledger_answers(),
+            _ => self.others_answer(),
+        }
+    }
+
+    fn mishap(&mut self) {
+        if self.dice.below(10_000) < self.climate.rules_change * 3 {
+            let to = self.dice.pick(&[0, 1, 1, 2, 3]);
+            self.change_rules(to);
+        }
+        if self.dice.below(10_000) < self.climate.cancels * 3 {
+            self.feed(Input::Cancel);
+        }
+        if self.dice.below(10_000) < self.climate.disk_fails {
+            self.disk = !self.disk;
+        }
+        if self.dice.below(100_000) < self.climate.recorder_fails {
+            self.recorder = false;
+        }
+        if self.dice.below(1000) == 0 {
+            let notice = self.dice.percent(50);
+            self.server.say_aside(notice);
+        }
+        if self.session.deadline().is_some_and(|deadline| deadline <= self.now) {
+            self.feed(Input::Tick);
+        }
+    }
+
+    pub(crate) fn change_rules(&mut self, to: usize) {
+        self.rules = to;
+        self.feed(Input::RulesChanged(SETS[to].clone()));
+        if to == 3 {
+            assert!(self.ended.is_some(), "rules bind now: connect no longer passes");
+        }
+    }
+
+    fn client_speaks(&mut self) -> bool {
+        let pipelines = self.dice.percent(30);
+        if !self.client.has_more() || (!self.client.is_content() && !pipelines) || self.from_client.len() > 1 << 16 {
+            return false;
+        }
+        let burst = self.client.burst(&mut self.dice);
+        self.from_client.extend_from_slice(&burst);
+        true
+    }
+
+    fn piece(&mut self, length: usize) -> usize {
+        match self.dice.below(4) {
+            _ if self.climate.bytewise => 1,
+            0 => length,
+            1 => 1 + self.dice.below(length.min(8)),
+            _ => 1 + self.dice.below(length),
+        }
+        .min(length)
+    }
+
+    fn client_arrives(&mut self) -> bool {
+        if self.from_client.is_empty() || self.ended.is_some() || !self.session.wants(Leg::Downstream) {
+            return false;
+        }
+        let length = self.piece(self.from_client.len());
+        let unit = self.from_client.split_to(length).freeze();
+        self.feed(Input::Unit(Leg::Downstream, unit));
+        true
+    }
+
+    fn server_arrives(&mut self) -> bool {
+        let sent = self.server.outbox.split();
+        self.from_server.extend_from_slice(&sent);
+        if self.from_server.is_empty() || self.ended.is_some() || !self.session.wants(Leg::Upstream) {
+            return false;
+        }
+        let length = self.piece(self.from_server.len());
+        let unit = self.from_server.split_to(length).freeze();
+        self.feed(Input::Unit(Leg::Upstream, unit));
+        true
+    }
+
+    fn server_works(&mut self) -> bool {
+        let worked = self.server.step();
+        self.judge();
+        worked
+    }
+
+    fn disk_works(&mut self) -> bool {
+        if !self.disk || self.durable == self.lines.len() {
+            return false;
+        }
+        self.durable += 1 + self.dice.below(self.lines.len() - self.durable);
+        if let Some(entry) = self.await_disk.take_if(|entry| *entry < self.durable as u64) {
+            assert!(entry < self.durable as u64);
+            self.feed(Input::OnDisk(self.durable as u64));
+        }
+        true
+    }
+
+    fn recorder_works(&mut self) -> bool {
+        let Some((staged, placed, frame)) = self.tapes.pop_front() else { return false };
+        if !self.recorder {
+            if self.ended.is_none() {
+                self.fail("recorder-failed");
+            }
+            return true;
+        }
+        assert!(!holds(&frame.bytes, CANARY), "masked before recorded: {:?} of command {}", frame.kind, frame.command);
+        if frame.kind == FrameKind::Output {
+            self.due.push_back((frame.command, frame.bytes.clone()));
+        }
+        self.recorded.push(frame);
+        let recorded = staged.commit(placed.seal(Durable::buffered_assertion())).ok().expect("its slot");
+        self.feed(Input::Taped(recorded));
+        true
+    }
+
+    fn fail(&mut self, reason: &'static str) {
+        let refusal = Refusal::new(RefusalCode::RecordUnavailable, "record unavailable", "");
+        self.feed(Input::End(refusal, reason));
+    }
+
+    fn ledger_answers(&mut self) -> bool {
+        let durable = self.durable as u64;
+        let reached = |placed: &Placed, level: &Level| *level == Level::Written || placed.index() < durable;
+        let ready: Vec<usize> = (0..self.waits.len())
+            .filter(|at| match &self.waits[*at] {
+                Wait::Rule(_, placed, level) | Wait::Conclude(_, placed, level) => reached(placed, level),
+                Wait::Refused(_) | Wait::Failed => true,
+            })
+            .collect();
+        if ready.is_empty() {
+            return false;
+        }
+        let at = self.dice.pick(&ready);
+        let assert = |level| match level {
+            Level::Written => Durable::written_assertion(),
+            Level::OnDisk | Level::Lazy => Durable::on_disk_assertion(),
+        };
+        match self.waits.remove(at).expect("an index of it") {
+            Wait::Rule(staged, placed, level) => {
+                let slot = placed.seal(assert(level)).expect("at least written");
+                self.feed(Input::Ruled(staged.commit(slot).ok().expect("its slot")));
+            }
+            Wait::Conclude(staged, placed, level) => {
+                let slot = placed.seal(assert(level)).expect("at least written");
+                self.feed(Input::Concluded(staged.commit(slot).ok().expect("its slot")));
+            }
+            Wait::Refused(command) => {
+                self.seen.unrecorded += 1;
+                self.feed(Input::Unrecorded(command));
+            }
+            Wait::Failed => self.fail("ledger-failed"),
+        }
+        true
+    }
+
+    fn others_answer(&mut self) -> bool {
+        if let Some((command, digest)) = self.finds.pop_front() {
+            let found = self.approved.iter().position(|review| review.digest == digest);
+            let review = found.map(|at| self.approved.remove(at));
+            let review = review.or_else(|| self.dice.percent(5).then(|| self.forged(digest)));
+            if let Some(review) = &review {
+                self.note_valid(review);
+            }
+            self.feed(Input::Found(command, review));
+            return true;
+        }
+        if self.refreshes > 0 {
+            self.refreshes -= 1;
+            self.feed(Input::Catalog(catalog(&self.context.mask)));
+            return true;
+        }
+        if self.reviews.is_empty() || self.dice.percent(60) {
+            return false;
+        }
+        self.decide();
+        true
+    }
+
+    /// An approval that must not release anything.
+    fn forged(&mut self, digest: Digest) -> Review {
+        let mut review = blank(digest, SETS[self.rules].digest(), self.now);
+        review.approvals = vec![approval("bob", self.now)];
+        review.state = ReviewState::Approved;
+        self.spoil(&mut review);
+        review
+    }
+
+    fn spoil(&mut self, review: &mut Review) {
+        match self.dice.below(6) {
+            0 => review.digest = Digest([9; 32]),
+            1 => review.approvals = vec![approval("alice", self.now)],
+            2 => review.approvals = vec![approval("mallory", self.now)],
+            3 => review.rules = Digest([8; 32]),
+            4 => review.approvals.clear(),
+            _ => review.expires_at = self.now,
+        }
+    }
+
+    /// A reviewer answers, well or badly.
+    fn decide(&mut self) {
+        let at = self.dice.below(self.reviews.len());
+        let mut review = self.reviews.remove(at);
+        review.approvals = vec![approval("bob", self.now)];
+        match self.dice.below(10) {
+            0 => review.state = ReviewState::Denied,
+            1 => review.state = ReviewState::Expired,
+            2 | 3 => {
+                review.state = ReviewState::Approved;
+                self.spoil(&mut review);
+            }
+            _ => review.state = ReviewState::Approved,
+        }
+        if !self.context.wait {
+            if review.state == ReviewState::Approved {
+                self.approved.push(review);
+            }
+            return;
+        }
+        self.note_valid(&review);
+        let twice = self.dice.percent(20).then(|| review.clone());
+        self.feed(Input::Reviewed(review));
+        if let Some(review) = twice {
+            self.feed(Input::Reviewed(review));
+        }
+    }
+
+    /// By the test's own reading of what an approval must be.
+    fn note_valid(&mut self, review: &Review) {
+        let by_another = review.approvals.iter().any(|approval| approval.reviewer.subject == "bob");
+        let valid = review.state == ReviewState::Approved
+            && by_another
+            && review.rules == SETS[self.rules].digest()
+            && self.now < review.expires_at;
+        if valid {
+            *self.valid.entry(review.digest).or_default() += 1;
+        }
+    }
+
+    /// Nothing moves: time does.
+    fn patience(&mut self) -> bool {
+        if self.ended.is_some() {
+            return false;
+        }
+        if !self.disk {
+            self.disk = true;
+            return true;
+        }
+        if !self.reviews.is_empty() {
+            self.decide();
+            return true;
+        }
+        if let Some(words) = self.client.last_words() {
+            self.from_client.extend_from_slice(&words);
+            return true;
+        }
+        assert!(
+            self.client.is_content() || self.client.told_off,
+            "everything was said, nothing moves, and the client waits for {}",
+            self.client.waits_for()
+        );
+        self.feed(Input::Gone(Leg::Downstream));
+        true
+    }
+
+    pub(crate) fn feed(&mut self, input: Input<Bytes>) {
+        self.session.handle(input, self.now);
+        self.drain();
+    }
+
+    fn drain(&mut self) {
+        while let Some(effect) = self.session.poll() {
+            if self.crashed() {
+                return;
+            }
+            self.effects += 1;
+            self.perform(effect);
+        }
+    }
+
+    fn place<T: ToEntry>(&mut self, staged: &mut Staged<T>) -> Option<Placed> {
+        if !self.disk && staged.kind().opens() {
+            return None;
+        }
+        let mut line = Vec::new();
+        let stamp = Stamp { wall: self.now, mono: self.now.0 - START.0 };
+        let placed = self.log.place(staged, stamp, &mut line).unwrap_or_else(|error| panic!("the ledger: {error}"));
+        self.keep_line(line);
+        Some(placed)
+    }
+
+    fn keep_line(&mut self, line: Vec<u8>) {
+        assert!(!holds(&line, SECRET) && !holds(&line, CANARY), "no text in entries");
+        let leaf = Leaf::parse(line.strip_suffix(b"\n").unwrap_or(&line), self.leaves.len() as u64).expect("an entry");
+        self.leaves.push(leaf);
+        self.lines.push(line);
+    }
+
+    fn perform(&mut self, effect: Effect<Bytes>) {
+        match effect {
+            Effect::Transmit(Leg::Upstream, bytes) => self.server.take(&bytes),
+            Effect::Transmit(Leg::Downstream, bytes) => self.show(&bytes),
+            Effect::Rule(command, mut staged, level) => match self.place(&mut staged) {
+                Some(placed) => {
+                    let leaf = self.leaves.last().expect("just placed");
+                    let current = leaf.digest("p") == Some(SETS[self.rules].digest());
+                    assert!(current, "rules bind now: command {command} was ruled on by another set");
+                    match leaf.kind {
+                        Some(EntryKind::ActDeny) => self.seen.denied += 1,
+                        Some(EntryKind::ApprovalRequest) => self.seen.held += 1,
+                        Some(EntryKind::ActStart) if leaf.rest.contains_key("rev") => self.seen.released += 1,
+                        _ => {}
+                    }
+                    self.waits.push_back(Wait::Rule(staged, placed, level));
+                }
+                None => self.waits.push_back(Wait::Refused(command)),
+            },
+            Effect::Conclude(mut staged, level) => match self.place(&mut staged) {
+                Some(placed) => self.waits.push_back(Wait::Conclude(staged, placed, level)),
+                None => self.waits.push_back(Wait::Failed),
+            },
+            Effect::AwaitDisk(entry) => self.await_disk = Some(entry),
+            Effect::Tape(mut staged) => {
+                let (placed, frame) = self.frames.place(&mut staged);
+                self.tapes.push_back((staged, placed, frame));
+            }
+            Effect::Find(command, digest) => self.finds.push_back((command, digest)),
+            Effect::Ask(review) => self.reviews.push(*review),
+            Effect::Withdraw(id, _) => self.reviews.retain(|review| review.id != id),
+            Effect::Refresh => self.refreshes += 1,
+            Effect::CancelUpstream => {}
+            Effect::Taint(_) => {}
+            Effect::Close(reason) => {
+                self.ended = Some(reason);
+                self.seen.ended += 1;
+                self.place(&mut Closing::of(self.context.clone(), reason, None));
+            }
+        }
+    }
+
+    /// Bytes leave for the client: they were recorded, but for words of our own about the session itself.
+    fn show(&mut self, bytes: &[u8]) {
+        assert!(!holds(bytes, CANARY), "masked before released");
+        assert!(!holds(bytes, SECRET), "secrets flow one way");
+        match self.due.front() {
+            Some((_, due)) if due == bytes => {
+                let (command, _) = self.due.pop_front().expect("looked at");
+                self.check_strict(command);
+            }
+            _ => {
+                let ours = bytes.first() == Some(&b'N') && holds(bytes, "chancery: held for review")
+                    || bytes.first() == Some(&b'E') && holds(bytes, "SFATAL");
+                assert!(ours, "recorded before released: {:?}", String::from_utf8_lossy(bytes));
+            }
+        }
+        if holds(bytes, "***") {
+            self.seen.masked += 1;
+        }
+        let answer = self.client.hear(bytes, &mut self.dice);
+        self.from_client.extend_from_slice(&answer);
+    }
+
+    fn check_strict(&self, command: u64) {
+        if self.context.resource.durability != Durability::Strict || command == 0 {
+            return;
+        }
+        let start = self.leaves.iter().position(|leaf| {
+            leaf.kind == Some(EntryKind::ActStart) && leaf.command == Some(command)
+        });
+        assert!(start.is_none_or(|at| at < self.durable), "strict: on disk before its first output byte");
+    }
+
+    /// Every statement that the server has executed was written down before.
+    fn judge(&mut self) {
+        while let Some(executed) = self.server.executed.get(self.judged) {
+            let executed = executed.clone();
+            self.judged += 1;
+            self.seen.executed += 1;
+            for never in ["drop table", "selec broken", "standard_conforming_strings", "LATIN1"] {
+                assert!(!executed.text.contains(never), "unreadable is refused: {}", executed.text);
+            }
+            let writes = !executed.text.split(';').all(|part| part.trim().starts_with("select "));
+            let known = if writes { self.durable } else { self.leaves.len() };
+            let starts = self.starts(&executed, known);
+            let runs = self.server.executed[..self.judged].iter().filter(|other| same(other, &executed)).count();
+            assert!(starts >= runs, "written before done: {executed:?} ran {runs} times, {starts} starts are on record");
+            if executed.text.contains("delete from") && self.climate.rules != 4 {
+                let allowed: usize =
+                    SETS.iter().filter_map(|set| self.valid.get(&digest(&executed, &set.digest()))).sum();
+                assert!(runs <= allowed, "approved is forwarded: {executed:?} ran {runs} times, approved {allowed}");
+            }
+        }
+    }
+
+    fn starts(&self, executed: &Executed, known: usize) -> usize {
+        let digests: Vec<Digest> = SETS.iter().map(|set| digest(executed, &set.digest())).collect();
+        let start = |leaf: &&Leaf| {
+            leaf.kind == Some(EntryKind::ActStart) && leaf.digest("ch").is_some_and(|ch| digests.contains(&ch))
+        };
+        self.leaves[..known].iter().filter(start).count()
+    }
+
+    fn check_end(&mut self) {
+        while self.server.step() {}
+        self.judge();
+        assert!(self.ended.is_some(), "the session came to its end");
+        let open = self.log.open_sessions().len();
+        if self.disk {
+            assert_eq!(open, 0, "every forward has one outcome, and the session its end");
+        }
+        self.check_pairs(&self.leaves);
+        self.check_effects();
+        assert!(!holds(&self.server.received, "drop table"), "refused is not forwarded");
+        assert!(!holds(&self.server.received, SECRET), "the secret went to the dial only");
+        self.seen.errors += self.client.errors;
+    }
+
+    fn check_effects(&mut self) {
+        for mark in &self.client.must_not_commit {
+            assert!(!self.server.committed.contains(mark), "{mark} was told to have failed, and was committed");
+        }
+        self.seen.undone += self.client.must_not_commit.len();
+        self.seen.committed += self.server.committed.len();
+    }
+
+    fn check_pairs(&self, leaves: &[Leaf]) {
+        let mut open: Vec<u64> = Vec::new();
+        for leaf in leaves {
+            let Some(command) = leaf.command else { continue };
+            match leaf.kind {
+                Some(EntryKind::ActStart) => {
+                    assert!(!open.contains(&command), "one start at a time");
+                    open.push(command);
+                }
+                Some(EntryKind::ActDone | EntryKind::Crash) => {
+                    let at = open.iter().position(|other| *other == command);
+                    open.swap_remove(at.expect("every outcome has its forward"));
+                }
+                _ => {}
+            }
+        }
+        assert!(open.is_empty(), "every forward has one outcome; without: {open:?}");
+    }
+
+    /// Power is lost: what is on disk must speak for everything that was or will still be done with it.
+    fn check_crash(&mut self) {
+        self.seen.crashes += 1;
+        let everything = self.leaves.len();
+        while self.server.step() {}
+        // Reads may be lost with the power, within their window; `judge` asks of writes what is on disk.
+        self.judge();
+        assert_eq!(everything, self.leaves.len());
+        for kept in [self.durable, everything] {
+            let mut log = Log::new(ORIGIN, [2; 16]).expect("well-formed");
+            for line in &self.lines[..kept] {
+                log.replay(line.strip_suffix(b"\n").unwrap_or(line)).expect("its own line");
+            }
+            let mut leaves = self.leaves[..kept].to_vec();
+            let crashes = log.crashes();
+            for crash in &crashes {
+                let mut line = Vec::new();
+                let stamp = Stamp { wall: self.now, mono: 0 };
+                log.append(crash, stamp, &mut line).expect("it fits what is open");
+                let line = line.strip_suffix(b"\n").unwrap_or(&line);
+                leaves.push(Leaf::parse(line, leaves.len() as u64).expect("an entry"));
+            }
+            assert!(log.open_sessions().is_empty());
+            self.check_pairs(&leaves);
+        }
+    }
+}
+
+fn same(one: &Executed, other: &Executed) -> bool {
+    one.ask == other.ask && one.text == other.text && one.parameters == other.parameters
+}
+
+fn digest(executed: &Executed, rules: &Digest) -> Digest {
+    let resource = crate::rules::resource(Durability::Balanced);
+    let (text, parameters) = (executed.text.as_bytes(), &executed.parameters);
+    command_digest(&resource.name, "postgres", executed.ask, text, parameters, &chain(), rules)
+}
+
+pub(crate) fn holds(bytes: &[u8], text: &str) -> bool {
+    bytes.windows(text.len()).any(|window| window == text.as_bytes())
+}
+
+fn approval(subject: &str, at: Timestamp) -> Approval {
+    let groups: &[&str] = if subject == "mallory" { &["dev"] } else { &["dba"] };
+    Approval {
+        rule: "dba".into(),
+        reviewer: person(subject, groups),
+        assurance: Assurance::Clicked,
+        key: None,
+        signature: None,
+        at,
+    }
+}
+
+fn blank(digest: Digest, rules: Digest, now: Timestamp) -> Review {
+    Review {
+        id: chancery_model::ReviewId::new(now, [6; 10]),
+        session: chancery_model::SessionId::new(START, [7; 10]),
+        command: CommandId(1),
+        resource: crate::rules::resource(Durability::Balanced).name,
+        chain: chain(),
+        digest,
+        rules,
+        needed: vec!["dba".into()],
+        text: String::new(),
+        parameters: Vec::new(),
+        summary: String::new(),
+        asked_at: now,
+        expires_at: now.plus_micros(MINUTE),
+        uses: 1,
+        state: ReviewState::Pending,
+        approvals: Vec::new(),
+    }
+}
