@@ -25,9 +25,34 @@ impl Fields {
     }
 }
 
-/// The digest that a permit, a hold and every approval of a command bind to: the exact bytes that will be forwarded,
-/// where to, on whose behalf, and under which rules. `protocol` and `ask` are the protocol's word and the kind of
-/// the ask (`query`, `execute` …). Domain `chancery/command/1`.
+/// Makes the digests that permits, holds and approvals bind to: the exact bytes that will be forwarded, where to, on
+/// whose behalf, and under which rules. What stays the same in a session is hashed once.
+#[derive(Clone)]
+pub struct CommandDigests(Context);
+
+impl CommandDigests {
+    /// For one resource, chain and rule set. `protocol` is the protocol's word. Domain `chancery/command/1`.
+    pub fn new(resource: &ResourceName, protocol: &str, chain: &Delegation, rules: &Digest) -> Self {
+        let fields = Fields::new("chancery/command/1")
+            .put(resource.as_str().as_bytes())
+            .put(protocol.as_bytes())
+            .put(&chain.canonical())
+            .put(&rules.0);
+        Self(fields.0)
+    }
+    /// Of one command: the kind of the ask (`query`, `execute` …), its statement and its parameters.
+    pub fn of(&self, ask: &str, statement: &[u8], parameters: &[u8]) -> Digest {
+        Fields(self.0.clone()).put(ask.as_bytes()).put(statement).put(parameters).finish()
+    }
+}
+
+impl std::fmt::Debug for CommandDigests {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("CommandDigests").finish_non_exhaustive()
+    }
+}
+
+/// The digest of one command by itself; see [`CommandDigests`].
 pub fn command_digest(
     resource: &ResourceName,
     protocol: &str,
@@ -37,13 +62,5 @@ pub fn command_digest(
     chain: &Delegation,
     rules: &Digest,
 ) -> Digest {
-    Fields::new("chancery/command/1")
-        .put(resource.as_str().as_bytes())
-        .put(protocol.as_bytes())
-        .put(ask.as_bytes())
-        .put(statement)
-        .put(parameters)
-        .put(&chain.canonical())
-        .put(&rules.0)
-        .finish()
+    CommandDigests::new(resource, protocol, chain, rules).of(ask, statement, parameters)
 }

@@ -10,7 +10,7 @@ use chancery_model::{
     Action, Authentication, CommandId, Delegation, Digest, Effect, Facts, Need, Object, Refusal, RefusalCode, Resource,
     SessionId, StatementFacts, Timestamp,
 };
-use chancery_policy::{Request, RuleSet, Subject, Verdict, command_digest, decide};
+use chancery_policy::{CommandDigests, Request, RuleSet, Subject, Verdict, decide};
 
 use crate::ruling::{Ruled, Ruling};
 
@@ -85,26 +85,22 @@ pub struct Grip {
     pub rules: Arc<RuleSet>,
     /// Its view of the chain and the resource.
     pub subject: Subject,
+    /// Digests of commands under it.
+    pub digests: CommandDigests,
 }
 
 impl Grip {
     /// Prepares a rule set for a session.
     pub fn new(rules: Arc<RuleSet>, context: &Context) -> Self {
         let subject = Subject::new(&rules, &context.chain, &context.authentication, &context.resource, context.client);
-        Self { rules, subject }
+        let resource = &context.resource.name;
+        let digests = CommandDigests::new(resource, "postgres", &context.chain, &rules.digest());
+        Self { rules, subject, digests }
     }
 
     /// The verdict on opening the session.
     pub(crate) fn connect(&self, context: &Context, now: Timestamp) -> (Digest, Verdict) {
-        let digest = command_digest(
-            &context.resource.name,
-            "postgres",
-            "connect",
-            &context.id.0,
-            &[],
-            &context.chain,
-            &self.rules.digest(),
-        );
+        let digest = self.digests.of("connect", &context.id.0, &[]);
         let facts = connect_facts();
         let needs = [Need { action: Action::Connect, object: Object::Resource }];
         let request =

@@ -10,7 +10,7 @@ use chancery_model::{
     Action, Ask, CommandId, CopyDirection, Digest, Durability, Effect as Change, Refusal, RefusalCode, Review,
     ReviewId, ReviewState, Statement, Timestamp,
 };
-use chancery_policy::{Hold, Request, Scope, Verdict, command_digest, decide, step};
+use chancery_policy::{Hold, Request, Scope, Verdict, decide, step};
 use chancery_wire::Relay;
 
 use crate::reading::{Known, Looked, misreads, read, unreadable};
@@ -18,23 +18,20 @@ use crate::ruling::{Level, Ruled, Tape};
 use crate::session::{Effect, Session, Stage, Trust};
 
 impl<R: Relay> Session<R> {
-    /// Rules on the next command that may be ruled on now.
+    /// Rules on every command that may be ruled on now, in order.
     pub(crate) fn rule_next(&mut self, now: Timestamp) -> bool {
         let mut ruled = false;
         for at in 0..self.commands.len() {
-            let active = &self.commands[at];
-            match active.stage {
-                Stage::Asked => {}
-                Stage::Ended => continue,
-                Stage::Finding(_) | Stage::Requesting(_) | Stage::Held(..) => break,
-                _ if active.known.as_ref().is_some_and(|known| known.barrier) => break,
-                _ => continue,
+            if matches!(self.commands[at].stage, Stage::Asked) {
+                if self.trust != Trust::Fresh && !self.refresh() {
+                    break;
+                }
+                self.rule_at(at, now);
+                ruled = true;
             }
-            if self.trust != Trust::Fresh && !self.refresh() {
+            if self.commands[at].blocks() {
                 break;
             }
-            self.rule_at(at, now);
-            ruled = true;
         }
         ruled
     }
@@ -87,9 +84,7 @@ impl<R: Relay> Session<R> {
     }
 
     fn digest(&self, ask: &str, text: &[u8], parameters: &[u8]) -> Digest {
-        let context = &self.context;
-        let rules = self.grip.rules.digest();
-        command_digest(&context.resource.name, "postgres", ask, text, parameters, &context.chain, &rules)
+        self.grip.digests.of(ask, text, parameters)
     }
 
     fn rule_statement(&mut self, at: usize, statement: Statement, parameters: Option<u16>, now: Timestamp) {

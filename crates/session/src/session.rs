@@ -635,6 +635,15 @@ impl<R: Relay> Session<R> {
 }
 
 impl Active {
+    /// Whether nothing behind it may be ruled on yet: it is held, or what it does can change how they are read.
+    pub(crate) fn blocks(&self) -> bool {
+        match self.stage {
+            Stage::Ended => false,
+            Stage::Finding(_) | Stage::Requesting(_) | Stage::Held(..) => true,
+            _ => self.known.as_ref().is_some_and(|known| known.barrier),
+        }
+    }
+
     fn new(id: CommandId, ask: Ask, now: Timestamp) -> Self {
         let scope = match ask {
             Ask::Query(_) | Ask::Execute(..) | Ask::Refused(_) => Scope::Run,
