@@ -8,8 +8,10 @@ mod client;
 mod commands;
 mod config;
 mod demo;
+mod local;
 mod oauth;
 mod output;
+mod tls;
 
 use std::process::ExitCode;
 

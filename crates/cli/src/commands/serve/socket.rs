@@ -1,0 +1,88 @@
+//! The control socket: what the operator's commands ask of a gateway that runs.
+
+use axum::extract::{DefaultBodyLimit, State};
+use axum::http::StatusCode;
+use axum::response::{IntoResponse, Response};
+use axum::routing::post;
+use axum::{Extension, Json, Router};
+use chancery_gateway::Gateway;
+use tokio::net::UnixListener;
+use tokio::sync::watch;
+
+use crate::local::{Deed, NewKey, NewSecret, NewView, Refused, operator, perform};
+use crate::output::{Exit, Failure};
+
+use super::http;
+
+/// An envelope in base64 is the largest thing that is asked.
+const BODY_BYTES_MAX: usize = 256 * 1024;
+
+/// Who is at the other end, by the kernel's word.
+#[derive(Clone, Copy)]
+struct Peer(u32);
+
+/// Accepts connections of this user and of root until the end.
+pub(super) async fn serve(listener: UnixListener, gateway: Gateway, mut ended: watch::Receiver<bool>) {
+    let router = Router::new()
+        .route("/local/secrets", post(secrets))
+        .route("/local/reviewer-keys", post(keys))
+        .route("/local/views", post(views))
+        .layer(DefaultBodyLimit::max(BODY_BYTES_MAX))
+        .with_state(gateway);
+    let own = rustix::process::geteuid().as_raw();
+    loop {
+        let accepted = tokio::select! {
+            accepted = listener.accept() => accepted,
+            () = super::end(&mut ended) => return,
+        };
+        let peer = accepted.and_then(|(stream, _)| stream.peer_cred().map(|peer| (stream, peer.uid())));
+        match peer {
+            Ok((stream, uid)) if uid == own || uid == 0 => {
+                let router = router.clone().layer(Extension(Peer(uid)));
+                tokio::spawn(http::connection(stream, router, ended.clone()));
+            }
+            Ok((_, uid)) => tracing::warn!(uid, "another user was turned away from the control socket"),
+            Err(error) => {
+                tracing::warn!(%error, "a control connection was not accepted");
+                tokio::time::sleep(std::time::Duration::from_millis(50)).await;
+            }
+        }
+    }
+}
+
+async fn secrets(
+    State(gateway): State<Gateway>,
+    Extension(peer): Extension<Peer>,
+    Json(secret): Json<NewSecret>,
+) -> Response {
+    answer(&gateway, peer, &Deed::Secret(secret)).await
+}
+
+async fn keys(State(gateway): State<Gateway>, Extension(peer): Extension<Peer>, Json(key): Json<NewKey>) -> Response {
+    answer(&gateway, peer, &Deed::Key(key)).await
+}
+
+async fn views(
+    State(gateway): State<Gateway>,
+    Extension(peer): Extension<Peer>,
+    Json(view): Json<NewView>,
+) -> Response {
+    answer(&gateway, peer, &Deed::View(view)).await
+}
+
+async fn answer(gateway: &Gateway, Peer(uid): Peer, deed: &Deed) -> Response {
+    let operator = operator(uid);
+    let done = match gateway.chain_id(&operator).await {
+        Ok(by) => perform(deed, gateway.catalog(), gateway.sequencer(), by, &operator).await,
+        Err(error) => Err(Failure::no(format!("the directory: {error}"))),
+    };
+    match done {
+        Ok(()) => StatusCode::NO_CONTENT.into_response(),
+        Err(failure) => {
+            tracing::warn!(uid, error = %failure, "an operator's request was refused");
+            let status =
+                if failure.exit == Exit::Unsure { StatusCode::SERVICE_UNAVAILABLE } else { StatusCode::CONFLICT };
+            (status, Json(Refused { error: failure.message, hint: failure.hint })).into_response()
+        }
+    }
+}

@@ -1,0 +1,536 @@
+//! From the keys of the file to what the gateway uses: defaults, checks across tables, files that are named.
+
+use std::collections::BTreeSet;
+use std::fs;
+use std::io::Read;
+use std::net::SocketAddr;
+use std::ops::Range;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use aws_lc_rs::hkdf;
+use chancery_gateway::issuers::IssuerSource;
+use chancery_gateway::{ResourceSettings, Settings, TlsIdentity, UpstreamTls};
+use chancery_identity::{Algorithm, IssuerRules};
+use chancery_mask::{ColumnRule, Detector, MaskRules, Operator, TokenKey};
+use chancery_model::{Assurance, Digest, Durability, Protocol, ResourceName};
+use chancery_policy::{Problem, ReviewRule, RuleSet};
+use toml::Spanned;
+
+use super::load::Text;
+use super::{File, Issuer, Mask, Resource, Review, Span};
+
+const POSTGRES_PORT: u16 = 5432;
+/// A bundle of the system's certificates is a few hundred KiB.
+const PEM_BYTES_MAX: u64 = 4 << 20;
+/// Where distributions keep the system's certificates.
+const SYSTEM_CERTIFICATES: [&str; 4] = [
+    "/etc/ssl/certs/ca-certificates.crt",
+    "/etc/pki/tls/certs/ca-bundle.crt",
+    "/etc/ssl/ca-bundle.pem",
+    "/etc/ssl/cert.pem",
+];
+const CLEAR_TEXT: &str = "dangerous_clear_text";
+
+/// A configuration that was checked whole. Nothing here is a secret but the private key of the listeners.
+pub(crate) struct Configuration {
+    /// This gateway's name.
+    pub(crate) name: String,
+    /// The state directory.
+    pub(crate) state: PathBuf,
+    /// The directory of rules.
+    pub(crate) rules: PathBuf,
+    /// The listeners' certificate and key.
+    pub(crate) tls: Option<TlsIdentity>,
+    /// Where PostgreSQL clients connect.
+    pub(crate) postgres: Option<SocketAddr>,
+    /// Where the API is.
+    pub(crate) https: Option<SocketAddr>,
+    /// Tokens are accepted in clear text from other hosts.
+    pub(crate) clear_text: bool,
+    /// Whose tokens are accepted.
+    pub(crate) issuers: Vec<IssuerSource>,
+    /// What stands behind the gateway. The mask rules lack their token keys.
+    pub(crate) resources: Vec<ResourceSettings>,
+    /// Who may release held commands.
+    pub(crate) reviews: Vec<ReviewRule>,
+    /// SHA-256 of the file.
+    pub(crate) digest: Digest,
+    /// What is odd, but not wrong.
+    pub(crate) warnings: Vec<Problem>,
+}
+
+impl Configuration {
+    /// What the gateway is told at its start. Each resource gets a token key of its own, derived from the state
+    /// directory's fingerprint key: tokens of one resource say nothing about another's.
+    pub(crate) fn settings(&self, rules: Arc<RuleSet>, fingerprint_key: &[u8; 32]) -> Settings {
+        let keyed = |one: &ResourceSettings| {
+            let key = TokenKey::new(token_key(fingerprint_key, &one.resource.name));
+            ResourceSettings { mask: Arc::new(MaskRules { key: Some(key), ..(*one.mask).clone() }), ..one.clone() }
+        };
+        Settings {
+            name: self.name.clone(),
+            tls: self.tls.clone(),
+            postgres: self.postgres,
+            clear_text: self.clear_text,
+            issuers: self.issuers.clone(),
+            resources: self.resources.iter().map(keyed).collect(),
+            rules,
+            config: self.digest,
+            dangerous: self.clear_text.then(|| CLEAR_TEXT.to_owned()).into_iter().collect(),
+            version: env!("CARGO_PKG_VERSION"),
+        }
+    }
+}
+
+/// HKDF-SHA-256 (RFC 5869) without salt: the input is 32 random bytes already.
+fn token_key(fingerprint_key: &[u8; 32], resource: &ResourceName) -> [u8; 32] {
+    let info = format!("chancery/mask-token/{resource}");
+    let mut key = [0; 32];
+    let info = [info.as_bytes()];
+    hkdf::Salt::new(hkdf::HKDF_SHA256, &[])
+        .extract(fingerprint_key)
+        .expand(&info, hkdf::HKDF_SHA256)
+        .and_then(|okm| okm.fill(&mut key))
+        .expect("32 bytes are what HKDF-SHA-256 gives in one block");
+    key
+}
+
+/// Checks everything and says all that is wrong.
+pub(super) fn lower(text: &Text<'_>, file: File, digest: Digest) -> Result<Configuration, Vec<Problem>> {
+    let base = text.path.parent().unwrap_or(Path::new("")).to_owned();
+    let mut lower = Lower { text, base, problems: Vec::new() };
+    let configuration = lower.file(file, digest);
+    let problems = lower.problems;
+    if problems.iter().any(|problem| !problem.warning) {
+        return Err(problems);
+    }
+    Ok(Configuration { warnings: problems, ..configuration })
+}
+
+struct Lower<'a> {
+    text: &'a Text<'a>,
+    base: PathBuf,
+    problems: Vec<Problem>,
+}
+
+impl Lower<'_> {
+    fn wrong(&mut self, span: Range<usize>, message: impl Into<String>, hint: &str) {
+        let problem = self.text.problem(span, message);
+        self.problems.push(Problem { hint: Some(hint.to_owned()), ..problem });
+    }
+    fn odd(&mut self, span: Range<usize>, message: impl Into<String>, hint: &str) {
+        self.wrong(span, message, hint);
+        self.problems.iter_mut().last().into_iter().for_each(|problem| problem.warning = true);
+    }
+    fn not_here<T>(&mut self, value: Option<Spanned<T>>, key: &str, hint: &str) {
+        if let Some(value) = value {
+            self.wrong(value.span(), format!("`{key}` is not in this release"), hint);
+        }
+    }
+    /// A path as the file means it: relative to the file.
+    fn path(&self, text: &str) -> PathBuf {
+        self.base.join(text)
+    }
+
+    fn file(&mut self, file: File, digest: Digest) -> Configuration {
+        let gateway = file.gateway;
+        let name = gateway.name.get_ref().clone();
+        let plain = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '-' || c == '.';
+        if !(1..=63).contains(&name.len()) || !name.chars().all(plain) {
+            self.wrong(gateway.name.span(), "the name must be 1 to 63 of a-z 0-9 - .", "for example \"gw-a\"");
+        }
+        self.not_here(gateway.catalog, "catalog", "remove it: the catalog is in the state directory");
+        self.not_here(gateway.archive, "archive", "remove it: copy the state directory's ledger by other means");
+        let clear_text = gateway.dangerous_clear_text || file.listen.dangerous_clear_text;
+        self.not_here(file.listen.mysql, "mysql", "remove it: this release speaks PostgreSQL");
+        self.not_here(file.listen.ssh, "ssh", "remove it: this release speaks PostgreSQL");
+        let tls = file.tls.and_then(|tls| self.identity(&tls));
+        let secured = tls.is_some() || clear_text;
+        let postgres = self.listener(file.listen.postgres, secured);
+        let https = self.https(file.listen.https, tls.is_some());
+        let issuers = self.issuers(file.issuers);
+        let resources = self.resources(file.resources, &file.masks, secured);
+        if postgres.is_none() && resources.iter().all(|one| one.listen.is_none()) {
+            self.whole_odd("no client can connect: nothing listens", "set `postgres` in [listen]");
+        }
+        let reviews = file.reviews.into_iter().filter_map(|review| self.review(review)).collect();
+        if let Some(retention) = file.retention {
+            if let Some(sealed) = retention.sealed.filter(|sealed| !sealed.get_ref().0.is_zero()) {
+                self.wrong(sealed.span(), "sealed originals are not in this release", "write \"0d\" or remove it");
+            }
+            self.whole_odd("[retention] is not enforced in this release: nothing is deleted", "watch the disk");
+        }
+        let rules = file.policy.directory.as_ref().map_or("policies", |directory| directory.get_ref());
+        Configuration {
+            name,
+            state: self.path(gateway.state.get_ref()),
+            rules: self.path(rules),
+            tls,
+            postgres,
+            https,
+            clear_text,
+            issuers,
+            resources,
+            reviews,
+            digest,
+            warnings: Vec::new(),
+        }
+    }
+    fn whole_odd(&mut self, message: &str, hint: &str) {
+        let problem = self.text.whole(message);
+        self.problems.push(Problem { hint: Some(hint.to_owned()), warning: true, ..problem });
+    }
+
+    fn listener(&mut self, address: Option<Spanned<String>>, secured: bool) -> Option<SocketAddr> {
+        let address = address?;
+        let Ok(parsed) = address.get_ref().parse::<SocketAddr>() else {
+            let hint = "write an IP address and a port, such as \"0.0.0.0:5432\" or \"[::1]:5432\"";
+            self.wrong(address.span(), format!("`{}` is not an address to listen on", address.get_ref()), hint);
+            return None;
+        };
+        if !secured && !parsed.ip().is_loopback() {
+            let hint = "add [tls], listen on 127.0.0.1, or set dangerous_clear_text = true";
+            self.wrong(address.span(), "tokens would come in clear text from other hosts", hint);
+        }
+        Some(parsed)
+    }
+    fn https(&mut self, address: Option<Spanned<String>>, tls: bool) -> Option<SocketAddr> {
+        let span = address.as_ref().map(Spanned::span)?;
+        let parsed = self.listener(address, true);
+        if !tls {
+            self.wrong(span, "https needs a certificate", "add [tls] with `certificate` and `key`");
+        }
+        parsed
+    }
+
+    fn identity(&mut self, tls: &super::Tls) -> Option<TlsIdentity> {
+        let certificate = self.pem(&tls.certificate, "CERTIFICATE");
+        let key = self.pem(&tls.key, "PRIVATE KEY");
+        let (certificate, key) = (certificate?, key?);
+        let identity = TlsIdentity { certificate, key };
+        if let Err(why) = crate::tls::server(&identity) {
+            let hint = "the key must belong to the first certificate of the file";
+            self.wrong(tls.certificate.span(), format!("the certificate cannot be used: {why}"), hint);
+        }
+        Some(identity)
+    }
+    /// A PEM file that holds at least one block of this kind.
+    fn pem(&mut self, name: &Spanned<String>, kind: &str) -> Option<Vec<u8>> {
+        let path = self.path(name.get_ref());
+        match read_pem(&path) {
+            Err(error) => {
+                let hint = "paths are relative to the configuration file";
+                self.wrong(name.span(), format!("{} cannot be read: {error}", path.display()), hint);
+                None
+            }
+            Ok(bytes) if !String::from_utf8_lossy(&bytes).contains(&format!("{kind}-----")) => {
+                let hint = "it must be PEM: lines between -----BEGIN and -----END";
+                self.wrong(name.span(), format!("{} holds no {}", path.display(), kind.to_lowercase()), hint);
+                None
+            }
+            Ok(bytes) => Some(bytes),
+        }
+    }
+
+    fn issuers(&mut self, issuers: Vec<Issuer>) -> Vec<IssuerSource> {
+        if issuers.is_empty() {
+            self.whole_odd("no [[issuer]]: no token is accepted", "say whose tokens are accepted");
+        }
+        let mut seen = BTreeSet::new();
+        let mut sources = Vec::with_capacity(issuers.len());
+        for issuer in issuers {
+            let span = issuer.url.span();
+            if !seen.insert(issuer.url.get_ref().clone()) {
+                self.wrong(span.clone(), "two issuers have this URL", "put their audiences into one list");
+            }
+            let source = self.issuer(issuer);
+            if let Err(error) = source.rules.check() {
+                self.wrong(span.clone(), error.to_string(), "docs/guide/configuration.md, [[issuer]]");
+            }
+            // The gateway's own check, of this issuer alone: URL and certificates.
+            if let Err(error) = chancery_gateway::issuers::Issuers::new(vec![source.clone()], &[], None)
+                && source.rules.check().is_ok()
+            {
+                self.wrong(span, error.to_string(), "docs/guide/configuration.md, [[issuer]]");
+            }
+            sources.push(source);
+        }
+        sources
+    }
+    fn issuer(&mut self, issuer: Issuer) -> IssuerSource {
+        let mut rules = IssuerRules::new(issuer.url.get_ref().clone(), issuer.audience.into_vec());
+        if let Some(groups) = issuer.groups {
+            rules.groups = groups;
+        }
+        if let Some(kind) = issuer.kind {
+            rules.kind = Some(kind).filter(|kind| !kind.is_empty());
+        }
+        if let Some(display) = issuer.display {
+            rules.display = display;
+        }
+        if let Some(words) = issuer.algorithms {
+            rules.algorithms = words.into_iter().filter_map(|word| self.algorithm(&word)).collect();
+        }
+        if let Some(Span(leeway)) = issuer.leeway {
+            rules.leeway = u32::try_from(leeway.as_secs()).unwrap_or(u32::MAX);
+        }
+        if let Some(max) = issuer.max_chain {
+            rules.max_chain = max;
+        }
+        let mut source = IssuerSource::new(rules);
+        source.ca_pem = issuer.ca.and_then(|ca| self.pem(&ca, "CERTIFICATE"));
+        if let Some(Span(refresh)) = issuer.refresh {
+            source.refresh = refresh;
+        }
+        if let Some(Span(keep)) = issuer.keep {
+            source.keep = keep;
+        }
+        source
+    }
+    fn algorithm(&mut self, word: &Spanned<String>) -> Option<Algorithm> {
+        let found = Algorithm::parse(word.get_ref());
+        if found.is_none() {
+            let all: Vec<&str> = Algorithm::ALL.into_iter().map(Algorithm::as_str).collect();
+            let hint = format!("one of {}", all.join(", "));
+            self.wrong(word.span(), format!("`{}` is not an accepted algorithm", word.get_ref()), &hint);
+        }
+        found
+    }
+
+    fn resources(&mut self, resources: Vec<Resource>, masks: &[Mask], secured: bool) -> Vec<ResourceSettings> {
+        if resources.is_empty() {
+            self.whole_odd("no [[resource]]: there is nothing to connect to", "add one");
+        }
+        let mut names = BTreeSet::new();
+        for resource in &resources {
+            if !names.insert(resource.name.get_ref().clone()) {
+                self.wrong(resource.name.span(), "two resources have this name", "names are unique");
+            }
+        }
+        for mask in masks {
+            self.mask(mask, &names);
+        }
+        let lowered: Vec<Option<ResourceSettings>> =
+            resources.into_iter().map(|resource| self.resource(resource, masks, secured)).collect();
+        lowered.into_iter().flatten().collect()
+    }
+    fn resource(&mut self, resource: Resource, masks: &[Mask], secured: bool) -> Option<ResourceSettings> {
+        let text = resource.name.get_ref();
+        let name = ResourceName::parse(text);
+        if name.is_none() {
+            let hint = "1 to 63 of a-z 0-9 - _, beginning with a letter or digit";
+            self.wrong(resource.name.span(), format!("`{text}` cannot name a resource"), hint);
+        }
+        match resource.protocol.get_ref().as_str() {
+            "postgres" => {}
+            "mysql" | "ssh" | "http" | "kubernetes" => {
+                let what = format!("protocol `{}` is not in this release", resource.protocol.get_ref());
+                self.wrong(resource.protocol.span(), what, "this release speaks `postgres`");
+            }
+            other => self.wrong(resource.protocol.span(), format!("unknown protocol `{other}`"), "write \"postgres\""),
+        }
+        let durability = match resource.durability.as_ref().map(|word| (word.span(), word.get_ref().as_str())) {
+            None | Some((_, "balanced")) => Durability::Balanced,
+            Some((_, "strict")) => Durability::Strict,
+            Some((span, other)) => {
+                self.wrong(span, format!("unknown durability `{other}`"), "\"balanced\" or \"strict\"");
+                Durability::Strict
+            }
+        };
+        let address = self.address(&resource.address);
+        let tls = self.upstream(&resource);
+        let listen = self.listener(resource.listen, secured);
+        let (name, (host, port)) = (name?, address?);
+        let mask = mask_rules(&name, masks);
+        Some(ResourceSettings {
+            host,
+            port,
+            tls,
+            secret: resource.secret.unwrap_or_else(|| name.as_str().to_owned()),
+            listen,
+            mask: Arc::new(mask),
+            resource: Arc::new(chancery_model::Resource {
+                database: resource.database.unwrap_or_else(|| name.as_str().to_owned()),
+                name,
+                protocol: Protocol::Postgres,
+                labels: resource.labels,
+                durability,
+            }),
+        })
+    }
+    /// `host`, `host:port`, `[v6]:port`.
+    fn address(&mut self, address: &Spanned<String>) -> Option<(String, u16)> {
+        let parsed = host_and_port(address.get_ref());
+        if parsed.is_none() {
+            let hint = "write a host name or address and a port, such as \"db.internal:5432\" or \"[::1]:5432\"";
+            self.wrong(address.span(), format!("`{}` is not an address", address.get_ref()), hint);
+        }
+        parsed
+    }
+    fn upstream(&mut self, resource: &Resource) -> UpstreamTls {
+        let span = resource.address.span();
+        let Some(tls) = &resource.tls else {
+            return UpstreamTls::VerifyFull(self.system(span));
+        };
+        let verified = |lower: &mut Self| match &tls.ca {
+            Some(ca) => lower.pem(ca, "CERTIFICATE").unwrap_or_default(),
+            None => lower.system(tls.mode.span()),
+        };
+        let (mode, checked) = match tls.mode.get_ref().as_str() {
+            "verify-full" => (UpstreamTls::VerifyFull(verified(self)), true),
+            "verify-ca" => (UpstreamTls::VerifyCa(verified(self)), true),
+            "require" => (UpstreamTls::Require, false),
+            "prefer" => (UpstreamTls::Prefer, false),
+            "disable" => (UpstreamTls::Disable, false),
+            other => {
+                let hint = "one of disable, prefer, require, verify-ca, verify-full";
+                self.wrong(tls.mode.span(), format!("unknown mode `{other}`"), hint);
+                return UpstreamTls::VerifyFull(Vec::new());
+            }
+        };
+        let local = host_and_port(resource.address.get_ref()).is_some_and(|(host, _)| {
+            host == "localhost" || host.parse().is_ok_and(|ip: std::net::IpAddr| ip.is_loopback())
+        });
+        if !checked && !local {
+            let what = format!("mode `{}` does not check whom the resource's address belongs to", tls.mode.get_ref());
+            self.odd(tls.mode.span(), what, "mode = \"verify-full\"");
+        }
+        if let Some(ca) = tls.ca.as_ref().filter(|_| !checked) {
+            self.wrong(ca.span(), "`ca` is not looked at in this mode", "use verify-full, or remove `ca`");
+        }
+        mode
+    }
+    fn system(&mut self, span: Range<usize>) -> Vec<u8> {
+        let variable = std::env::var_os("SSL_CERT_FILE").map(PathBuf::from);
+        let mut places = variable.into_iter().chain(SYSTEM_CERTIFICATES.map(PathBuf::from));
+        let found = places.find_map(|path| read_pem(&path).ok());
+        if found.is_none() {
+            let hint = "name a file: tls = { mode = \"verify-full\", ca = \"db-ca.pem\" }";
+            self.wrong(span, "this system has no certificates to check the resource against", hint);
+        }
+        found.unwrap_or_default()
+    }
+
+    fn mask(&mut self, mask: &Mask, resources: &BTreeSet<String>) {
+        if let Some(resource) = mask.resource.as_ref().filter(|name| !resources.contains(name.get_ref())) {
+            let what = format!("no resource is called `{}`", resource.get_ref());
+            self.wrong(resource.span(), what, "a mask for nothing masks nothing");
+        }
+        for column in mask.columns.iter().filter(|column| column_parts(column.get_ref()).is_none()) {
+            let hint = "write schema.table.column; each part may be *";
+            self.wrong(column.span(), format!("`{}` does not name columns", column.get_ref()), hint);
+        }
+        for word in mask.detect.iter().filter(|word| detector(word.get_ref()).is_none()) {
+            let hint = "one of card, iban, email, ssn";
+            self.wrong(word.span(), format!("unknown detector `{}`", word.get_ref()), hint);
+        }
+        if let Some(with) = mask.with.as_ref().filter(|word| operator(word.get_ref()).is_none()) {
+            let hint = "one of redact, null, partial, token, generalise";
+            self.wrong(with.span(), format!("unknown way to mask `{}`", with.get_ref()), hint);
+        }
+        if mask.columns.is_empty() && mask.detect.is_empty() {
+            let problem = self.text.whole("a [[mask]] has neither `columns` nor `detect`");
+            self.problems.push(Problem { hint: Some("say what is masked".to_owned()), ..problem });
+        }
+    }
+
+    fn review(&mut self, review: Review) -> Option<ReviewRule> {
+        self.not_here(review.notify, "notify", "remove it: reviewers see held commands with `chancery review list`");
+        self.not_here(review.lasts, "lasts", "remove it: opening a session cannot be held yet");
+        let assurance = match review.assurance.as_ref().map(|word| (word.span(), word.get_ref().as_str())) {
+            None | Some((_, "signed")) => Assurance::Signed,
+            Some((_, "clicked")) => Assurance::Clicked,
+            Some((span, "stepped-up")) => {
+                self.odd(span, "fresh logins are not in this release: only signed answers count", "write \"signed\"");
+                Assurance::SteppedUp
+            }
+            Some((span, other)) => {
+                self.wrong(span, format!("unknown assurance `{other}`"), "\"clicked\", \"stepped-up\" or \"signed\"");
+                return None;
+            }
+        };
+        let expires = review.expires.map_or(900, |Span(expires)| expires.as_secs());
+        Some(ReviewRule {
+            name: review.name.into_inner(),
+            reviewers: review.reviewers,
+            quorum: review.quorum.unwrap_or(1),
+            expires_micros: i64::try_from(expires).ok().and_then(|s| s.checked_mul(1_000_000)).unwrap_or(i64::MAX),
+            lasts_micros: None,
+            assurance,
+        })
+    }
+}
+
+fn read_pem(path: &Path) -> std::io::Result<Vec<u8>> {
+    let mut bytes = Vec::new();
+    fs::File::open(path)?.take(PEM_BYTES_MAX + 1).read_to_end(&mut bytes)?;
+    if bytes.len() as u64 > PEM_BYTES_MAX {
+        return Err(std::io::Error::new(std::io::ErrorKind::InvalidData, "larger than 4 MiB"));
+    }
+    Ok(bytes)
+}
+
+fn host_and_port(text: &str) -> Option<(String, u16)> {
+    if let Ok(address) = text.parse::<SocketAddr>() {
+        return (address.port() > 0).then(|| (address.ip().to_string(), address.port()));
+    }
+    if let Ok(ip) = text.parse::<std::net::IpAddr>() {
+        return Some((ip.to_string(), POSTGRES_PORT));
+    }
+    let (host, port) = match text.rsplit_once(':') {
+        Some((host, port)) => (host, port.parse().ok().filter(|port| *port > 0)?),
+        None => (text, POSTGRES_PORT),
+    };
+    let plain = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '.' | '_');
+    ((1..=253).contains(&host.len()) && host.chars().all(plain)).then(|| (host.to_owned(), port))
+}
+
+/// The masks that are for this resource. What cannot be read was reported before.
+fn mask_rules(name: &ResourceName, masks: &[Mask]) -> MaskRules {
+    let mut rules = MaskRules::none();
+    let here = |mask: &&Mask| mask.resource.as_ref().is_none_or(|resource| resource.get_ref() == name.as_str());
+    for mask in masks.iter().filter(here) {
+        let with = mask.with.as_ref().and_then(|with| operator(with.get_ref())).unwrap_or(Operator::Redact);
+        let tag = mask.tag.as_deref().unwrap_or("sensitive");
+        for [schema, table, column] in mask.columns.iter().filter_map(|column| column_parts(column.get_ref())) {
+            rules.columns.push(ColumnRule { schema, table, column, tag: tag.to_owned(), with });
+        }
+        let detectors = mask.detect.iter().filter_map(|word| detector(word.get_ref()));
+        rules.detect.extend(detectors.map(|detector| (detector, with)));
+    }
+    rules
+}
+
+fn detector(word: &str) -> Option<Detector> {
+    Detector::ALL.into_iter().find(|detector| detector.as_str() == word)
+}
+
+fn operator(word: &str) -> Option<Operator> {
+    Some(match word {
+        "redact" => Operator::Redact,
+        "null" => Operator::Null,
+        "partial" => Operator::Partial,
+        "token" => Operator::Token,
+        "generalise" => Operator::Generalise,
+        _ => return None,
+    })
+}
+
+/// `schema.table.column`, where a part may stand in double quotes, a quote inside doubled as in SQL.
+pub(super) fn column_parts(text: &str) -> Option<[String; 3]> {
+    let mut parts = vec![String::new()];
+    let mut rest = text.chars().peekable();
+    let mut quoted = false;
+    while let Some(c) = rest.next() {
+        let part = parts.last_mut()?;
+        match c {
+            '"' if quoted && rest.next_if_eq(&'"').is_some() => part.push('"'),
+            '"' if quoted || part.is_empty() => quoted = !quoted,
+            '.' if !quoted => parts.push(String::new()),
+            c => part.push(c),
+        }
+    }
+    let whole = !quoted && parts.iter().all(|part| !part.is_empty());
+    <[String; 3]>::try_from(parts).ok().filter(|_| whole)
+}

@@ -1,0 +1,340 @@
+//! The operator's way to the state directory: directly while no gateway runs, else through its control socket. Either
+//! way a change stands in the ledger before it takes effect.
+//!
+//! The socket is in the state directory and for its owner alone; whoever reaches it could write the files, too.
+
+use std::fs::File;
+use std::io::{self, Read};
+use std::os::unix::fs::PermissionsExt;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use aws_lc_rs::{digest, hmac};
+use bytes::Bytes;
+use chancery_ledger::{Alert, Entry, PrincipalEntry, SecretChange, View};
+use chancery_model::{Delegation, Digest, Principal, PrincipalKind, ResourceName, SessionId, Timestamp};
+use chancery_store::{Catalog, Directory, Level, Options, ReviewerKey, Sequencer, StateDir, StateError, system_clock};
+use http_body_util::{BodyExt, Full, Limited};
+use hyper::{Request, header};
+use hyper_util::rt::TokioIo;
+use serde::{Deserialize, Serialize};
+use tokio::net::UnixStream;
+use tokio::sync::OnceCell;
+use zeroize::Zeroizing;
+
+use crate::output::Failure;
+
+/// The control socket's name in the state directory.
+pub(crate) const SOCKET: &str = "control.sock";
+/// The issuer of the chains of local operators; no token can have it, since it is no URL.
+const LOCAL: &str = "local";
+const ANSWER_BYTES_MAX: usize = 64 * 1024;
+
+/// A credential's new version, sealed.
+#[derive(Deserialize, Serialize)]
+pub(crate) struct NewSecret {
+    /// The credential's name.
+    pub(crate) name: String,
+    /// The version that it is sealed for.
+    pub(crate) version: u32,
+    /// The envelope, base64.
+    pub(crate) envelope: String,
+    /// The version to retire, if one is.
+    pub(crate) retire: Option<u32>,
+    /// The resources whose credential it is.
+    pub(crate) resources: Vec<String>,
+}
+
+/// A reviewer's public key.
+#[derive(Deserialize, Serialize)]
+pub(crate) struct NewKey {
+    pub(crate) issuer: String,
+    pub(crate) subject: String,
+    pub(crate) line: String,
+    pub(crate) fingerprint: String,
+}
+
+/// A look at something that is recorded.
+#[derive(Deserialize, Serialize)]
+pub(crate) struct NewView {
+    pub(crate) what: String,
+    pub(crate) session: Option<String>,
+}
+
+/// One thing that the operator does.
+pub(crate) enum Deed {
+    Secret(NewSecret),
+    Key(NewKey),
+    View(NewView),
+}
+
+/// A gateway's state, for the operator.
+pub(crate) struct Local {
+    /// Reading it needs no lock.
+    pub(crate) catalog: Catalog,
+    path: PathBuf,
+    way: Way,
+}
+
+enum Way {
+    /// The ledger is opened, and recovered if need be, when something is to be written.
+    Direct {
+        state: StateDir,
+        sequencer: OnceCell<Sequencer>,
+    },
+    Running,
+}
+
+impl Local {
+    /// Opens the state directory, or finds the gateway that has it.
+    pub(crate) async fn open(path: &Path) -> Result<Self, Failure> {
+        let way = match StateDir::open(path) {
+            Ok(state) => Way::Direct { state, sequencer: OnceCell::new() },
+            Err(StateError::InUse(_)) => Way::Running,
+            Err(error) => return Err(state_failure(&error)),
+        };
+        let catalog = Catalog::open(&path.join("catalog.sqlite")).await;
+        let catalog = catalog.map_err(|error| Failure::no(format!("the catalog: {error}")))?;
+        Ok(Self { catalog, path: path.to_owned(), way })
+    }
+
+    /// Does it, written down before.
+    pub(crate) async fn do_it(&self, deed: &Deed) -> Result<(), Failure> {
+        match &self.way {
+            Way::Running => ask(&self.path.join(SOCKET), deed).await,
+            Way::Direct { state, sequencer } => {
+                let sequencer = sequencer.get_or_try_init(async || open_ledger(state)).await?;
+                let key = state.fingerprint_key().map_err(|error| state_failure(&error))?;
+                let operator = operator(rustix::process::getuid().as_raw());
+                let by = remember(&self.catalog, sequencer, &key, &operator).await?;
+                perform(deed, &self.catalog, sequencer, by, &operator).await
+            }
+        }
+    }
+
+    /// The key that wraps credentials. Read from its file where a gateway has the lock, with the same checks.
+    pub(crate) fn wrap_key(&self) -> Result<Zeroizing<[u8; 32]>, Failure> {
+        if let Way::Direct { state, .. } = &self.way {
+            return state.wrap_key().map(Zeroizing::new).map_err(|error| state_failure(&error));
+        }
+        let path = self.path.join("keys/wrap.key");
+        let unusable = || state_failure(&StateError::Key(path.clone()));
+        let mut file = File::open(&path).map_err(|_| unusable())?;
+        let meta = file.metadata().map_err(|_| unusable())?;
+        if meta.len() != 32 || meta.permissions().mode() & 0o077 != 0 {
+            return Err(unusable());
+        }
+        let mut key = Zeroizing::new([0; 32]);
+        file.read_exact(&mut *key).map_err(|_| unusable())?;
+        Ok(key)
+    }
+
+    /// Ends it in order: what was written is on disk and signed.
+    pub(crate) async fn close(self) {
+        if let Way::Direct { sequencer, .. } = &self.way
+            && let Some(sequencer) = sequencer.get()
+        {
+            sequencer.close();
+        }
+        self.catalog.close().await;
+    }
+}
+
+/// Opens the ledger for writing; recovers what an earlier process left.
+pub(crate) fn open_ledger(state: &StateDir) -> Result<Sequencer, Failure> {
+    let ledger = Directory::exclusive(&state.ledger()).map_err(|error| ledger_failure(&error))?;
+    let mut boot = [0; 16];
+    chancery_store::random(&mut boot).map_err(|error| Failure::unsure(format!("no randomness: {error}")))?;
+    let signer = state.log_signer().map_err(|error| state_failure(&error))?;
+    let options = Options::new(system_clock(), boot);
+    let opened = Sequencer::open(Arc::new(ledger), signer, state.origin(), options);
+    opened.map(|(sequencer, _)| sequencer).map_err(|error| ledger_failure(&error))
+}
+
+/// Carries a deed out: its entry is on disk first. If we crash between the two, the ledger speaks of a change that was
+/// not made; never the other way round.
+pub(crate) async fn perform(
+    deed: &Deed,
+    catalog: &Catalog,
+    sequencer: &Sequencer,
+    by: [u8; 16],
+    operator: &Delegation,
+) -> Result<(), Failure> {
+    match deed {
+        Deed::View(view) => {
+            let session = view.session.as_deref().map(|id| SessionId::parse(id).ok_or_else(|| malformed("session")));
+            let entry = View { by, what: view_word(&view.what)?, session: session.transpose()? };
+            append(sequencer, &Entry::View(entry)).await
+        }
+        Deed::Key(key) => {
+            append(sequencer, &Entry::Alert(Alert { code: "reviewer-key-added", session: None })).await?;
+            let key = ReviewerKey {
+                issuer: key.issuer.clone(),
+                subject: key.subject.clone(),
+                line: key.line.clone(),
+                fingerprint: key.fingerprint.clone(),
+                added_at: now(),
+                added_by: operator.principal.display.clone(),
+            };
+            catalog.add_reviewer_key(&key).await.map_err(|error| Failure::no(format!("the key is not kept: {error}")))
+        }
+        Deed::Secret(secret) => new_secret(secret, catalog, sequencer, by).await,
+    }
+}
+
+async fn new_secret(secret: &NewSecret, catalog: &Catalog, sequencer: &Sequencer, by: [u8; 16]) -> Result<(), Failure> {
+    let failed = |error| Failure::no(format!("the credential is not kept: {error}"));
+    let envelope = base64::Engine::decode(&base64::engine::general_purpose::STANDARD, &secret.envelope)
+        .map_err(|_| malformed("envelope"))?;
+    chancery_secrets::Sealed::decode(&envelope).map_err(|error| Failure::no(error.to_string()))?;
+    let next = catalog.next_secret_version(&secret.name).await.map_err(failed)?;
+    if next != secret.version {
+        return Err(Failure::no("somebody else changed this credential meanwhile").hint("try again"));
+    }
+    let change = if secret.version == 1 { "set" } else { "rotated" };
+    for resource in &secret.resources {
+        let resource = ResourceName::parse(resource).ok_or_else(|| malformed("resource"))?;
+        let entry = SecretChange { resource: &resource, change, version: u64::from(secret.version), by: Some(by) };
+        append(sequencer, &Entry::SecretChange(entry)).await?;
+    }
+    catalog.put_secret(&secret.name, secret.version, &envelope, now()).await.map_err(failed)?;
+    if let Some(old) = secret.retire {
+        catalog.retire_secret(&secret.name, old).await.map_err(failed)?;
+    }
+    Ok(())
+}
+
+fn view_word(word: &str) -> Result<&'static str, Failure> {
+    ["recording", "entries", "review", "export"]
+        .into_iter()
+        .find(|known| *known == word)
+        .ok_or_else(|| malformed("what"))
+}
+
+fn malformed(field: &str) -> Failure {
+    Failure::usage(format!("`{field}` is malformed"))
+}
+
+async fn append(sequencer: &Sequencer, entry: &Entry<'_>) -> Result<(), Failure> {
+    let stalled = |stall| Failure::unsure(format!("the ledger does not take the entry: {stall}"));
+    sequencer.append_entry(entry, Level::Durable).map_err(stalled)?;
+    sequencer.synced().await.map_err(stalled)
+}
+
+/// The chain of a local operator: a user of this host, by number.
+pub(crate) fn operator(uid: u32) -> Delegation {
+    let principal = Principal {
+        issuer: LOCAL.to_owned(),
+        subject: format!("uid-{uid}"),
+        kind: PrincipalKind::User,
+        display: user_name(uid).unwrap_or_else(|| format!("uid-{uid}")),
+        groups: Vec::new(),
+    };
+    Delegation { principal, actors: Vec::new() }
+}
+
+fn user_name(uid: u32) -> Option<String> {
+    let mut text = String::new();
+    File::open("/etc/passwd").ok()?.take(1 << 20).read_to_string(&mut text).ok()?;
+    text.lines().find_map(|line| {
+        let mut fields = line.split(':');
+        let name = fields.next()?;
+        (fields.nth(1)?.parse() == Ok(uid)).then(|| name.to_owned())
+    })
+}
+
+/// The chain's id while no gateway runs. It is made as the gateway makes it, so that one operator has one id.
+async fn remember(
+    catalog: &Catalog,
+    sequencer: &Sequencer,
+    fingerprint_key: &[u8; 32],
+    chain: &Delegation,
+) -> Result<[u8; 16], Failure> {
+    let key = hmac::Key::new(hmac::HMAC_SHA256, fingerprint_key);
+    let canonical = chain.canonical();
+    let mut id = [0; 16];
+    let tag = hmac::sign(&key, &[b"chancery/chain/1", canonical.as_slice()].concat());
+    id.copy_from_slice(tag.as_ref().get(..16).unwrap_or(&[0; 16]));
+    let new = catalog.remember_chain(id, chain, now()).await;
+    if new.map_err(|error| Failure::no(format!("the directory: {error}")))? {
+        let salt = hmac::sign(&key, &[b"chancery/salt/1", id.as_slice()].concat());
+        let row = [b"chancery/principal/1", salt.as_ref(), canonical.as_slice()].concat();
+        let mut commitment = Digest::default();
+        commitment.0.copy_from_slice(digest::digest(&digest::SHA256, &row).as_ref());
+        append(sequencer, &Entry::Principal(PrincipalEntry { chain: id, commitment })).await?;
+    }
+    Ok(id)
+}
+
+/// What the control socket answers when it says no.
+#[derive(Deserialize, Serialize)]
+pub(crate) struct Refused {
+    pub(crate) error: String,
+    pub(crate) hint: Option<String>,
+}
+
+async fn ask(socket: &Path, deed: &Deed) -> Result<(), Failure> {
+    let (path, body) = match deed {
+        Deed::Secret(secret) => ("/local/secrets", serde_json::to_vec(secret)),
+        Deed::Key(key) => ("/local/reviewer-keys", serde_json::to_vec(key)),
+        Deed::View(view) => ("/local/views", serde_json::to_vec(view)),
+    };
+    let body = body.map_err(|error| Failure::no(error.to_string()))?;
+    let silent = |error: &dyn std::fmt::Display| {
+        Failure::unsure(format!("the process that has the state directory does not answer: {error}"))
+            .hint("another `chancery` command may be using it; a gateway answers on control.sock")
+    };
+    let stream = UnixStream::connect(socket).await.map_err(|error| silent(&error))?;
+    let (mut sender, connection) =
+        hyper::client::conn::http1::handshake(TokioIo::new(stream)).await.map_err(|error| silent(&error))?;
+    // It ends with the connection; an error of it is seen by the request.
+    drop(tokio::spawn(connection));
+    let request = Request::post(path)
+        .header(header::HOST, "localhost")
+        .header(header::CONTENT_TYPE, "application/json")
+        .body(Full::new(Bytes::from(body)))
+        .map_err(|error| silent(&error))?;
+    let response = sender.send_request(request).await.map_err(|error| silent(&error))?;
+    let status = response.status();
+    let body = Limited::new(response.into_body(), ANSWER_BYTES_MAX).collect().await;
+    let body = body.map_err(|error| silent(&error))?.to_bytes();
+    if status.is_success() {
+        return Ok(());
+    }
+    let refused = serde_json::from_slice(&body).unwrap_or(Refused { error: format!("status {status}"), hint: None });
+    Err(Failure { hint: refused.hint, ..Failure::no(format!("the gateway says no: {}", refused.error)) })
+}
+
+/// A state directory that cannot be used, with what to do.
+pub(crate) fn state_failure(error: &StateError) -> Failure {
+    let hint = match error {
+        StateError::NotState(_) => "`chancery init` makes one; `state` in [gateway] says where it is",
+        StateError::InUse(_) => "a gateway or another command has it open",
+        StateError::Exists(_) => "choose another directory, or use the one that is there",
+        StateError::Key(_) => "keys are 32 bytes and of mode 0600; without them nothing sealed can be opened",
+        StateError::Origin => "the name must be 1 to 63 of a-z 0-9 - .",
+        _ => "is it the right directory, and are you its owner?",
+    };
+    Failure::no(error).hint(hint)
+}
+
+fn ledger_failure(error: &dyn std::fmt::Display) -> Failure {
+    Failure::no(format!("the ledger: {error}")).hint("`chancery ledger verify` says more")
+}
+
+/// The wall clock.
+pub(crate) fn now() -> Timestamp {
+    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    Timestamp(i64::try_from(since.as_micros()).unwrap_or(i64::MAX))
+}
+
+/// Reads at most `max` bytes of a file.
+pub(crate) fn read_small(path: &Path, max: u64) -> io::Result<Zeroizing<Vec<u8>>> {
+    let mut bytes = Zeroizing::new(Vec::new());
+    File::open(path)?.take(max + 1).read_to_end(&mut bytes)?;
+    if bytes.len() as u64 > max {
+        return Err(io::Error::new(io::ErrorKind::InvalidData, "too large"));
+    }
+    Ok(bytes)
+}
