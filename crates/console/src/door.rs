@@ -4,8 +4,9 @@ use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
 
-use axum::extract::{ConnectInfo, Request, State};
+use axum::extract::{ConnectInfo, FromRequestParts, Path, Request, State};
 use axum::http::header::{self, AUTHORIZATION, HeaderName};
+use axum::http::request::Parts;
 use axum::http::{HeaderMap, HeaderValue, StatusCode};
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
@@ -48,6 +49,18 @@ impl Caller {
     /// A token for reading only changes nothing.
     pub(crate) fn may_change(&self) -> Result<(), Problem> {
         if self.identity.read_only { Err(Problem::forbidden("this token is for reading only")) } else { Ok(()) }
+    }
+}
+
+/// The `{id}` of a path, as it stands there.
+pub(crate) struct PathId(pub(crate) String);
+
+impl<S: Send + Sync> FromRequestParts<S> for PathId {
+    type Rejection = Problem;
+    async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, Problem> {
+        // What is no text names nothing.
+        let Path(id) = Path::from_request_parts(parts, state).await.map_err(|_| Problem::absent())?;
+        Ok(Self(id))
     }
 }
 

@@ -113,9 +113,15 @@ pub(crate) async fn metrics(State(desk): State<Arc<Desk>>) -> Result<Response, P
         gauge("chancery_sessions_open", "Open sessions; counted up to 1000.", sessions as u64),
         gauge("chancery_reviews_pending", "Reviews that wait; counted up to 1000.", reviews as u64),
     ];
+    // The gateway knows its own numbers best; a family stands once.
+    numbers.retain(|ours| health.numbers.iter().all(|theirs| family(theirs) != family(ours)));
     numbers.extend(health.numbers);
     let kind = [(CONTENT_TYPE, "text/plain; version=0.0.4; charset=utf-8")];
     Ok((kind, exposition(&numbers)).into_response())
+}
+
+fn family(number: &Number) -> &str {
+    number.name.split('{').next().unwrap_or_default()
 }
 
 /// Prometheus' text format. Numbers of one name with several labels share their head lines.
@@ -123,7 +129,7 @@ fn exposition(numbers: &[Number]) -> String {
     let mut text = String::new();
     let mut last = "";
     for number in numbers {
-        let family = number.name.split('{').next().unwrap_or_default();
+        let family = family(number);
         if family != last {
             let _ = writeln!(text, "# HELP {family} {}\n# TYPE {family} {}", number.help, number.kind);
             last = family;

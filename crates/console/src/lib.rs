@@ -14,6 +14,8 @@ mod record;
 mod reviews;
 mod router;
 mod sessions;
+#[cfg(test)]
+mod tests;
 pub mod view;
 
 pub use desk::{Answer, Desk, Handle, Health, Number, ResourceView};

@@ -10,7 +10,7 @@ use std::sync::Arc;
 use aws_lc_rs::digest::{SHA256, digest};
 use axum::body::Bytes;
 use axum::extract::rejection::{BytesRejection, QueryRejection};
-use axum::extract::{Path, Query, State};
+use axum::extract::{Query, State};
 use axum::http::StatusCode;
 use axum::{Extension, Json};
 use base64::Engine as _;
@@ -24,7 +24,7 @@ use serde::Deserialize;
 use serde::de::DeserializeOwned;
 
 use crate::desk::Desk;
-use crate::door::Caller;
+use crate::door::{Caller, PathId};
 use crate::problem::Problem;
 use crate::{record, view};
 
@@ -76,7 +76,7 @@ pub(crate) async fn list(
 pub(crate) async fn show(
     State(desk): State<Arc<Desk>>,
     Extension(caller): Extension<Caller>,
-    Path(id): Path<String>,
+    PathId(id): PathId,
 ) -> Result<Json<view::Review>, Problem> {
     let (review, subject) = find(&desk, &caller, &id).await?;
     record::view(&desk, &caller.identity.chain, "review", review.session).await?;
@@ -88,7 +88,7 @@ pub(crate) async fn show(
 pub(crate) async fn approve(
     State(desk): State<Arc<Desk>>,
     Extension(caller): Extension<Caller>,
-    Path(id): Path<String>,
+    PathId(id): PathId,
     body: Result<Bytes, BytesRejection>,
 ) -> Result<Json<view::Decided>, Problem> {
     let (review, subject) = find(&desk, &caller, &id).await?;
@@ -130,7 +130,7 @@ pub(crate) async fn approve(
 pub(crate) async fn deny(
     State(desk): State<Arc<Desk>>,
     Extension(caller): Extension<Caller>,
-    Path(id): Path<String>,
+    PathId(id): PathId,
     body: Result<Bytes, BytesRejection>,
 ) -> Result<Json<view::Decided>, Problem> {
     let (review, subject) = find(&desk, &caller, &id).await?;

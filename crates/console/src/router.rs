@@ -15,10 +15,10 @@ use crate::{door, general, reviews, sessions};
 /// Signatures are less than 16 KiB, reasons less than 4; nothing else is sent.
 const BODY_BYTES_MAX: usize = 64 * 1024;
 
-type Endpoint = (&'static str, &'static str, MethodRouter<Arc<Desk>>);
+pub(crate) type Endpoint = (&'static str, &'static str, MethodRouter<Arc<Desk>>);
 
 /// Method, path and handler of every endpoint that needs a token.
-fn guarded() -> Vec<Endpoint> {
+pub(crate) fn guarded() -> Vec<Endpoint> {
     vec![
         ("GET", "/api/v1/whoami", get(general::whoami)),
         ("GET", "/api/v1/resources", get(general::resources)),

@@ -4,7 +4,7 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 use axum::extract::rejection::QueryRejection;
-use axum::extract::{Path, Query, State};
+use axum::extract::{Query, State};
 use axum::{Extension, Json};
 use chancery_model::{Delegation, ResourceName, SessionId};
 use chancery_policy::{ApiAction, Authorized, authorize_api};
@@ -12,7 +12,7 @@ use chancery_store::{SessionFilter, SessionRecord};
 use serde::Deserialize;
 
 use crate::desk::Desk;
-use crate::door::Caller;
+use crate::door::{Caller, PathId};
 use crate::problem::Problem;
 use crate::{record, view};
 
@@ -62,7 +62,7 @@ pub(crate) async fn list(
 pub(crate) async fn end(
     State(desk): State<Arc<Desk>>,
     Extension(caller): Extension<Caller>,
-    Path(id): Path<String>,
+    PathId(id): PathId,
 ) -> Result<Json<view::Ended>, Problem> {
     let id = SessionId::parse(&id).ok_or_else(Problem::absent)?;
     let session = desk.catalog.session(id).await.map_err(|error| Problem::catalog(&error))?;
