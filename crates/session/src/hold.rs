@@ -30,10 +30,20 @@ impl<R: Relay> Session<R> {
                 ruled = true;
             }
             if self.commands[at].blocks() {
+                self.hasten(at);
                 break;
             }
         }
         ruled
+    }
+
+    /// Commands wait for the end of the one at `at`: the resource must not keep it to itself.
+    fn hasten(&mut self, at: usize) {
+        let waited_for = at + 1 < self.commands.len();
+        let active = &mut self.commands[at];
+        if waited_for && matches!(active.stage, Stage::Forwarded) && !std::mem::replace(&mut active.hastened, true) {
+            self.gate.relay_mut().hasten();
+        }
     }
 
     /// Asks for the catalog if it can tell the truth now. True: go on without it (open transaction, or nothing to ask).
@@ -235,7 +245,14 @@ impl<R: Relay> Session<R> {
         let Some(at) = self.position(id) else { return };
         let Stage::Finding(hold) = std::mem::replace(&mut self.commands[at].stage, Stage::Ruling) else { return };
         match review {
+            // The one that an earlier sending of the same command asked for.
+            Some(review) if review.state == ReviewState::Pending => self.refuse_waiting(at, review.id, now),
             Some(review) => self.settle_review(at, hold, &review, now),
+            None if self.commands[at].cancelled => {
+                let reference = format!("{}/{id}", self.context.id);
+                let why = "cancelled before it was put before its reviewers";
+                self.refuse(at, Refusal::new(RefusalCode::Cancelled, why, reference), Vec::new(), now);
+            }
             None => self.request(at, hold, now),
         }
     }

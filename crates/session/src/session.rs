@@ -137,6 +137,8 @@ pub(crate) struct Active {
     /// Strict profile: outputs wait until this entry is on disk.
     pub(crate) entry: Option<u64>,
     pub(crate) cancelled: bool,
+    /// The resource was asked to answer it at once.
+    pub(crate) hastened: bool,
     /// Its `act.start` is on its way into the ledger.
     pub(crate) starting: bool,
 }
@@ -437,9 +439,17 @@ impl<R: Relay> Session<R> {
                 if !self.context.wait {
                     return self.refuse_waiting(at, id, now);
                 }
-                let command = active.id;
+                let (command, cancelled) = (active.id, active.cancelled);
+                let stale = hold.ruleset() != self.grip.rules.digest();
+                active.stage = Stage::Held(hold, id, expires_at);
+                if cancelled {
+                    return self.withdraw_cancelled(at, now);
+                }
+                if stale {
+                    return self.withdraw_stale(now);
+                }
                 self.gate.relay_mut().inform(command, &text);
-                Stage::Held(hold, id, expires_at)
+                return;
             }
             (_, Err(recorded)) => {
                 active.entry = index.filter(|_| strict);
@@ -482,11 +492,28 @@ impl<R: Relay> Session<R> {
         self.grip = Grip::new(rules, &self.context);
         self.readings.clear();
         self.lift(now);
+        self.withdraw_stale(now);
         if !matches!(self.grip.connect(&self.context, now).1, chancery_policy::Verdict::Allow(_)) {
             let why = "the rules changed and no longer allow this session";
             let refusal = self.context.refusal(RefusalCode::SessionEnded, CommandId(0), why);
             self.stop(refusal, "rules-changed", now);
         }
+    }
+
+    /// Ends what is held under rules that are not in force any more: no approval can release it.
+    fn withdraw_stale(&mut self, now: Timestamp) {
+        let rules = self.grip.rules.digest();
+        for at in 0..self.commands.len() {
+            if matches!(&self.commands[at].stage, Stage::Held(hold, ..) if hold.ruleset() != rules) {
+                let why = "the rules changed while it waited for its review; send it again";
+                self.withdraw(at, ReviewState::Withdrawn, RefusalCode::Denied, why, now);
+            }
+        }
+    }
+
+    fn withdraw_cancelled(&mut self, at: usize, now: Timestamp) {
+        let why = "cancelled while it waited for its review";
+        self.withdraw(at, ReviewState::Withdrawn, RefusalCode::Cancelled, why, now);
     }
 
     /// Which tags the rules lift for this chain.
@@ -499,15 +526,18 @@ impl<R: Relay> Session<R> {
     }
 
     fn cancel(&mut self, now: Timestamp) {
-        let held = self.commands.iter().position(|active| matches!(active.stage, Stage::Held(..)));
-        if let Some(at) = held {
-            let why = "cancelled while it waited for its review";
-            self.withdraw(at, ReviewState::Withdrawn, RefusalCode::Cancelled, why, now);
-            return;
-        }
-        if let Some(active) = self.commands.iter_mut().find(|active| matches!(active.stage, Stage::Forwarded)) {
-            active.cancelled = true;
-            self.effects.push_back(Effect::CancelUpstream);
+        // What the resource works on, or would if it were not held: the first that is not over.
+        let first = self.commands.iter().position(|active| !matches!(active.stage, Stage::Ended));
+        let Some(at) = first else { return };
+        match self.commands[at].stage {
+            Stage::Held(..) => self.withdraw_cancelled(at, now),
+            Stage::Forwarded => {
+                self.commands[at].cancelled = true;
+                self.effects.push_back(Effect::CancelUpstream);
+            }
+            // On its way to being held; it is ended when it gets there.
+            Stage::Finding(_) | Stage::Requesting(_) => self.commands[at].cancelled = true,
+            _ => {}
         }
     }
 
@@ -663,6 +693,7 @@ impl Active {
             entry: None,
             cancelled: false,
             starting: false,
+            hastened: false,
         }
     }
 }

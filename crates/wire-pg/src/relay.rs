@@ -354,6 +354,13 @@ impl PgRelay {
     }
 }
 
+impl Unit {
+    /// Whether the server answers any of its frames other than a Sync.
+    fn owes(&self) -> bool {
+        self.expects.iter().any(|expect| !matches!(expect, Expect::End { .. }))
+    }
+}
+
 impl Expect {
     /// The journal step of a frame that makes or drops a name.
     fn step(&self) -> Option<u64> {
@@ -405,7 +412,7 @@ impl Relay for PgRelay {
             self.turn_down(unit, &refusal);
             return;
         }
-        self.dirty = !unit.syncs && !unit.simple;
+        self.dirty = !unit.syncs && !unit.simple && (self.dirty || unit.owes());
         let syncs = unit.syncs;
         let segment = unit.segment;
         unit.parts.into_list().into_iter().for_each(|part| self.send(part));
@@ -455,6 +462,13 @@ impl Relay for PgRelay {
                 (Forget::Statement(name), Uses::Statement(used)) => used == name.as_bytes(),
                 _ => false,
             };
+        }
+    }
+
+    fn hasten(&mut self) {
+        // A server keeps the answers of a pipeline to itself until Flush or Sync.
+        if self.dirty && !matches!(self.copy, Copy::In { .. }) {
+            self.send(build(frame::flush));
         }
     }
 

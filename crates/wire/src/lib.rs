@@ -73,6 +73,9 @@ pub trait Relay: Anatomy {
     /// Forgets what names mean, because a forwarded command changed it by other means than the protocol's own.
     /// Protocols without such names have nothing to forget.
     fn forget(&mut self, _names: Forget<'_>) {}
+    /// Asks the resource to answer what it was sent so far, because what follows waits for those answers.
+    /// Protocols whose answers never wait have nothing to ask.
+    fn hasten(&mut self) {}
     /// The parameters of an execution as text that a reviewer can read, in order.
     fn parameters(&self, _bind: &Bind) -> Vec<String> {
         Vec::new()

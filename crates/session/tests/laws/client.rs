@@ -11,14 +11,22 @@ use crate::server::mark;
 /// What was sent and has to be answered.
 #[derive(Debug)]
 enum Sent {
-    Query { ends: Ends },
+    Query {
+        ends: Ends,
+    },
     Parse,
     Bind,
-    DescribeStatement { seen: bool },
+    DescribeStatement {
+        seen: bool,
+    },
     DescribePortal,
-    Execute { copy: bool },
+    Execute {
+        copy: bool,
+    },
     Close,
-    Sync { ends: Ends },
+    Sync {
+        ends: Ends,
+    },
     /// Answered with an error, whatever it was.
     Odd,
 }

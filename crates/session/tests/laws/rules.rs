@@ -84,8 +84,7 @@ pub(crate) fn mask() -> MaskRules {
 
 pub(crate) fn catalog(mask: &MaskRules) -> Arc<Catalog> {
     let relation = |oid, name: &str| RelationRow { oid, schema: "public".into(), name: name.into(), kind: 'r' };
-    let column =
-        |relation, number, name: &str| AttributeRow { relation, number, name: name.into(), type_oid: 25 };
+    let column = |relation, number, name: &str| AttributeRow { relation, number, name: name.into(), type_oid: 25 };
     let input = CatalogInput {
         relations: vec![relation(100, "t"), relation(101, "people")],
         attributes: vec![

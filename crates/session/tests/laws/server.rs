@@ -108,8 +108,19 @@ fn rows(text: &str, head: &Head) -> Vec<Vec<u8>> {
 /// Whether the toy's grammar has it.
 fn parses(text: &str) -> bool {
     let known = [
-        "select ", "insert into ", "update t ", "delete from ", "drop table ", "create table ", "begin", "commit",
-        "rollback", "set ", "copy ", "deallocate ", "truncate ",
+        "select ",
+        "insert into ",
+        "update t ",
+        "delete from ",
+        "drop table ",
+        "create table ",
+        "begin",
+        "commit",
+        "rollback",
+        "set ",
+        "copy ",
+        "deallocate ",
+        "truncate ",
     ];
     !text.starts_with("selec broken") && known.iter().any(|start| text.starts_with(start))
 }
@@ -118,7 +129,8 @@ fn parses(text: &str) -> bool {
 pub(crate) fn mark(text: &str) -> Option<u64> {
     let writes = ["insert into t ", "update t ", "delete from t ", "create table "];
     writes.iter().any(|start| text.starts_with(start)).then(|| {
-        let digits: String = text.chars().skip_while(|c| !c.is_ascii_digit()).take_while(char::is_ascii_digit).collect();
+        let digits: String =
+            text.chars().skip_while(|c| !c.is_ascii_digit()).take_while(char::is_ascii_digit).collect();
         digits.parse().unwrap_or(0)
     })
 }

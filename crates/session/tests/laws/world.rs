@@ -8,22 +8,23 @@ use std::sync::Arc;
 
 use bytes::{Bytes, BytesMut};
 use chancery_ledger::{
-    Durable, EntryKind, Frame, FrameKind, FrameLog, Leaf, Log, Placed, PlacedFrame, Staged, StagedFrame, Stamp,
-    ToEntry,
+    Durable, EntryKind, Frame, FrameKind, FrameLog, Leaf, Log, Placed, PlacedFrame, Staged, StagedFrame, Stamp, ToEntry,
 };
 use chancery_mask::MaskRules;
 use chancery_model::{
     Approval, Assurance, CommandId, Digest, Durability, Refusal, RefusalCode, Review, ReviewState, Timestamp,
 };
 use chancery_policy::{Permit, command_digest};
-use chancery_session::{Closing, Context, Effect, Grip, Input, Level, Opening, Outcome, Ruling, Session, SessionLimits, Tape};
+use chancery_session::{
+    Closing, Context, Effect, Grip, Input, Level, Opening, Outcome, Ruling, Session, SessionLimits, Tape,
+};
 use chancery_wire::{Leg, Limits};
 use chancery_wire_pg::{Dial, DialConfig, DialStep, DialTls, PgRelay, RelayConfig};
 
 use crate::client::{Client, Manners};
 use crate::dice::Dice;
 use crate::rules::{MINUTE, SETS, START, catalog, chain, context, mask, person};
-use crate::server::{CANARY, Executed, Server};
+use crate::server::{CANARY, Executed, Server, mark};
 
 /// Known to the dialling side only.
 pub(crate) const SECRET: &str = "SECRET-of-the-dial";
@@ -128,16 +129,16 @@ pub(crate) struct World {
     effects: usize,
     crash_at: Option<usize>,
     judged: usize,
+    /// Print every effect (`LAWS_TRACE`).
+    traced: bool,
     pub(crate) seen: Seen,
 }
 
 /// The handshake with the server, which asks for the secret.
 fn dialled() -> (u8, Bytes) {
     let password = zeroize::Zeroizing::new(SECRET.as_bytes().to_vec());
-    let config = DialConfig {
-        tls: DialTls::Disable,
-        ..DialConfig::new("app".to_owned(), "main".to_owned(), password, [7; 18])
-    };
+    let config =
+        DialConfig { tls: DialTls::Disable, ..DialConfig::new("app".to_owned(), "main".to_owned(), password, [7; 18]) };
     let mut dial = Dial::new(config).expect("speakable");
     assert!(matches!(dial.receive(b"R\0\0\0\x0c\0\0\0\x05salt"), DialStep::Wait));
     match dial.receive(b"R\0\0\0\x08\0\0\0\0K\0\0\0\x0c\0\0\0\x09abcdZ\0\0\0\x05I") {
@@ -199,6 +200,7 @@ impl World {
             effects: 0,
             crash_at,
             judged: 0,
+            traced: std::env::var_os("LAWS_TRACE").is_some(),
             seen: Seen::default(),
         };
         world.keep_line(line);
@@ -326,14 +328,14 @@ impl World {
     }
 
     fn disk_works(&mut self) -> bool {
+        if self.await_disk.take_if(|entry| *entry < self.durable as u64).is_some() {
+            self.feed(Input::OnDisk(self.durable as u64));
+            return true;
+        }
         if !self.disk || self.durable == self.lines.len() {
             return false;
         }
         self.durable += 1 + self.dice.below(self.lines.len() - self.durable);
-        if let Some(entry) = self.await_disk.take_if(|entry| *entry < self.durable as u64) {
-            assert!(entry < self.durable as u64);
-            self.feed(Input::OnDisk(self.durable as u64));
-        }
         true
     }
 
@@ -537,7 +539,28 @@ impl World {
         self.lines.push(line);
     }
 
+    fn trace(&self, effect: &Effect<Bytes>) {
+        let text = match effect {
+            Effect::Transmit(leg, bytes) => format!("{leg:?} {}", bytes.escape_ascii()),
+            Effect::Rule(id, staged, level) => format!("rule {id} {:?} {level:?}", staged.kind()),
+            Effect::Conclude(_, level) => format!("conclude {level:?}"),
+            Effect::AwaitDisk(entry) => format!("await {entry}"),
+            Effect::Tape(_) => "tape".to_owned(),
+            Effect::Find(id, _) => format!("find {id}"),
+            Effect::Ask(review) => format!("ask {}", review.id),
+            Effect::Withdraw(id, _) => format!("withdraw {id}"),
+            Effect::Taint(_) => "taint".to_owned(),
+            Effect::Refresh => "refresh".to_owned(),
+            Effect::CancelUpstream => "cancel".to_owned(),
+            Effect::Close(reason) => format!("close {reason}"),
+        };
+        println!("{text}");
+    }
+
     fn perform(&mut self, effect: Effect<Bytes>) {
+        if self.traced {
+            self.trace(&effect);
+        }
         match effect {
             Effect::Transmit(Leg::Upstream, bytes) => self.server.take(&bytes),
             Effect::Transmit(Leg::Downstream, bytes) => self.show(&bytes),
@@ -605,9 +628,8 @@ impl World {
         if self.context.resource.durability != Durability::Strict || command == 0 {
             return;
         }
-        let start = self.leaves.iter().position(|leaf| {
-            leaf.kind == Some(EntryKind::ActStart) && leaf.command == Some(command)
-        });
+        let start =
+            self.leaves.iter().position(|leaf| leaf.kind == Some(EntryKind::ActStart) && leaf.command == Some(command));
         assert!(start.is_none_or(|at| at < self.durable), "strict: on disk before its first output byte");
     }
 
@@ -620,11 +642,15 @@ impl World {
             for never in ["drop table", "selec broken", "standard_conforming_strings", "LATIN1"] {
                 assert!(!executed.text.contains(never), "unreadable is refused: {}", executed.text);
             }
-            let writes = !executed.text.split(';').all(|part| part.trim().starts_with("select "));
+            let writes =
+                executed.text.split(';').any(|part| mark(part.trim()).is_some() || part.contains("from stdin"));
             let known = if writes { self.durable } else { self.leaves.len() };
             let starts = self.starts(&executed, known);
             let runs = self.server.executed[..self.judged].iter().filter(|other| same(other, &executed)).count();
-            assert!(starts >= runs, "written before done: {executed:?} ran {runs} times, {starts} starts are on record");
+            assert!(
+                starts >= runs,
+                "written before done: {executed:?} ran {runs} times, {starts} starts are on record"
+            );
             if executed.text.contains("delete from") && self.climate.rules != 4 {
                 let allowed: usize =
                     SETS.iter().filter_map(|set| self.valid.get(&digest(&executed, &set.digest()))).sum();

@@ -379,7 +379,10 @@ impl PgRelay {
         unit.id = id;
         if !unit.simple {
             unit.segment = self.segment;
-            self.extended_in = self.segment;
+            // A Flush alone begins no pipeline.
+            if unit.owes() {
+                self.extended_in = self.segment;
+            }
         }
         for expect in &mut unit.expects {
             match expect {
