@@ -110,6 +110,12 @@ impl Out {
             write_out(&format!("{text}\n"));
         }
     }
+    /// One line of JSON, for answers that come piece by piece.
+    pub(crate) fn json_line(&self, value: &serde_json::Value) {
+        if self.json {
+            write_out(&format!("{value}\n"));
+        }
+    }
     /// A table for people. Cells are cleaned here.
     pub(crate) fn table(&self, head: &[&str], rows: &[Vec<String>]) {
         if !self.json {

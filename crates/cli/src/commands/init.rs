@@ -9,6 +9,7 @@ use chancery_store::{Catalog, StateDir};
 use serde_json::json;
 
 use crate::args;
+use crate::commands::ledger::KEY_FILE;
 use crate::local::{open_ledger, state_failure};
 use crate::output::{Done, Exit, Failure, Out, clean};
 
@@ -38,6 +39,7 @@ pub(crate) async fn run(args: args::Init, out: Out) -> Done {
     let sequencer = open_ledger(&state)?;
     let key = sequencer.verifier_key();
     sequencer.close();
+    write_new(&directory.join("state").join(KEY_FILE), &format!("{key}\n"), 0o600)?;
     // The configuration comes last: a crash before it leaves a directory that `serve` does not start from.
     write_new(&directory.join("chancery.toml"), &CONFIG.replace("@NAME@", &args.name), 0o644)?;
     say(directory, &key, out);

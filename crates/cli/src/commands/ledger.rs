@@ -1,8 +1,162 @@
-//! `chancery ledger`.
+//! `chancery ledger`: the head, and the verification of a ledger that lives or was copied. Reads only.
+
+use std::fs;
+use std::ops::ControlFlow;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use chancery_ledger::{Leaf, LogSigner, LogVerifier, Verdict};
+use chancery_model::Timestamp;
+use chancery_store::{Directory, LedgerItem, LedgerReader, RecordingReader, verify};
+use serde_json::json;
 
 use crate::args;
-use crate::output::{Done, Failure, Out};
+use crate::commands::check;
+use crate::local::read_small;
+use crate::output::{Done, Exit, Failure, Out, clean};
 
-pub(crate) async fn run(_: args::Ledger, _: Out) -> Done {
-    Err(Failure::unsure("`ledger` is not in this build"))
+/// The log's public key in a state directory, so that a copy without the private keys can be verified.
+pub(crate) const KEY_FILE: &str = "ledger.vkey";
+const KEY_BYTES_MAX: u64 = 4096;
+
+pub(crate) async fn run(args: args::Ledger, out: Out) -> Done {
+    // Reading files blocks, and nothing else runs in this process.
+    tokio::task::block_in_place(|| match args {
+        args::Ledger::Status(args) => status(&args, out),
+        args::Ledger::Verify(args) => verified(&args, out),
+    })
+}
+
+/// Where a ledger is and how it is checked.
+struct Place {
+    ledger: PathBuf,
+    recordings: Option<PathBuf>,
+    key: LogVerifier,
+    key_text: String,
+}
+
+impl Place {
+    fn of(directory: &Path, key: Option<&str>, recordings: Option<&Path>) -> Result<Self, Failure> {
+        let inner = directory.join("ledger");
+        let (state, ledger) =
+            if inner.is_dir() { (Some(directory), inner) } else { (directory.parent(), directory.to_owned()) };
+        if !ledger.join("entries").is_dir() {
+            return Err(Failure::unsure(format!("{} holds no ledger", directory.display()))
+                .hint("name a state directory, or a ledger directory with `entries` in it"));
+        }
+        let key_text = match key {
+            Some(key) => given(key)?,
+            None => state.and_then(own_key).ok_or_else(|| {
+                Failure::unsure("the public key of the log is not known")
+                    .hint("--key KEY, as `chancery init` printed it, or a file that holds it")
+            })?,
+        };
+        let key = LogVerifier::parse(&key_text).map_err(|error| Failure::usage(format!("the public key: {error}")))?;
+        let beside = || state.map(|state| state.join("recordings")).filter(|path| path.is_dir());
+        let recordings = recordings.map(Path::to_owned).or_else(beside);
+        Ok(Self { ledger, recordings, key, key_text })
+    }
+    fn reader(&self) -> Result<LedgerReader, Failure> {
+        Ok(LedgerReader::new(Arc::new(Directory::shared(&self.ledger).map_err(unreadable)?)))
+    }
+}
+
+fn given(key: &str) -> Result<String, Failure> {
+    if !Path::new(key).is_file() {
+        return Ok(key.trim().to_owned());
+    }
+    let bytes = read_small(Path::new(key), KEY_BYTES_MAX).map_err(unreadable)?;
+    Ok(String::from_utf8_lossy(&bytes).trim().to_owned())
+}
+
+/// The key that the state directory names for itself. Whoever changed the ledger could have changed it, too: a key that
+/// was kept elsewhere proves more.
+fn own_key(state: &Path) -> Option<String> {
+    if let Ok(bytes) = read_small(&state.join(KEY_FILE), KEY_BYTES_MAX) {
+        return Some(String::from_utf8_lossy(&bytes).trim().to_owned());
+    }
+    let origin = fs::read_to_string(state.join("origin")).ok()?;
+    let seed = read_small(&state.join("keys/log-ed25519.seed"), 32).ok()?;
+    let seed: &[u8; 32] = seed.as_slice().try_into().ok()?;
+    LogSigner::from_seed(origin.trim_end(), seed).ok().map(|signer| signer.verifier_key())
+}
+
+fn unreadable(error: impl std::fmt::Display) -> Failure {
+    Failure::unsure(format!("the ledger cannot be read: {error}"))
+}
+
+fn status(args: &args::Config, out: Out) -> Done {
+    let configuration = check::configuration(&args.config)?;
+    let place = Place::of(&configuration.state, None, None)?;
+    let reader = place.reader()?;
+    let note = reader.checkpoint().map_err(unreadable)?;
+    let head = note.map(|note| place.key.open(&note)).transpose();
+    let head = head.map_err(|error| Failure::no(format!("the checkpoint: {error}")))?.map(|signed| signed.checkpoint);
+    let from = head.as_ref().map_or(0, |head| head.size);
+    let (mut size, mut last, mut damage) = (from, None, None);
+    let visited = reader.visit(from.saturating_sub(1), |index, item| {
+        match item {
+            LedgerItem::Entry(line) => {
+                size = index + 1;
+                last = Leaf::parse(line, index).ok().map(|leaf| Timestamp(leaf.wall));
+            }
+            LedgerItem::Damaged(what) => damage = Some(what),
+        }
+        ControlFlow::Continue(())
+    });
+    visited.map_err(unreadable)?;
+    let root = head.as_ref().map(|head| head.root.to_string());
+    let time = last.map(|last| last.to_string());
+    out.line(format!("key         {}", clean(&place.key_text)));
+    out.line(format!("entries     {size}"));
+    out.line(format!("checkpoint  {from} entries, root {}", root.as_deref().unwrap_or("-")));
+    out.line(format!("last entry  {}", time.as_deref().unwrap_or("-")));
+    if let Some(damage) = damage {
+        out.line(format!("damaged     after entry {size}: {damage}"));
+    }
+    out.document(&json!({ "key": place.key_text, "entries": size, "checkpoint": from, "root": root, "last": time,
+                          "damaged": damage }));
+    Ok(if damage.is_none() { Exit::Yes } else { Exit::No })
+}
+
+fn verified(args: &args::Verify, out: Out) -> Done {
+    let directory = match &args.directory {
+        Some(directory) => directory.clone(),
+        None => check::configuration(&args.config.config)?.state,
+    };
+    let place = Place::of(&directory, args.key.as_deref(), args.recordings.as_deref())?;
+    let recordings = match &place.recordings {
+        Some(path) => Some(RecordingReader::new(Arc::new(Directory::shared(path).map_err(unreadable)?))),
+        None => None,
+    };
+    let report = verify(&place.reader()?, recordings.as_ref(), place.key.clone()).map_err(unreadable)?;
+    let exit_of = |verdict| match verdict {
+        Verdict::Pass => Exit::Yes,
+        Verdict::Fail => Exit::No,
+        Verdict::Inconclusive => Exit::Unsure,
+    };
+    for finding in &report.findings {
+        let word = format!("{:<12}", finding.verdict.to_string());
+        let at = finding.entry.map_or(String::new(), |entry| format!("  entry {entry}"));
+        let what = if finding.what.is_empty() { String::new() } else { format!("  {}", clean(&finding.what)) };
+        out.line(format!("{} {:<11}{at}{what}", out.paint(exit_of(finding.verdict), &word), finding.check.as_str()));
+    }
+    let verdict = report.verdict();
+    let bad = report.findings.iter().filter(|one| one.verdict == Verdict::Fail).filter_map(|one| one.entry).min();
+    let shown = out.paint(exit_of(verdict), &verdict.to_string());
+    out.line(format!("{shown}: {} entries, root {}", report.size, report.root));
+    if let Some(bad) = bad {
+        out.line(format!("first bad entry: {bad}"));
+    }
+    let findings: Vec<_> = report
+        .findings
+        .iter()
+        .map(|one| {
+            json!({ "check": one.check.as_str(), "verdict": one.verdict.to_string(), "entry": one.entry,
+                    "what": one.what, "failures": one.failures })
+        })
+        .collect();
+    out.document(&json!({ "verdict": verdict.to_string(), "entries": report.size, "root": report.root.to_string(),
+                          "first_bad_entry": bad, "key": place.key_text, "findings": findings }));
+    Ok(exit_of(verdict))
 }
