@@ -30,29 +30,39 @@ enum Next {
 }
 
 impl<R: Relay> Session<R> {
-    /// Shows what may be shown now, in order.
-    pub(crate) fn run_tide(&mut self, now: Timestamp) {
+    /// Shows what may be shown now, in order. True: a command ended, which may let another go on.
+    pub(crate) fn run_tide(&mut self, now: Timestamp) -> bool {
+        let mut concluded = false;
         while !self.ended && self.concluding == 0 {
-            let Some(front) = self.tide.pop_front() else { return };
+            let Some(front) = self.tide.pop_front() else { break };
             match front {
                 Tide::Output(output) => {
                     let bytes = output.bytes.len();
                     if !self.is_due(output.command) {
                         self.tide.push_front(Tide::Output(output));
-                        return;
+                        break;
                     }
                     match self.show(output, now) {
                         Next::Shown => self.tide_bytes = self.tide_bytes.saturating_sub(bytes),
-                        Next::Waits => return,
+                        Next::Waits => break,
                     }
                 }
-                Tide::Done(done) => self.conclude(&done, now),
+                // Its end is told by frames that come behind it and carry no proof of their own.
+                Tide::Done(done) if !self.is_due(done.command) => {
+                    self.tide.push_front(Tide::Done(done));
+                    break;
+                }
+                Tide::Done(done) => {
+                    self.conclude(&done, now);
+                    concluded = true;
+                }
                 Tide::Input(input) => {
                     self.tide_bytes = self.tide_bytes.saturating_sub(input.raw.len());
                     self.tape_input(input, now);
                 }
             }
         }
+        concluded
     }
 
     /// Strict profile: the command's entry is on disk before its first output byte.

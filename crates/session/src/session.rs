@@ -299,14 +299,18 @@ impl<R: Relay> Session<R> {
     /// Everything that can be done now, in order: collect events, rule, carry out, show, transmit.
     fn advance(&mut self, now: Timestamp) {
         loop {
+            let resumed = self.gate.relay_mut().resume();
             self.collect(now);
+            if let Err(error) = resumed {
+                return self.broken(&error, now);
+            }
             if self.ended {
                 return;
             }
             let ruled = self.rule_next(now);
             let carried = self.carry_out(now);
-            self.run_tide(now);
-            if self.ended || !(ruled || carried) {
+            let concluded = self.run_tide(now);
+            if self.ended || !(ruled || carried || concluded) {
                 break;
             }
         }

@@ -465,6 +465,10 @@ impl Relay for PgRelay {
         }
     }
 
+    fn resume(&mut self) -> Result<(), WireError> {
+        self.read_client()
+    }
+
     fn hasten(&mut self) {
         // A server keeps the answers of a pipeline to itself until Flush or Sync.
         if self.dirty && !matches!(self.copy, Copy::In { .. }) {

@@ -73,6 +73,11 @@ pub trait Relay: Anatomy {
     /// Forgets what names mean, because a forwarded command changed it by other means than the protocol's own.
     /// Protocols without such names have nothing to forget.
     fn forget(&mut self, _names: Forget<'_>) {}
+    /// Goes on reading what it was given before: answering a command can make room for the next. Must be called after
+    /// commands were answered, until `poll` has nothing more.
+    fn resume(&mut self) -> Result<(), WireError> {
+        Ok(())
+    }
     /// Asks the resource to answer what it was sent so far, because what follows waits for those answers.
     /// Protocols whose answers never wait have nothing to ask.
     fn hasten(&mut self) {}

@@ -178,7 +178,7 @@ impl Server {
     pub(crate) fn say_aside(&mut self, notice: bool) {
         if notice {
             frame::message(&mut self.buffered, b'N', |out| {
-                out.extend_from_slice(format!("SNOTICE\0VNOTICE\0C00000\0Mnote of {CANARY}\0\0").as_bytes());
+                out.extend_from_slice(b"SNOTICE\0VNOTICE\0C00000\0Mnote\0\0");
             });
         } else {
             frame::message(&mut self.buffered, b'A', |out| {
@@ -420,6 +420,9 @@ impl Server {
             "copy t to stdout" => return Ok(self.copy_out("1\tplain\n", 2)),
             "copy people to stdout" => return Ok(self.copy_out(&format!("1\t{CANARY}\tnick\n"), 3)),
             _ => {}
+        }
+        if text.contains("people") {
+            self.put(b'N', format!("SNOTICE\0VNOTICE\0C00000\0Mnote of {CANARY}\0\0").as_bytes());
         }
         if text.starts_with("insert into people") {
             return Err(fault("23505", format!("duplicate key\0DKey (ssn)=({CANARY}) already exists.")));
