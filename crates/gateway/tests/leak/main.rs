@@ -1,0 +1,241 @@
+//! The leak oracle: canaries in tagged columns, many ways to carry them out, and a search for them in whatever a client,
+//! a disk or a log was given.
+#![allow(missing_docs)]
+
+mod canary;
+mod client;
+#[path = "../it/world.rs"]
+mod world;
+mod shapes;
+
+use std::collections::BTreeMap;
+use std::ops::ControlFlow;
+use std::path::Path;
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+
+use canary::{Oracle, Row};
+use chancery_mask::{ColumnRule, MaskRules, Operator, TokenKey};
+use chancery_model::Durability;
+use chancery_store::{Directory, RecordingReader};
+use client::{Client, Way};
+use shapes::Shape;
+use world::World;
+
+/// Everything but seeing values unmasked.
+const EVERYTHING: &str = r#"
+    permit(principal, action in [Action::"connect", Action::"read", Action::"write", Action::"define", Action::"grant",
+        Action::"export", Action::"import", Action::"execute", Action::"administer"], resource);
+"#;
+
+fn rules() -> MaskRules {
+    let column = |schema: &str, table: &str, column: &str, with| ColumnRule {
+        schema: schema.into(),
+        table: table.into(),
+        column: column.into(),
+        tag: format!("pii-{column}"),
+        with,
+    };
+    let columns = vec![
+        column("public", "person", "ssn", Operator::Redact),
+        column("public", "person", "email", Operator::Token),
+        column("public", "person", "card", Operator::Partial),
+        column("public", "person", "note", Operator::Redact),
+        column("public", "person", "born", Operator::Generalise),
+        column("public", "person", "salary", Operator::Generalise),
+        column("public", "person", "data", Operator::Null),
+        column("public", "parted", "ssn", Operator::Redact),
+        column("public", "parted", "card", Operator::Redact),
+        column("*", "staff", "badge", Operator::Redact),
+    ];
+    MaskRules { columns, detect: Vec::new(), key: Some(TokenKey::new([7; 32])) }
+}
+
+/// What the process logged, at every level.
+#[derive(Clone, Default)]
+struct Log(Arc<Mutex<Vec<u8>>>);
+
+impl std::io::Write for Log {
+    fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).extend_from_slice(bytes);
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> std::io::Result<()> {
+        Ok(())
+    }
+}
+
+fn log() -> Log {
+    static LOG: OnceLock<Log> = OnceLock::new();
+    LOG.get_or_init(|| {
+        let log = Log::default();
+        let writer = log.clone();
+        tracing_subscriber::fmt()
+            .with_max_level(tracing::Level::TRACE)
+            .with_ansi(false)
+            .with_writer(move || writer.clone())
+            .init();
+        log
+    })
+    .clone()
+}
+
+/// Fills the database and copies it, so that each shape can be shown to leak on a direct connection.
+fn plant(world: &World) -> (Vec<Row>, Oracle) {
+    let rows = canary::rows();
+    world.postgres.direct(include_str!("base.sql"));
+    for row in &rows {
+        world.postgres.direct(&format!(
+            "INSERT INTO person (id, name, city, ssn, email, card, note, born, salary, data) VALUES ({}, '{}', 'Lund', \
+             '{}', '{}', '{}', '{}', '{}', {}, '{{\"secret\": \"{}\", \"phones\": [\"{}\"]}}')",
+            row.id, row.name, row.ssn, row.email, row.card, row.note, row.born, row.salary, row.secret, row.phone
+        ));
+    }
+    world.postgres.direct("INSERT INTO parted SELECT id, ssn, card FROM person");
+    world.postgres.direct("REFRESH MATERIALIZED VIEW person_mat");
+    world.postgres.direct("CREATE DATABASE mirror TEMPLATE postgres");
+    let oracle = Oracle::new(&rows, |value| world.postgres.direct(&format!("SELECT md5('{value}')")));
+    (rows, oracle)
+}
+
+/// What became of the shapes.
+#[derive(Default)]
+struct Tally {
+    asked: usize,
+    refused: usize,
+    ended: Vec<String>,
+    leaks: Vec<String>,
+    /// Shapes that show nothing directly, so that their silence here means nothing.
+    vacuous: Vec<String>,
+    dead: Vec<String>,
+}
+
+impl Tally {
+    fn note(&mut self, name: &str, way: Way, answer: &client::Answer, oracle: &Oracle) {
+        self.asked += 1;
+        self.refused += usize::from(answer.error.is_some());
+        if answer.ended {
+            self.ended.push(format!("{name} ({way:?})"));
+        }
+        let hits = oracle.search(&answer.bytes);
+        if !hits.is_empty() {
+            self.leaks.push(format!("{name} ({way:?}): {}", hits.join(" ")));
+        }
+    }
+}
+
+/// Runs one shape through the gateway, each way in a session of its own if it has steps.
+fn through(world: &World, token: &str, shape: &Shape, oracle: &Oracle, tally: &mut Tally) {
+    let (last, first) = shape.statements.split_last().expect("a statement");
+    let mut client = Client::open(world.port, "shop", "anybody", token);
+    for statement in first {
+        let answer = client.ask(statement, Way::Simple);
+        tally.note(shape.name, Way::Simple, &answer, oracle);
+    }
+    for way in Way::ALL {
+        let answer = client.ask(last, way);
+        tally.note(shape.name, way, &answer, oracle);
+        let steps = first.iter().any(|statement| *statement == "BEGIN");
+        if answer.ended || (answer.status != b'T' && !client.is_alive()) || (!steps && !client.is_alive()) {
+            tally.dead.push(format!("{} ({way:?}): {:?}", shape.name, answer.error));
+            client = Client::open(world.port, "shop", "anybody", token);
+        }
+    }
+}
+
+/// Whether the shape gives a canary away on a direct connection.
+fn directly(world: &World, shape: &Shape, oracle: &Oracle) -> (bool, String) {
+    let mut client = Client::open(world.postgres.port, "mirror", "postgres", "");
+    let mut found = false;
+    let mut errors = String::new();
+    for statement in shape.statements {
+        let answer = client.ask(statement, Way::Simple);
+        found |= !oracle.search(&answer.bytes).is_empty();
+        if let Some((code, message)) = answer.error {
+            errors += &format!("[{code} {message}]");
+        }
+    }
+    (found, errors)
+}
+
+fn run(world: &World, token: &str, shapes: &[Shape], oracle: &Oracle, tally: &mut Tally) {
+    for shape in shapes {
+        through(world, token, shape, oracle, tally);
+        let (found, errors) = directly(world, shape, oracle);
+        if found == shape.quiet {
+            tally.vacuous.push(format!("{}: {errors}", shape.name));
+        }
+    }
+}
+
+/// Every file of the state directory, and every frame of the recordings.
+fn on_disk(state: &Path, oracle: &Oracle) -> Vec<String> {
+    let mut found = Vec::new();
+    let mut waiting = vec![state.to_owned()];
+    while let Some(place) = waiting.pop() {
+        for entry in std::fs::read_dir(&place).expect("a directory").flatten() {
+            let path = entry.path();
+            if path.is_dir() {
+                waiting.push(path);
+            } else {
+                let hits = oracle.search_noise(&std::fs::read(&path).expect("a file"));
+                found.extend(hits.into_iter().map(|hit| format!("{}: {hit}", path.display())));
+            }
+        }
+    }
+    let volume = Directory::shared(&state.join("recordings")).expect("recordings");
+    let reader = RecordingReader::new(Arc::new(volume));
+    let mut whole: BTreeMap<(u64, u64), Vec<u8>> = BTreeMap::new();
+    for (n, session) in reader.sessions().expect("sessions").into_iter().enumerate() {
+        reader
+            .frames(session.session, |frame| {
+                whole.entry((n as u64, frame.command)).or_default().extend_from_slice(frame.bytes);
+                ControlFlow::Continue(())
+            })
+            .expect("recordings are sound");
+    }
+    assert!(whole.len() > 50, "there is something to search");
+    for ((session, command), bytes) in whole {
+        let hits = oracle.search(&bytes);
+        found.extend(hits.into_iter().map(|hit| format!("recording {session}, command {command}: {hit}")));
+    }
+    found
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn no_statement_carries_a_tagged_value_out() {
+    let log = log();
+    let Some(world) = World::start("leak", EVERYTHING, rules(), Durability::Balanced).await else { return };
+    let token = world.issuer.token("alice", &["analysts"], &[]);
+    let mut tally = Tally::default();
+    let oracle = tokio::task::block_in_place(|| {
+        let (_, oracle) = plant(&world);
+        for group in [shapes::PLAIN, shapes::DERIVED, shapes::EXITS, shapes::HOPS] {
+            run(&world, &token, group, &oracle, &mut tally);
+        }
+        oracle
+    });
+    world.gateway.catalog().list_reviews(None, 1).await.expect("the catalog answers");
+    let on_disk = on_disk(&world.state, &oracle);
+    let logged = oracle.search(&log.0.lock().unwrap_or_else(PoisonError::into_inner));
+    let count: usize = [shapes::PLAIN, shapes::DERIVED, shapes::EXITS, shapes::HOPS].iter().map(|g| g.len()).sum();
+    eprintln!(
+        "{count} shapes, {} statements, {} answered with an error, {} sessions ended",
+        tally.asked,
+        tally.refused,
+        tally.ended.len()
+    );
+    for (what, list) in [
+        ("LEAK", &tally.leaks),
+        ("on disk", &on_disk),
+        ("logged", &logged),
+        ("shows nothing", &tally.vacuous),
+        ("ended", &tally.ended),
+        ("unusable after", &tally.dead),
+    ] {
+        list.iter().for_each(|line| eprintln!("{what}: {line}"));
+    }
+    assert!(tally.leaks.is_empty() && on_disk.is_empty() && logged.is_empty(), "canaries came out");
+    assert!(tally.vacuous.is_empty(), "shapes that show nothing");
+    assert!(tally.dead.is_empty(), "sessions that cannot be used any more");
+}
