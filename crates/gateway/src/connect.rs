@@ -11,14 +11,15 @@ use chancery_model::{Durability, Refusal, RefusalCode, SessionId, Timestamp};
 use chancery_policy::Permit;
 use chancery_session::{Closing, Context, Grip, Opening, Ruling, Session, SessionLimits};
 use chancery_store::{Appended, Level, SessionRecord, Stall};
-use chancery_wire::Limits;
+use chancery_wire::{Limits, WireError};
 use chancery_wire_pg::{Accept, AcceptConfig, AcceptStep, DialReady, Login, PgRelay, RelayConfig};
 use tokio::net::TcpStream;
-use tokio::sync::{OwnedSemaphorePermit, mpsc};
+use tokio::sync::OwnedSemaphorePermit;
 
 use crate::dial::dial;
 use crate::driver::{self, Legs};
-use crate::gateway::{Live, LiveSession, MAILBOX, Mail, Note, Shared, lock, now};
+use crate::gateway::{Live, LiveSession, Note, Shared, lock, now};
+use crate::mailbox::{Mail, Mailbox};
 use crate::settings::ResourceSettings;
 use crate::stream::Stream;
 
@@ -48,11 +49,8 @@ pub(crate) async fn client(
     let Ok(Some((mut stream, mut accept, credentials))) = arrived.await else { return };
     let opened = open(&shared, &credentials, peer, resource).await;
     drop(login);
-    let opened = match shared.sessions.clone().try_acquire_owned() {
-        Ok(place) => opened.map(|opened| (opened, place)),
-        Err(_) => Err(Rejected(Refusal::new(RefusalCode::Limit, "too many sessions; try again later", ""))),
-    };
-    let ((context, grip, permit, settings), _place) = match opened {
+    // The place is given back when everything of this session is on record; the drain waits for it.
+    let (context, grip, permit, settings, _place) = match opened {
         Ok(opened) => opened,
         Err(Rejected(refusal)) => {
             accept.refuse(&refusal);
@@ -123,7 +121,12 @@ async fn greet(
                 return None;
             }
             AcceptStep::Login(login) => return Some((stream, accept, login)),
-            AcceptStep::Refused(_) | AcceptStep::Closed => {
+            AcceptStep::Refused(error) => {
+                unreadable(shared, &error);
+                stream.shutdown().await;
+                return None;
+            }
+            AcceptStep::Closed => {
                 stream.shutdown().await;
                 return None;
             }
@@ -131,13 +134,15 @@ async fn greet(
     }
 }
 
+type Opened<'s> = (Arc<Context>, Grip, Recorded<Permit>, &'s ResourceSettings, OwnedSemaphorePermit);
+
 /// Proves the identity, finds the resource, rules on the opening and has it on record.
 async fn open<'s>(
     shared: &'s Arc<Shared>,
     login: &Login,
     peer: SocketAddr,
     listener: Option<usize>,
-) -> Result<(Arc<Context>, Grip, Recorded<Permit>, &'s ResourceSettings), Rejected> {
+) -> Result<Opened<'s>, Rejected> {
     let now = now();
     let mut random = [0; 42];
     if chancery_store::random(&mut random).is_err() {
@@ -172,9 +177,13 @@ async fn open<'s>(
         return Err(deny(shared, id, Some(chain_id), refusal.hint("dbname must be the name of a resource")));
     };
     let context = Arc::new(context(shared, identity, id, chain_id, settings, login, peer, seed));
+    let Ok(place) = shared.sessions.clone().try_acquire_owned() else {
+        let refusal = Refusal::new(RefusalCode::Limit, "too many sessions; try again later", id.to_string());
+        return Err(deny(shared, id, Some(chain_id), refusal));
+    };
     let grip = Grip::new(shared.rules(), &context);
     let permit = opening(shared, &context, &grip, now).await?;
-    Ok((context, grip, permit, settings))
+    Ok((context, grip, permit, settings, place))
 }
 
 #[allow(clippy::too_many_arguments)]
@@ -248,6 +257,22 @@ fn deny(shared: &Shared, session: SessionId, chain: Option<[u8; 16]>, refusal: R
     Rejected(refusal)
 }
 
+/// A client that could not say who it is in a way that is spoken here.
+fn unreadable(shared: &Shared, error: &WireError) {
+    let mut random = [0; 10];
+    if chancery_store::random(&mut random).is_err() {
+        return;
+    }
+    let code = match error {
+        WireError::PeerUnsupported(..) => RefusalCode::Unsupported,
+        WireError::LimitReached(..) => RefusalCode::Limit,
+        _ => RefusalCode::Malformed,
+    };
+    let id = SessionId::new(now(), random);
+    tracing::info!(session = %id, reason = %error, "start-up refused");
+    let Rejected(_) = deny(shared, id, None, Refusal::new(code, "", id.to_string()));
+}
+
 /// What a running session needs of the resource.
 struct Established {
     upstream: Stream,
@@ -292,7 +317,7 @@ async fn run(
     peer: SocketAddr,
 ) {
     let Established { upstream, ready, catalog } = established;
-    let (mailbox, mail) = mpsc::channel::<Mail>(MAILBOX);
+    let mailbox = Mailbox::default();
     let minor_secret = |length: usize| {
         let mut secret = vec![0; length];
         chancery_store::random(&mut secret).ok().map(|()| secret)
@@ -315,6 +340,13 @@ async fn run(
         started_at: started,
     };
     lock(&shared.live).insert(context.id, Live { view, mailbox: mailbox.clone() });
+    // What changed for everybody before this session was among those that are told.
+    if shared.rules().digest() != grip.rules.digest() {
+        mailbox.post(Mail::Rules);
+    }
+    if let Some(end) = shared.stopping(context.id) {
+        mailbox.post(end);
+    }
     note_opened(&shared, &context, peer, started).await;
     let mut session = Session::new(context.clone(), grip, permit, relay, catalog, started);
     for (name, value) in &admitted.said {
@@ -325,7 +357,7 @@ async fn run(
     session.begin(FrameKind::Header, header.into(), started);
     let legs = Legs { down: stream, up: upstream };
     let backend = admitted.backend;
-    driver::run(&shared, session, legs, spool, mail, mailbox, &settings, &context, backend).await;
+    driver::run(&shared, session, legs, spool, mailbox, &settings, &context, backend).await;
     shared.drop_cancel_key(key);
     lock(&shared.live).remove(&context.id);
 }
@@ -342,7 +374,7 @@ fn admit(
     shared: &Arc<Shared>,
     accept: Accept,
     ready: DialReady,
-    mailbox: &mpsc::Sender<Mail>,
+    mailbox: &Mailbox,
     secret: impl Fn(usize) -> Option<Vec<u8>>,
     context: &Context,
 ) -> Option<(PgRelay, i32, Admitted)> {

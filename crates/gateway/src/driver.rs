@@ -5,6 +5,7 @@ use std::future::{Future, poll_fn};
 use std::io;
 use std::pin::Pin;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::task::{Context as TaskContext, Poll};
 use std::time::Duration;
 
@@ -16,10 +17,12 @@ use chancery_store::{Appended, CatalogError, Pending, Spool, Stall, Unspooled};
 use chancery_wire::Leg;
 use chancery_wire_pg::{CancelKey, PgRelay};
 use tokio::net::TcpStream;
-use tokio::sync::mpsc;
+use tokio::sync::oneshot;
+use tokio::task::JoinHandle;
 use tokio::time::{Instant, Sleep};
 
-use crate::gateway::{Mail, Note, Shared, lock, now};
+use crate::gateway::{Note, Shared, lock, now};
+use crate::mailbox::{Mail, Mailbox};
 use crate::reviews;
 use crate::settings::ResourceSettings;
 use crate::stream::{Outbox, Stream};
@@ -61,10 +64,13 @@ struct Driver<'a> {
     to_client: Outbox,
     to_server: Outbox,
     work: Vec<Work>,
-    mail: mpsc::Receiver<Mail>,
-    mailbox: mpsc::Sender<Mail>,
+    mailbox: Mailbox,
     backend: Option<CancelKey>,
     waits_for: Vec<ReviewId>,
+    /// Reviews on their way into the catalog.
+    creating: Vec<(ReviewId, JoinHandle<()>)>,
+    /// Whether a cancel request is on its way to the resource.
+    cancelling: Arc<AtomicBool>,
     commands: u64,
     ending: Option<&'static str>,
 }
@@ -76,8 +82,7 @@ pub(crate) async fn run(
     session: Session<PgRelay>,
     legs: Legs,
     spool: Spool,
-    mail: mpsc::Receiver<Mail>,
-    mailbox: mpsc::Sender<Mail>,
+    mailbox: Mailbox,
     settings: &ResourceSettings,
     context: &Arc<Context>,
     backend: Option<CancelKey>,
@@ -92,10 +97,11 @@ pub(crate) async fn run(
         to_client: Outbox::default(),
         to_server: Outbox::default(),
         work: Vec::new(),
-        mail,
         mailbox,
         backend,
         waits_for: Vec::new(),
+        creating: Vec::new(),
+        cancelling: Arc::default(),
         commands: 0,
         ending: None,
     };
@@ -127,6 +133,10 @@ impl Driver<'_> {
                     self.session.handle(Input::Tick, now);
                 }
             }
+            // The alarm is polled last; a busy leg must not put off an expiry.
+            if self.session.deadline().is_some_and(|deadline| deadline <= now) {
+                self.session.handle(Input::Tick, now);
+            }
         }
         self.end().await;
     }
@@ -153,6 +163,10 @@ impl Driver<'_> {
                 return Poll::Ready(Wake::Gone(leg));
             }
         }
+        // Before the legs: a resource that always has more to say must not outshout a word that ends the session.
+        if let Poll::Ready(mail) = self.mailbox.poll(cx) {
+            return Poll::Ready(Wake::Mail(mail));
+        }
         if self.to_client.len() < OUTBOX_MAX && self.session.wants(Leg::Upstream) {
             if let Poll::Ready(read) = self.legs.up.poll_chunk(cx) {
                 return Poll::Ready(chunk(Leg::Upstream, read));
@@ -168,9 +182,6 @@ impl Driver<'_> {
                 drop(self.work.remove(at));
                 return Poll::Ready(Wake::Worked(input));
             }
-        }
-        if let Poll::Ready(Some(mail)) = self.mail.poll_recv(cx) {
-            return Poll::Ready(Wake::Mail(mail));
         }
         sleep.poll(cx).map(|()| Wake::Deadline)
     }
@@ -206,9 +217,9 @@ impl Driver<'_> {
                 Effect::AwaitDisk(entry) => self.await_disk(entry),
                 Effect::Tape(staged) => self.tape(staged, now).await,
                 Effect::Find(command, digest) => {
-                    let (shared, chain) = (self.shared.clone(), self.context.chain.clone());
+                    let (shared, context) = (self.shared.clone(), self.context.clone());
                     self.work.push(Box::pin(async move {
-                        let found = find(&shared, digest, &chain).await.unwrap_or_else(|error| {
+                        let found = find(&shared, digest, &context, command).await.unwrap_or_else(|error| {
                             tracing::warn!(%error, "approvals cannot be looked for");
                             None
                         });
@@ -322,22 +333,36 @@ impl Driver<'_> {
             lock(&shared.waiting).insert(id, self.mailbox.clone());
             self.waits_for.push(id);
         }
-        self.work.push(Box::pin(async move {
+        let (tell, told) = oneshot::channel();
+        let mut review = review;
+        // Runs to its end without the session, so that whoever ends the review later finds it.
+        let creating = tokio::spawn(async move {
             if let Err(error) = shared.catalog.create_review(&review).await {
                 tracing::warn!(%id, %error, "a review cannot be put before its reviewers");
-                let mut review = review;
+                reviews::ended(&shared, id, false);
                 review.state = ReviewState::Withdrawn;
-                return Some(Input::Reviewed(review));
+                // The session may be over; then nobody has to be told.
+                let _ = tell.send(review);
             }
-            None
-        }));
+        });
+        self.creating.retain(|(_, creating)| !creating.is_finished());
+        self.creating.push((id, creating));
+        self.work.push(Box::pin(async move { told.await.ok().map(Input::Reviewed) }));
     }
 
     fn withdraw(&mut self, id: ReviewId, state: ReviewState) {
         self.waits_for.retain(|waiting| *waiting != id);
         let shared = self.shared.clone();
+        let creating = self.creating.iter().position(|(creating, _)| *creating == id);
+        let creating = creating.map(|at| self.creating.swap_remove(at).1);
         // Outlives the session: a client that left withdraws its review, too.
-        tokio::spawn(async move { reviews::withdraw(&shared, id, state).await });
+        self.shared.end_review(async move {
+            if let Some(creating) = creating {
+                // A panic in there left no review; ending it says so.
+                let _ = creating.await;
+            }
+            reviews::withdraw(&shared, id, state).await;
+        });
     }
 
     fn refresh(&mut self) {
@@ -361,6 +386,11 @@ impl Driver<'_> {
     /// A cancel request goes over a connection of its own and has no answer.
     fn cancel_upstream(&mut self) {
         let Some(key) = &self.backend else { return };
+        // One at a time: a client that floods us with cancels does not make us flood the resource.
+        if self.cancelling.swap(true, Ordering::Relaxed) {
+            return;
+        }
+        let cancelling = self.cancelling.clone();
         let mut request = BytesMut::new();
         key.write_request(&mut request);
         let (host, port) = (self.settings.host.clone(), self.settings.port);
@@ -375,6 +405,7 @@ impl Driver<'_> {
             if !matches!(sent.await, Ok(Ok(()))) {
                 tracing::debug!("a cancel request could not be sent");
             }
+            cancelling.store(false, Ordering::Relaxed);
         });
     }
 
@@ -449,12 +480,21 @@ fn unrecorded(reference: &str, stall: &Stall) -> Input<Bytes> {
     Input::End(Refusal::new(RefusalCode::RecordUnavailable, why, reference), "record-unavailable")
 }
 
-/// An approval that was given before, used up now.
+/// An approval that was given before, used up now; for a client that does not wait also the review that is still open.
 async fn find(
     shared: &Arc<Shared>,
     digest: chancery_model::Digest,
-    chain: &chancery_model::Delegation,
+    context: &Context,
+    command: CommandId,
 ) -> Result<Option<chancery_model::Review>, CatalogError> {
-    let Some(review) = shared.catalog.find_approved(digest, chain, now()).await? else { return Ok(None) };
-    if shared.catalog.consume(review.id, now()).await? { Ok(Some(review)) } else { Ok(None) }
+    if let Some(review) = shared.catalog.find_approved(digest, &context.chain, now()).await? {
+        return reviews::use_up(shared, review, context.id, command).await;
+    }
+    if context.wait {
+        return Ok(None);
+    }
+    match shared.catalog.find_pending(digest, &context.chain, now()).await? {
+        Some(id) => shared.catalog.review(id).await,
+        None => Ok(None),
+    }
 }

@@ -19,16 +19,16 @@ use chancery_store::{
 };
 use chancery_wire_pg::{CancelKey, ScramKeys};
 use tokio::sync::{Semaphore, mpsc, oneshot};
+use tokio::task::JoinSet;
 use zeroize::Zeroizing;
 
 use crate::catalog::Lineage;
 use crate::issuers::{AuthenticateError, Issuers, Save, Seed};
+use crate::mailbox::{Mail, Mailbox};
 use crate::settings::{ResourceSettings, Settings};
 use crate::tls::{Tls, Upstream};
 use crate::{reviews, serve};
 
-/// Messages to one session that may wait. Each says "look again", so more would say nothing more.
-pub(crate) const MAILBOX: usize = 16;
 /// Clients that may be in the middle of their login.
 const LOGINS_MAX: usize = 1_024;
 /// Sessions that may live at once.
@@ -76,15 +76,6 @@ pub enum OpenError {
     Io(#[from] std::io::Error),
 }
 
-/// What a session is told from outside. Reasons to look again carry nothing.
-#[derive(Debug)]
-pub(crate) enum Mail {
-    Cancel,
-    Review(ReviewId),
-    Rules,
-    End(Refusal, &'static str),
-}
-
 /// One live session, for lists.
 #[derive(Clone, Debug)]
 pub struct LiveSession {
@@ -102,7 +93,7 @@ pub struct LiveSession {
 
 pub(crate) struct Live {
     pub(crate) view: LiveSession,
-    pub(crate) mailbox: mpsc::Sender<Mail>,
+    pub(crate) mailbox: Mailbox,
 }
 
 /// Whether the gateway can do its work, and why not.
@@ -126,11 +117,14 @@ pub(crate) struct Shared {
     pub(crate) recorder: Recorder,
     rules: ArcSwap<RuleSet>,
     rejected: AtomicBool,
+    stopping: AtomicBool,
+    /// Ends of reviews on their way to the catalog and the ledger; they outlive their sessions.
+    ends: Mutex<JoinSet<()>>,
     pub(crate) issuers: Arc<Issuers>,
     pub(crate) kek: Kek,
     pub(crate) fingerprint_key: hmac::Key,
     pub(crate) live: Mutex<HashMap<SessionId, Live>>,
-    cancels: Mutex<HashMap<i32, (CancelKey, mpsc::Sender<Mail>)>>,
+    cancels: Mutex<HashMap<i32, (CancelKey, Mailbox)>>,
     next_process: AtomicI32,
     lineage: HashMap<ResourceName, Lineage>,
     upstream: HashMap<ResourceName, Option<Upstream>>,
@@ -138,7 +132,7 @@ pub(crate) struct Shared {
     pub(crate) tls: Option<Tls>,
     chains: Mutex<HashSet<[u8; 16]>>,
     /// Which session waits for which review.
-    pub(crate) waiting: Mutex<HashMap<ReviewId, mpsc::Sender<Mail>>>,
+    pub(crate) waiting: Mutex<HashMap<ReviewId, Mailbox>>,
     pub(crate) logins: Arc<Semaphore>,
     pub(crate) sessions: Arc<Semaphore>,
     pub(crate) notes: mpsc::Sender<Note>,
@@ -156,10 +150,20 @@ pub(crate) enum Note {
 impl Gateway {
     /// Opens the state, recovers the ledger, closes what a former process left open, and writes `boot`.
     pub async fn open(state: StateDir, settings: Settings) -> Result<Self, OpenError> {
+        Self::open_with_reserve(state, settings, None).await
+    }
+
+    /// The same, with another bound of free bytes below which the ledger takes nothing new.
+    pub async fn open_with_reserve(
+        state: StateDir,
+        settings: Settings,
+        reserve_bytes: Option<u64>,
+    ) -> Result<Self, OpenError> {
         let mut boot = [0; 16];
         chancery_store::random(&mut boot)?;
         let ledger = Arc::new(Directory::exclusive(&state.ledger())?);
-        let options = Options::new(system_clock(), boot);
+        let mut options = Options::new(system_clock(), boot);
+        options.reserve_bytes = reserve_bytes.unwrap_or(options.reserve_bytes);
         let (sequencer, recovery) = Sequencer::open(ledger, state.log_signer()?, state.origin(), options)?;
         let recordings = Arc::new(Directory::exclusive(&state.recordings())?);
         let told = sequencer.clone();
@@ -186,6 +190,8 @@ impl Gateway {
         let shared = Arc::new(Shared {
             rules: ArcSwap::new(settings.rules.clone()),
             rejected: AtomicBool::new(false),
+            stopping: AtomicBool::new(false),
+            ends: Mutex::default(),
             live: Mutex::default(),
             cancels: Mutex::default(),
             next_process: AtomicI32::new(1),
@@ -232,16 +238,21 @@ impl Gateway {
 
     /// Ends what lives, writes everything out, closes ledger and recordings.
     async fn drain(&self) {
+        self.0.stopping.store(true, Ordering::SeqCst);
         for live in lock(&self.0.live).values() {
-            let reference = live.view.id.to_string();
-            let refusal =
-                Refusal::new(chancery_model::RefusalCode::SessionEnded, "the gateway is shutting down", reference);
-            // A full mailbox means that the session is stuck; it is cut off at the end of the drain.
-            let _ = live.mailbox.try_send(Mail::End(refusal, "shutdown"));
+            if let Some(end) = self.0.stopping(live.view.id) {
+                live.mailbox.post(end);
+            }
         }
-        let deadline = tokio::time::Instant::now() + DRAIN;
-        while !lock(&self.0.live).is_empty() && tokio::time::Instant::now() < deadline {
-            tokio::time::sleep(Duration::from_millis(20)).await;
+        // Every place is free when every session, those on their way in included, has its end on record.
+        let places = u32::try_from(SESSIONS_MAX).unwrap_or(u32::MAX);
+        let ended = tokio::time::timeout(DRAIN, self.0.sessions.acquire_many(places)).await;
+        if ended.is_err() {
+            tracing::warn!("some sessions did not end in time");
+        }
+        let ends = std::mem::take(&mut *lock(&self.0.ends));
+        if tokio::time::timeout(DRAIN, ends.join_all()).await.is_err() {
+            tracing::warn!("some reviews were not ended in time");
         }
         let (done, flushed) = oneshot::channel();
         if self.0.notes.send(Note::Flush(done)).await.is_ok() {
@@ -269,8 +280,7 @@ impl Gateway {
         self.0.rules.store(rules);
         self.0.rejected.store(false, Ordering::Relaxed);
         for live in lock(&self.0.live).values() {
-            // A full mailbox is looked into soon; the session then sees the new rules, too.
-            let _ = live.mailbox.try_send(Mail::Rules);
+            live.mailbox.post(Mail::Rules);
         }
         Ok(())
     }
@@ -330,7 +340,8 @@ impl Gateway {
             "the session was ended by an administrator",
             id.to_string(),
         );
-        live.mailbox.try_send(Mail::End(refusal, "terminated")).is_ok()
+        live.mailbox.post(Mail::End(refusal, "terminated"));
+        true
     }
 
     /// Whether work can be done, and why not.
@@ -377,6 +388,21 @@ impl Shared {
         self.rules.load_full()
     }
 
+    /// The last word to a session while the gateway stops.
+    pub(crate) fn stopping(&self, session: SessionId) -> Option<Mail> {
+        self.stopping.load(Ordering::SeqCst).then(|| {
+            let code = chancery_model::RefusalCode::SessionEnded;
+            Mail::End(Refusal::new(code, "the gateway is shutting down", session.to_string()), "shutdown")
+        })
+    }
+
+    /// Runs what ends a review to its end, whatever becomes of its session.
+    pub(crate) fn end_review(&self, end: impl Future<Output = ()> + Send + 'static) {
+        let mut ends = lock(&self.ends);
+        while ends.try_join_next().is_some() {}
+        ends.spawn(end);
+    }
+
     pub(crate) fn alert(&self, code: &str) {
         if let Err(stall) = self.sequencer.append_entry(&Entry::Alert(Alert { code, session: None }), Level::Written) {
             tracing::error!(code, %stall, "an alert is not on record");
@@ -409,7 +435,7 @@ impl Shared {
     }
 
     /// A cancel key of our own for a new session.
-    pub(crate) fn cancel_key(&self, secret: &[u8], mailbox: mpsc::Sender<Mail>) -> Option<CancelKey> {
+    pub(crate) fn cancel_key(&self, secret: &[u8], mailbox: Mailbox) -> Option<CancelKey> {
         let process = self.next_process.fetch_add(1, Ordering::Relaxed) & i32::MAX;
         let key = CancelKey::new(process, secret)?;
         lock(&self.cancels).insert(process, (CancelKey::new(process, secret)?, mailbox));
@@ -426,8 +452,7 @@ impl Shared {
         if let Some((own, mailbox)) = cancels.get(&key.process_id())
             && own.matches(key)
         {
-            // A full mailbox holds a cancel already, or the session is about to end.
-            let _ = mailbox.try_send(Mail::Cancel);
+            mailbox.post(Mail::Cancel);
         }
     }
 

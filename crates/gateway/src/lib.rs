@@ -9,6 +9,7 @@ mod dial;
 mod driver;
 mod gateway;
 pub mod issuers;
+mod mailbox;
 mod reviews;
 mod serve;
 mod settings;

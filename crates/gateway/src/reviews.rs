@@ -3,12 +3,13 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use chancery_ledger::{ApprovalEnd, Entry};
-use chancery_model::{Review, ReviewId, ReviewState};
+use chancery_ledger::{ApprovalEnd, ApprovalUse, Entry};
+use chancery_model::{CommandId, Review, ReviewId, ReviewState, SessionId};
 use chancery_store::{CatalogError, Level};
 use tokio::sync::broadcast::error::RecvError;
 
-use crate::gateway::{Mail, Shared, lock, now};
+use crate::gateway::{Shared, lock, now};
+use crate::mailbox::Mail;
 
 /// How often changes of other processes and expiries are looked for.
 const POLL: Duration = Duration::from_millis(500);
@@ -60,8 +61,7 @@ pub(crate) async fn watch(shared: Arc<Shared>) {
 
 fn tell(shared: &Shared, id: ReviewId) {
     if let Some(mailbox) = lock(&shared.waiting).get(&id) {
-        // A session with a full mailbox looks at its reviews when it comes to it.
-        let _ = mailbox.try_send(Mail::Review(id));
+        mailbox.post(Mail::Review(id));
     }
 }
 
@@ -77,7 +77,7 @@ async fn expire(shared: &Arc<Shared>) -> Result<(), CatalogError> {
     Ok(())
 }
 
-fn ended(shared: &Shared, review: ReviewId, expired: bool) {
+pub(crate) fn ended(shared: &Shared, review: ReviewId, expired: bool) {
     let entry = Entry::ApprovalEnd(ApprovalEnd { review, expired });
     if let Err(stall) = shared.sequencer.append_entry(&entry, Level::Written) {
         tracing::error!(%review, %stall, "the end of a review is not on record");
@@ -113,6 +113,8 @@ pub(crate) async fn withdraw(shared: &Arc<Shared>, id: ReviewId, state: ReviewSt
             }
         }
         Ok(false) => {}
+        // It was asked for on record and never came before anybody.
+        Err(CatalogError::NotFound(_)) => ended(shared, id, false),
         Err(error) => tracing::warn!(%id, %error, "a review is not withdrawn"),
     }
 }
@@ -124,13 +126,40 @@ pub(crate) async fn decided(shared: &Arc<Shared>, id: ReviewId) -> Result<Option
         // Used up a moment ago, most likely by this very session: whoever used it tells it.
         ReviewState::Pending | ReviewState::Used => return Ok(None),
         ReviewState::Approved => {
-            if !shared.catalog.consume(id, now()).await? {
-                return Ok(None);
-            }
-            cover(shared, id).await?;
+            let (session, command) = (review.session, review.command);
+            let used = use_up(shared, review, session, command).await?;
+            lock(&shared.waiting).remove(&id);
+            return Ok(used);
         }
         _ => {}
     }
     lock(&shared.waiting).remove(&id);
     Ok(Some(review))
+}
+
+/// Uses an approval up, on record, for one command. `None` if another was faster.
+pub(crate) async fn use_up(
+    shared: &Arc<Shared>,
+    review: Review,
+    session: SessionId,
+    command: CommandId,
+) -> Result<Option<Review>, CatalogError> {
+    let id = review.id;
+    if !shared.catalog.consume(id, now()).await? {
+        return Ok(None);
+    }
+    // If we crash here, the approval is gone and nothing ran.
+    let digest = review.digest;
+    let entry = Entry::ApprovalUse(ApprovalUse { review: id, session, command: command.0, digest, decisions: &[] });
+    let recorded = shared.sequencer.append_entry(&entry, Level::Written);
+    if let Err(error) = cover(shared, id).await {
+        tracing::warn!(%id, %error, "the text of an ended review is not masked yet");
+    }
+    match recorded {
+        Ok(_) => Ok(Some(review)),
+        Err(stall) => {
+            tracing::error!(review = %id, %stall, "the use of an approval is not on record");
+            Ok(Some(Review { state: ReviewState::Withdrawn, ..review }))
+        }
+    }
 }
