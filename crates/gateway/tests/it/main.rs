@@ -1,6 +1,12 @@
 //! The gateway before a real PostgreSQL.
 #![allow(missing_docs)]
 
+mod cancel;
+mod failures;
+mod holds;
+mod rig;
+mod tls;
+mod transactions;
 mod world;
 
 use chancery_mask::{ColumnRule, MaskRules, Operator};

@@ -1,5 +1,6 @@
 //! A gateway in this process before a real PostgreSQL, with an issuer that is only a key (its key set is planted in the
 //! catalog, as after a fetch; the drivers' suite uses a real provider).
+#![allow(dead_code, reason = "each test binary uses a part of it")]
 
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
@@ -10,7 +11,7 @@ use aws_lc_rs::signature::{ECDSA_P256_SHA256_FIXED_SIGNING, EcdsaKeyPair, KeyPai
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use chancery_gateway::issuers::IssuerSource;
-use chancery_gateway::{Gateway, ResourceSettings, Settings, UpstreamTls};
+use chancery_gateway::{Gateway, ResourceSettings, Settings, TlsIdentity, UpstreamTls};
 use chancery_identity::IssuerRules;
 use chancery_mask::MaskRules;
 use chancery_model::{Assurance, Digest, Durability, Protocol, Resource, ResourceName, Timestamp};
@@ -22,6 +23,8 @@ use tokio::sync::oneshot;
 use zeroize::Zeroizing;
 
 pub(crate) const ISSUER: &str = "https://issuer.test";
+/// A second one, trusted as well.
+pub(crate) const OTHER_ISSUER: &str = "https://other.test";
 
 /// A PostgreSQL server of the test's own.
 pub(crate) struct Postgres {
@@ -64,6 +67,11 @@ pub(crate) fn free_port() -> u16 {
 impl Postgres {
     /// `None`, and why, when this machine has no server.
     pub(crate) fn start(name: &str) -> Option<Self> {
+        Self::start_with(name, "", |_| {})
+    }
+
+    /// The same, with more server options and a data directory that `prepare` saw before the start.
+    pub(crate) fn start_with(name: &str, more: &str, prepare: impl FnOnce(&Path)) -> Option<Self> {
         let Some(programs) = programs() else {
             eprintln!("skipped: no PostgreSQL server found in PG_BIN or /usr/lib/postgresql/*/bin");
             return None;
@@ -72,11 +80,33 @@ impl Postgres {
         as_postgres(Path::new("mkdir"), &["-p", &directory.display().to_string()]);
         let data = directory.join("data").display().to_string();
         as_postgres(&programs.join("initdb"), &["-D", &data, "-U", "postgres", "-A", "trust", "-N", "-E", "UTF8"]);
+        prepare(&directory.join("data"));
         let port = free_port();
-        let options = format!("-p {port} -c listen_addresses=127.0.0.1 -c unix_socket_directories='' -c fsync=off");
+        let options =
+            format!("-p {port} -c listen_addresses=127.0.0.1 -c unix_socket_directories='' -c fsync=off {more}");
         let log = directory.join("log").display().to_string();
         as_postgres(&programs.join("pg_ctl"), &["-D", &data, "-w", "-l", &log, "-o", &options, "start"]);
         Some(Self { programs, directory, port })
+    }
+
+    /// Stops the server; `resume` starts it again.
+    pub(crate) fn pause(&self) {
+        let data = self.directory.join("data").display().to_string();
+        as_postgres(&self.programs.join("pg_ctl"), &["-D", &data, "-m", "immediate", "-w", "stop"]);
+    }
+
+    pub(crate) fn resume(&self) {
+        let data = self.directory.join("data").display().to_string();
+        let log = self.directory.join("log").display().to_string();
+        let options = format!(
+            "-p {} -c listen_addresses=127.0.0.1 -c unix_socket_directories='' -c fsync=off",
+            self.port
+        );
+        as_postgres(&self.programs.join("pg_ctl"), &["-D", &data, "-w", "-l", &log, "-o", &options, "start"]);
+    }
+
+    pub(crate) fn psql_program(&self) -> PathBuf {
+        self.programs.join("psql")
     }
 
     pub(crate) fn direct(&self, sql: &str) -> String {
@@ -92,7 +122,9 @@ impl Postgres {
 impl Drop for Postgres {
     fn drop(&mut self) {
         let data = self.directory.join("data").display().to_string();
-        as_postgres(&self.programs.join("pg_ctl"), &["-D", &data, "-m", "immediate", "stop"]);
+        if self.directory.join("data/postmaster.pid").exists() {
+            as_postgres(&self.programs.join("pg_ctl"), &["-D", &data, "-m", "immediate", "stop"]);
+        }
         let _ = std::fs::remove_dir_all(&self.directory);
     }
 }
@@ -101,7 +133,7 @@ impl Drop for Postgres {
 pub(crate) struct Issuer(EcdsaKeyPair);
 
 impl Issuer {
-    fn new() -> Self {
+    pub(crate) fn new() -> Self {
         Self(EcdsaKeyPair::generate(&ECDSA_P256_SHA256_FIXED_SIGNING).expect("a key"))
     }
 
@@ -113,6 +145,11 @@ impl Issuer {
     }
 
     pub(crate) fn token(&self, subject: &str, groups: &[&str], actors: &[&str]) -> String {
+        self.sign(self.claims(subject, groups, actors))
+    }
+
+    /// What a token of [`Issuer::token`] says, to be changed before it is signed.
+    pub(crate) fn claims(&self, subject: &str, groups: &[&str], actors: &[&str]) -> serde_json::Value {
         let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).expect("after 1970").as_secs();
         let mut claims = json!({"iss": ISSUER, "aud": "chancery", "sub": subject, "iat": now, "exp": now + 600,
             "groups": groups, "preferred_username": subject});
@@ -123,6 +160,10 @@ impl Issuer {
         if !act.is_null() {
             claims["act"] = act;
         }
+        claims
+    }
+
+    pub(crate) fn sign(&self, claims: serde_json::Value) -> String {
         let part = |value: serde_json::Value| URL_SAFE_NO_PAD.encode(value.to_string());
         let signed = format!("{}.{}", part(json!({"alg": "ES256", "kid": "k", "typ": "JWT"})), part(claims));
         let signature = self.0.sign(&SystemRandom::new(), signed.as_bytes()).expect("it signs");
@@ -130,22 +171,97 @@ impl Issuer {
     }
 }
 
+/// What a world may be made of. `new` gives what most tests need.
+pub(crate) struct Setup {
+    pub(crate) name: String,
+    pub(crate) rules: String,
+    pub(crate) reviews: Vec<ReviewRule>,
+    pub(crate) mask: MaskRules,
+    pub(crate) durability: Durability,
+    pub(crate) tls: Option<TlsIdentity>,
+    /// Certificates and mode towards the resource, and the name under which it is dialled.
+    pub(crate) upstream: UpstreamTls,
+    pub(crate) upstream_host: String,
+    pub(crate) user: String,
+    pub(crate) password: String,
+    /// A server of the test's own making.
+    pub(crate) postgres: Option<Postgres>,
+    /// Whether [`OTHER_ISSUER`] is trusted, too.
+    pub(crate) two_issuers: bool,
+    /// Where the state directory is made.
+    pub(crate) state: Option<PathBuf>,
+    pub(crate) reserve_bytes: Option<u64>,
+    pub(crate) token_leeway: Option<u32>,
+}
+
+impl Setup {
+    pub(crate) fn new(name: &str, rules: &str) -> Self {
+        Self {
+            name: name.to_owned(),
+            rules: rules.to_owned(),
+            reviews: vec![review_rule("dba", Assurance::Clicked, 60_000_000)],
+            mask: MaskRules::none(),
+            durability: Durability::Balanced,
+            tls: None,
+            upstream: UpstreamTls::Disable,
+            upstream_host: "127.0.0.1".to_owned(),
+            user: "postgres".to_owned(),
+            password: "unused".to_owned(),
+            postgres: None,
+            two_issuers: false,
+            state: None,
+            reserve_bytes: None,
+            token_leeway: None,
+        }
+    }
+}
+
+/// A review rule whose reviewers are the group `dba`.
+pub(crate) fn review_rule(name: &str, assurance: Assurance, expires_micros: i64) -> ReviewRule {
+    let reviewers = vec!["Group::\"dba\"".to_owned()];
+    ReviewRule { name: name.to_owned(), reviewers, quorum: 1, expires_micros, lasts_micros: None, assurance }
+}
+
+/// A state directory that goes with its owner.
+struct Swept(PathBuf);
+
+impl Drop for Swept {
+    fn drop(&mut self) {
+        let _ = std::fs::remove_dir_all(&self.0);
+    }
+}
+
 /// A gateway that serves.
 pub(crate) struct World {
     pub(crate) postgres: Postgres,
     pub(crate) issuer: Issuer,
+    pub(crate) other: Issuer,
     pub(crate) gateway: Gateway,
     pub(crate) port: u16,
     pub(crate) state: PathBuf,
+    swept: Swept,
+    resource: Arc<Resource>,
+    reviews: Vec<ReviewRule>,
+    issuers: Vec<String>,
     stop: Option<oneshot::Sender<()>>,
     served: Option<tokio::task::JoinHandle<()>>,
 }
 
 impl World {
     pub(crate) async fn start(name: &str, rules: &str, mask: MaskRules, durability: Durability) -> Option<Self> {
-        let postgres = Postgres::start(name)?;
-        let issuer = Issuer::new();
-        let state = std::env::temp_dir().join(format!("chancery-state-{name}-{}", std::process::id()));
+        Self::with(Setup { mask, durability, ..Setup::new(name, rules) }).await
+    }
+
+    pub(crate) async fn with(setup: Setup) -> Option<Self> {
+        let Setup { name, rules, reviews, mask, durability, tls, upstream, upstream_host, user, password, .. } = setup;
+        let postgres = match setup.postgres {
+            Some(postgres) => postgres,
+            None => Postgres::start(&name)?,
+        };
+        let (issuer, other) = (Issuer::new(), Issuer::new());
+        let state = setup.state.unwrap_or_else(|| {
+            std::env::temp_dir().join(format!("chancery-state-{name}-{}", std::process::id()))
+        });
         let _ = std::fs::remove_dir_all(&state);
         let directory = StateDir::create(&state, "gw.test/a").expect("a state directory");
         let catalog = Catalog::create(&directory.catalog()).await.expect("a catalog");
@@ -153,8 +269,9 @@ impl World {
         let fetched =
             std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).expect("after 1970").as_micros();
         catalog.put_jwks(ISSUER, &issuer.jwks(), Timestamp(fetched as i64)).await.expect("keys are planted");
+        catalog.put_jwks(OTHER_ISSUER, &other.jwks(), Timestamp(fetched as i64)).await.expect("keys are planted");
         let kek = Kek::new(Zeroizing::new(directory.wrap_key().expect("a key"))).expect("a key");
-        let credential = Credential { username: "postgres".into(), password: Secret::new(b"unused".to_vec()) };
+        let credential = Credential { username: user, password: Secret::new(password.into_bytes()) };
         let mut random = Zeroizing::new([0; chancery_secrets::SEAL_RANDOM_BYTES]);
         chancery_store::random(random.as_mut_slice()).expect("randomness");
         let plain = credential.encode().expect("it encodes");
@@ -170,29 +287,22 @@ impl World {
             labels: [("env".to_owned(), "prod".to_owned())].into(),
             durability,
         });
-        let source = Source { path: "test.cedar".into(), text: rules.into() };
-        let review = ReviewRule {
-            name: "dba".into(),
-            reviewers: vec!["Group::\"dba\"".into()],
-            quorum: 1,
-            expires_micros: 60_000_000,
-            lasts_micros: None,
-            assurance: Assurance::Clicked,
-        };
-        let issuers = [ISSUER.to_owned()];
-        let rules = RuleSet::load_for_issuers(vec![source], vec![review], &[(*resource).clone()], &issuers);
-        let rules = Arc::new(rules.unwrap_or_else(|problems| panic!("{problems:?}")));
+        let mut issuers = vec![ISSUER.to_owned()];
+        if setup.two_issuers {
+            issuers.push(OTHER_ISSUER.to_owned());
+        }
+        let rules = rule_set(&rules, &reviews, &resource, &issuers);
         let settings = Settings {
             name: "a".into(),
-            tls: None,
+            tls,
             postgres: Some(([127, 0, 0, 1], port).into()),
             clear_text: false,
-            issuers: vec![IssuerSource::new(IssuerRules::new(ISSUER, vec!["chancery".into()]))],
+            issuers: issuers.iter().map(|url| issuer_source(url, setup.token_leeway)).collect(),
             resources: vec![ResourceSettings {
-                resource,
-                host: "127.0.0.1".into(),
+                resource: resource.clone(),
+                host: upstream_host,
                 port: postgres.port,
-                tls: UpstreamTls::Disable,
+                tls: upstream,
                 secret: "db".into(),
                 listen: None,
                 mask: Arc::new(mask),
@@ -202,42 +312,106 @@ impl World {
             dangerous: Vec::new(),
             version: "test",
         };
-        let gateway = Gateway::open(directory, settings).await.expect("it opens");
-        let (stop, stopped) = oneshot::channel::<()>();
-        let serving = gateway.clone();
-        let served = tokio::spawn(async move {
-            serving.serve(async move { drop(stopped.await) }).await.expect("it serves");
-        });
-        while tokio::net::TcpStream::connect(("127.0.0.1", port)).await.is_err() {
-            tokio::task::yield_now().await;
-        }
-        Some(Self { postgres, issuer, gateway, port, state, stop: Some(stop), served: Some(served) })
+        let opened = Gateway::open_with_reserve(directory, settings, setup.reserve_bytes);
+        let gateway = opened.await.expect("it opens");
+        let (stop, served) = serve(&gateway, port).await;
+        let swept = Swept(state.clone());
+        Some(Self { postgres, issuer, other, gateway, port, state, swept, resource, reviews, issuers, stop, served })
     }
 
-    /// Runs psql through the gateway.
-    pub(crate) async fn psql(&self, token: &str, arguments: &[&str]) -> Output {
+    /// Another rule set for this world's resource, reviews and issuers.
+    pub(crate) fn rule_set(&self, rules: &str) -> Arc<RuleSet> {
+        rule_set(rules, &self.reviews, &self.resource, &self.issuers)
+    }
+
+    /// Stops the gateway in order and opens it again over the same state.
+    pub(crate) async fn restart(mut self) -> Self {
+        self.end().await;
+        let Self { postgres, issuer, other, gateway, port, state, swept, resource, reviews, issuers, .. } = self;
+        let old = gateway.settings();
+        let settings = Settings {
+            name: old.name.clone(),
+            tls: old.tls.clone(),
+            postgres: old.postgres,
+            clear_text: old.clear_text,
+            issuers: old.issuers.clone(),
+            resources: old.resources.clone(),
+            rules: gateway.rules(),
+            config: old.config,
+            dangerous: old.dangerous.clone(),
+            version: old.version,
+        };
+        gateway.catalog().close().await;
+        drop(gateway);
+        let patience = std::time::Instant::now() + std::time::Duration::from_secs(20);
+        let directory = loop {
+            match StateDir::open(&state) {
+                Ok(directory) => break directory,
+                Err(error) if std::time::Instant::now() > patience => panic!("{error}"),
+                Err(_) => tokio::time::sleep(std::time::Duration::from_millis(20)).await,
+            }
+        };
+        let gateway = Gateway::open(directory, settings).await.expect("it opens again");
+        let (stop, served) = serve(&gateway, port).await;
+        Self { postgres, issuer, other, gateway, port, state, swept, resource, reviews, issuers, stop, served }
+    }
+
+    /// psql through the gateway, not started yet.
+    pub(crate) fn psql_command(&self, token: &str, arguments: &[&str]) -> tokio::process::Command {
         let mut command = tokio::process::Command::new(self.postgres.programs.join("psql"));
         command
             .args(["-h", "127.0.0.1", "-p", &self.port.to_string(), "-U", "anybody", "-XAt", "-d", "shop"])
             .args(arguments)
             .env("PGPASSWORD", token)
             .env("PGSSLMODE", "disable")
+            .stdin(std::process::Stdio::null())
+            .stdout(std::process::Stdio::piped())
+            .stderr(std::process::Stdio::piped())
             .kill_on_drop(true);
-        let run = tokio::time::timeout(std::time::Duration::from_secs(30), command.output());
+        command
+    }
+
+    /// Runs psql through the gateway.
+    pub(crate) async fn psql(&self, token: &str, arguments: &[&str]) -> Output {
+        let run = self.psql_command(token, arguments).output();
+        let run = tokio::time::timeout(std::time::Duration::from_secs(30), run);
         run.await.expect("psql ends").expect("psql runs")
     }
 
-    pub(crate) async fn stop(mut self) -> PathBuf {
+    /// Stops the gateway in order. The state stays as long as the world.
+    pub(crate) async fn end(&mut self) {
         drop(self.stop.take());
         if let Some(served) = self.served.take() {
             served.await.expect("it ends");
         }
+    }
+
+    pub(crate) async fn stop(mut self) -> PathBuf {
+        self.end().await;
         self.state.clone()
     }
 }
 
-impl Drop for World {
-    fn drop(&mut self) {
-        let _ = std::fs::remove_dir_all(&self.state);
+fn issuer_source(url: &str, leeway: Option<u32>) -> IssuerSource {
+    let mut rules = IssuerRules::new(url, vec!["chancery".into()]);
+    rules.leeway = leeway.unwrap_or(rules.leeway);
+    IssuerSource::new(rules)
+}
+
+fn rule_set(rules: &str, reviews: &[ReviewRule], resource: &Resource, issuers: &[String]) -> Arc<RuleSet> {
+    let source = Source { path: "test.cedar".into(), text: rules.into() };
+    let rules = RuleSet::load_for_issuers(vec![source], reviews.to_vec(), std::slice::from_ref(resource), issuers);
+    Arc::new(rules.unwrap_or_else(|problems| panic!("{problems:?}")))
+}
+
+async fn serve(gateway: &Gateway, port: u16) -> (Option<oneshot::Sender<()>>, Option<tokio::task::JoinHandle<()>>) {
+    let (stop, stopped) = oneshot::channel::<()>();
+    let serving = gateway.clone();
+    let served = tokio::spawn(async move {
+        serving.serve(async move { drop(stopped.await) }).await.expect("it serves");
+    });
+    while tokio::net::TcpStream::connect(("127.0.0.1", port)).await.is_err() {
+        tokio::task::yield_now().await;
     }
+    (Some(stop), Some(served))
 }

@@ -1,0 +1,148 @@
+//! A refusal fails like the server's own errors (bug class B5).
+
+use chancery_ledger::EntryKind;
+
+use crate::rig::{Raw, complaint, finish, listen, sqlstate, tags, values};
+use crate::world::{Setup, World};
+
+const RULES: &str = r#"
+    permit(principal, action, resource);
+    @id("no-drop") forbid(principal, action == Action::"define", resource);
+"#;
+
+async fn world(name: &str) -> Option<World> {
+    listen();
+    let world = World::with(Setup::new(name, RULES)).await?;
+    world.postgres.direct("create table t (a int)");
+    Some(world)
+}
+
+fn count(world: &World) -> String {
+    world.postgres.direct("select count(*) from t")
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_refusal_fails_the_transaction_it_is_in() {
+    let Some(world) = world("txn").await else { return };
+    let mut raw = Raw::login(&world, &world.issuer.token("alice", &[], &[]), &[]).await;
+    for end in ["commit", "end", "commit and no chain", "rollback"] {
+        assert_eq!(tags(&raw.query("begin").await), "CZ");
+        assert_eq!(tags(&raw.query("insert into t values (1)").await), "CZ");
+        let answer = raw.query("drop table t").await;
+        assert_eq!((tags(&answer).as_str(), sqlstate(&answer).as_str()), ("EZ", "42501"));
+        assert!(complaint(&answer).contains("no-drop"), "{}", complaint(&answer));
+        assert_eq!(answer[1].body, b"E");
+        assert_eq!(sqlstate(&raw.query("select 1").await), "25P02");
+        assert_eq!(sqlstate(&raw.query("insert into t values (2)").await), "25P02");
+        let ended = raw.query(end).await;
+        assert_eq!((ended[0].text().trim(), ended[1].body.as_slice()), ("ROLLBACK", b"I".as_slice()), "{end}");
+        assert_eq!(count(&world), "0");
+    }
+    // A savepoint brings it back, as it does after an error of the server's.
+    for sql in ["begin", "insert into t values (1)", "savepoint s"] {
+        assert_eq!(tags(&raw.query(sql).await), "CZ");
+    }
+    assert_eq!(sqlstate(&raw.query("drop table t").await), "42501");
+    assert_eq!(tags(&raw.query("rollback to s").await), "CZ");
+    assert_eq!(raw.query("commit").await[0].text().trim(), "COMMIT");
+    assert_eq!(count(&world), "1");
+
+    // Several statements in one query: one that is refused refuses all.
+    let answer = raw.query("insert into t values (2); drop table t").await;
+    assert_eq!((tags(&answer).as_str(), sqlstate(&answer).as_str()), ("EZ", "42501"));
+    assert_eq!(count(&world), "1");
+
+    // Outside of a transaction the session is usable.
+    assert_eq!(sqlstate(&raw.query("drop table t").await), "42501");
+    assert_eq!(values(&raw.query("select count(*) from t").await), ["1"]);
+    drop(raw);
+    let leaves = finish(world).await;
+    assert_eq!(leaves.iter().filter(|leaf| leaf.kind == Some(EntryKind::ActDeny)).count(), 7);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_refusal_in_a_pipeline_leaves_nothing_of_it() {
+    let Some(world) = world("pipe").await else { return };
+    let mut raw = Raw::login(&world, &world.issuer.token("alice", &[], &[]), &[]).await;
+    raw.execute("insert into t values (1)", &[]).await;
+    raw.execute("drop table t", &[]).await;
+    raw.execute("insert into t values (2)", &[]).await;
+    raw.sync().await;
+    let answer = raw.ready().await;
+    assert_eq!((tags(&answer).as_str(), sqlstate(&answer).as_str()), ("12CEZ", "42501"), "{}", complaint(&answer));
+    assert_eq!(answer.last().map(|ready| ready.body.as_slice()), Some(b"I".as_slice()));
+    assert_eq!(count(&world), "0", "what stood before the refusal is rolled back, too");
+
+    // The refusal first.
+    raw.execute("drop table t", &[]).await;
+    raw.execute("insert into t values (3)", &[]).await;
+    raw.sync().await;
+    assert_eq!(tags(&raw.ready().await), "EZ");
+    // Two pipelines at once: the second is not touched by the first.
+    raw.execute("drop table t", &[]).await;
+    raw.sync().await;
+    raw.execute("insert into t values ($1::text::int)", &["4"]).await;
+    raw.sync().await;
+    assert_eq!(tags(&raw.ready().await), "EZ");
+    assert_eq!(tags(&raw.ready().await), "12CZ");
+    assert_eq!(count(&world), "1");
+
+    // Inside an explicit transaction.
+    assert_eq!(tags(&raw.query("begin").await), "CZ");
+    raw.execute("insert into t values (5)", &[]).await;
+    raw.sync().await;
+    assert_eq!(tags(&raw.ready().await), "12CZ");
+    raw.execute("drop table t", &[]).await;
+    raw.sync().await;
+    let answer = raw.ready().await;
+    assert_eq!((tags(&answer).as_str(), answer[1].body.as_slice()), ("EZ", b"E".as_slice()));
+    raw.execute("commit", &[]).await;
+    raw.sync().await;
+    let answer = raw.ready().await;
+    assert!(answer.iter().any(|message| message.text().contains("ROLLBACK")), "{answer:?}");
+    assert_eq!(count(&world), "1");
+
+    // Several pipelines with their Syncs in one write.
+    for value in ["6", "7", "8"] {
+        raw.execute("insert into t values ($1::text::int)", &[value]).await;
+        raw.sync().await;
+    }
+    for _ in 0..3 {
+        assert_eq!(tags(&raw.ready().await), "12CZ");
+    }
+    assert_eq!(count(&world), "4");
+    drop(raw);
+    finish(world).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn settings_that_change_how_text_is_read_are_refused() {
+    let Some(world) = world("settings").await else { return };
+    let mut raw = Raw::login(&world, &world.issuer.token("alice", &[], &[]), &[]).await;
+    for sql in [
+        "set client_encoding to 'SQL_ASCII'",
+        "set names 'LATIN1'",
+        "set session client_encoding = SJIS",
+        "set local standard_conforming_strings to off",
+        "set standard_conforming_strings = off",
+        "select set_config('standard_conforming_strings', 'off', false)",
+        "select set_config('client_' || 'encoding', 'LATIN1', false)",
+        "update pg_settings set setting = 'off' where name = 'standard_conforming_strings'",
+        "update pg_catalog.pg_settings set setting = 'off'",
+    ] {
+        let answer = raw.query(sql).await;
+        let state = sqlstate(&answer);
+        assert!(state == "0A000" || state == "42501", "{sql}: {} {}", tags(&answer), complaint(&answer));
+        assert_eq!(answer.last().map(|ready| ready.body.as_slice()), Some(b"I".as_slice()), "{sql}");
+    }
+    assert_eq!(values(&raw.query("show standard_conforming_strings").await), ["on"]);
+    assert_eq!(values(&raw.query("show client_encoding").await), ["UTF8"]);
+    for sql in ["set client_encoding to 'UTF8'", "set search_path to pg_catalog, public", "set standard_conforming_strings = on"] {
+        let answer = raw.query(sql).await;
+        assert_eq!(sqlstate(&answer), "", "{sql}: {}", complaint(&answer));
+    }
+    assert_eq!(values(&raw.query("show search_path").await), ["pg_catalog, public"]);
+    assert_eq!(values(&raw.query("select count(*) from t").await), ["0"]);
+    drop(raw);
+    finish(world).await;
+}
