@@ -84,7 +84,7 @@ impl Configuration {
 }
 
 /// HKDF-SHA-256 (RFC 5869) without salt: the input is 32 random bytes already.
-fn token_key(fingerprint_key: &[u8; 32], resource: &ResourceName) -> [u8; 32] {
+pub(super) fn token_key(fingerprint_key: &[u8; 32], resource: &ResourceName) -> [u8; 32] {
     let info = format!("chancery/mask-token/{resource}");
     let mut key = [0; 32];
     let info = [info.as_bytes()];

@@ -1,1 +1,178 @@
+//! Good files, and each kind of mistake with the line that is named for it.
 
+use std::path::Path;
+use std::time::Duration;
+
+use chancery_gateway::UpstreamTls;
+use chancery_model::{Assurance, Durability};
+use chancery_policy::Problem;
+
+use super::load::parse;
+use super::{Configuration, duration};
+
+const GOOD: &str = r#"[gateway]
+name  = "gw-a"
+state = "state"
+
+[listen]
+postgres = "127.0.0.1:5432"
+
+[[issuer]]
+url      = "https://idp.example"
+audience = ["chancery", "other"]
+groups   = "/realm/groups"
+kind     = ""
+leeway   = "5s"
+
+[[resource]]
+name       = "shop"
+protocol   = "postgres"
+address    = "db.internal"
+database   = "shop_prod"
+tls        = { mode = "require" }
+labels     = { env = "prod" }
+durability = "strict"
+listen     = "127.0.0.1:6432"
+
+[[resource]]
+name     = "crm"
+protocol = "postgres"
+address  = "[::1]:5555"
+tls      = { mode = "disable" }
+secret   = "crm-db"
+
+[[mask]]
+resource = "shop"
+columns  = ["public.customers.email", "public.\"odd.name\".*"]
+tag      = "pii"
+with     = "partial"
+
+[[mask]]
+detect = ["card"]
+
+[[review]]
+name      = "dba"
+reviewers = ["Group::\"dba\""]
+expires   = "1h"
+assurance = "clicked"
+"#;
+
+fn read(text: &str) -> Result<Configuration, Vec<Problem>> {
+    parse(Path::new("chancery.toml"), text)
+}
+
+/// The problem of the good file with one line changed.
+fn broken(from: &str, to: &str, message: &str) -> Problem {
+    assert!(GOOD.contains(from), "{from} stands in the good file");
+    let problems = read(&GOOD.replacen(from, to, 1)).err().unwrap_or_default();
+    let found = problems.iter().find(|problem| !problem.warning && problem.message.contains(message));
+    found.unwrap_or_else(|| panic!("{to}: {problems:?}")).clone()
+}
+
+/// The line of the good file that contains the text.
+fn line_of(text: &str) -> u32 {
+    GOOD.lines().position(|line| line.contains(text)).map_or(0, |at| at as u32 + 1)
+}
+
+#[test]
+fn a_good_file_means_what_it_says() {
+    let read = read(GOOD).unwrap_or_else(|problems| panic!("{problems:?}"));
+    let rules = &read.issuers[0].rules;
+    assert_eq!((rules.audience.len(), rules.groups.as_str(), rules.leeway), (2, "/realm/groups", 5));
+    assert_eq!(rules.kind, None);
+    let [shop, crm] = &read.resources[..] else { panic!("two resources") };
+    assert_eq!((shop.host.as_str(), shop.port, shop.secret.as_str()), ("db.internal", 5432, "shop"));
+    assert_eq!((crm.host.as_str(), crm.port, crm.secret.as_str()), ("::1", 5555, "crm-db"));
+    assert_eq!((&shop.tls, &crm.tls), (&UpstreamTls::Require, &UpstreamTls::Disable));
+    assert_eq!((shop.resource.database.as_str(), crm.resource.database.as_str()), ("shop_prod", "crm"));
+    assert_eq!((shop.resource.durability, crm.resource.durability), (Durability::Strict, Durability::Balanced));
+    assert_eq!((shop.mask.columns.len(), crm.mask.columns.len()), (2, 0));
+    assert_eq!(shop.mask.columns[1].table, "odd.name");
+    assert_eq!((shop.mask.detect.len(), crm.mask.detect.len()), (1, 1));
+    assert_eq!((read.reviews[0].quorum, read.reviews[0].expires_micros), (1, 3_600_000_000));
+    assert_eq!(read.reviews[0].assurance, Assurance::Clicked);
+    assert_eq!((read.state.as_path(), read.rules.as_path()), (Path::new("state"), Path::new("policies")));
+    assert_eq!(read.warnings.len(), 1, "mode require on another host: {:?}", read.warnings);
+    assert!(!read.clear_text);
+}
+
+#[test]
+fn each_mistake_names_its_line() {
+    let cases = [
+        ("name  = \"gw-a\"", "name = \"Gw A\"", "the name must be"),
+        ("state = \"state\"", "stat = \"state\"", "unknown field `stat`"),
+        ("postgres = \"127.0.0.1:5432\"", "postgres = \"0.0.0.0:5432\"", "clear text"),
+        ("postgres = \"127.0.0.1:5432\"", "postgres = \"here\"", "not an address to listen on"),
+        ("postgres = \"127.0.0.1:5432\"", "https = \"127.0.0.1:8443\"", "https needs a certificate"),
+        ("postgres = \"127.0.0.1:5432\"", "mysql = \"127.0.0.1:3306\"", "not in this release"),
+        ("postgres = \"127.0.0.1:5432\"", "ssh = \"127.0.0.1:22\"", "not in this release"),
+        ("url      = \"https://idp.example\"", "url = \"http://idp.example\"", "must be an https URL"),
+        ("leeway   = \"5s\"", "leeway = \"5 seconds\"", "not a duration"),
+        ("leeway   = \"5s\"", "algorithms = [\"none\"]", "not an accepted algorithm"),
+        ("leeway   = \"5s\"", "ca = \"/nonexistent/ca.pem\"", "cannot be read"),
+        ("name       = \"shop\"", "name = \"Shop\"", "cannot name a resource"),
+        ("name       = \"shop\"", "name = \"crm\"", "two resources have this name"),
+        ("protocol   = \"postgres\"", "protocol = \"mysql\"", "not in this release"),
+        ("protocol   = \"postgres\"", "protocol = \"pg\"", "unknown protocol"),
+        ("address    = \"db.internal\"", "address = \"db internal:x\"", "is not an address"),
+        ("tls        = { mode = \"require\" }", "tls = { mode = \"on\" }", "unknown mode"),
+        ("durability = \"strict\"", "durability = \"async\"", "unknown durability"),
+        ("columns  = [\"public.customers.email\", \"public.\\\"odd.name\\\".*\"]", "columns = [\"email\"]", "columns"),
+        ("with     = \"partial\"", "with = \"hide\"", "unknown way to mask"),
+        ("detect = [\"card\"]", "detect = [\"names\"]", "unknown detector"),
+        ("expires   = \"1h\"", "lasts = \"1h\"", "not in this release"),
+        ("expires   = \"1h\"", "notify = [\"slack\"]", "not in this release"),
+        ("assurance = \"clicked\"", "assurance = \"certain\"", "unknown assurance"),
+    ];
+    for (from, to, message) in cases {
+        let problem = broken(from, to, message);
+        if !problem.message.starts_with("two resources") {
+            assert_eq!(problem.line, line_of(from), "{to}: {problem}");
+        }
+        let spoken = problem.message.starts_with("`5 seconds`");
+        assert!(problem.hint.is_some() || spoken, "{to}: {problem}");
+    }
+}
+
+#[test]
+fn stores_of_later_releases_are_refused() {
+    for key in ["catalog = \"postgres://db/catalog\"", "archive = \"s3://bucket/prefix\""] {
+        let problem = broken("state = \"state\"", &format!("state = \"state\"\n{key}"), "not in this release");
+        assert_eq!(problem.line, line_of("state = \"state\"") + 1);
+    }
+}
+
+#[test]
+fn a_mask_for_nothing_is_refused() {
+    let text = GOOD.replacen("resource = \"shop\"\ncolumns", "resource = \"shoq\"\ncolumns", 1);
+    let problems = read(&text).err().expect("it is refused");
+    assert!(problems.iter().any(|problem| problem.message == "no resource is called `shoq`"), "{problems:?}");
+}
+
+#[test]
+fn clear_text_for_others_must_be_said_and_is_told() {
+    let open = GOOD.replacen("\"127.0.0.1:5432\"", "\"0.0.0.0:5432\"\ndangerous_clear_text = true", 1);
+    let read = read(&open).unwrap_or_else(|problems| panic!("{problems:?}"));
+    assert!(read.clear_text);
+}
+
+#[test]
+fn masks_have_a_key_for_each_resource() {
+    let read = read(GOOD).unwrap_or_else(|problems| panic!("{problems:?}"));
+    let name = |text: &str| chancery_model::ResourceName::parse(text).expect("a name");
+    let key = |of: &str, seed: u8| super::lower::token_key(&[seed; 32], &name(of));
+    assert_eq!(key("shop", 1), key("shop", 1));
+    assert_ne!(key("shop", 1), key("crm", 1));
+    assert_ne!(key("shop", 1), key("shop", 2));
+    assert!(read.resources.iter().all(|one| one.mask.key.is_none()), "keys come from the state directory");
+}
+
+#[test]
+fn durations_are_whole_and_have_a_unit() {
+    assert_eq!(duration("90s"), Ok(Duration::from_secs(90)));
+    assert_eq!(duration("400d"), Ok(Duration::from_secs(400 * 86_400)));
+    for bad in ["", "15", "m", "1.5h", "-1m", "+1m", "15 m", "1w", "99999999999999999999d", "999999999999999999d", "1é"]
+    {
+        assert!(duration(bad).is_err(), "{bad}");
+    }
+}
