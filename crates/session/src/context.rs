@@ -119,6 +119,8 @@ fn connect_facts() -> Facts {
         has_filter: None,
         row_limit: None,
         unlisted_functions: Vec::new(),
+        calls: Vec::new(),
+        counts: Vec::new(),
         opaque: false,
         unreadable: None,
         settings: Vec::new(),

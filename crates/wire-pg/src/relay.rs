@@ -70,6 +70,8 @@ pub struct PgRelay {
     /// Held bytes, for the bound.
     held: usize,
     copy: Copy,
+    /// The end of the client's COPY data was shown and not passed yet: what follows must not overtake it.
+    passing: bool,
     /// A completion kept until it is known whether it is the last one of a simple query.
     completion: Option<Bytes>,
     /// Short frames without values, gathered into one output.
@@ -211,6 +213,7 @@ impl PgRelay {
             status,
             held: 0,
             copy: Copy::None,
+            passing: false,
             completion: None,
             short: BytesMut::new(),
             short_of: CommandId(0),
@@ -432,6 +435,7 @@ impl Relay for PgRelay {
     }
 
     fn pass(&mut self, input: Input) {
+        self.passing &= !input.last;
         // After an error of the server's there is no COPY to feed any more.
         let running = match self.copy {
             Copy::In { command } => command == input.command,

@@ -252,7 +252,9 @@ impl Client {
                 self.describe(b'P', &portal, out);
             }
             let limit = if dice.percent(30) { 1 } else { 0 };
-            self.execute(&portal, &text, limit, out);
+            // A name can be run again: then its text says nothing about this segment alone.
+            let once = if name.is_empty() { text.as_str() } else { "" };
+            self.execute(&portal, once, limit, out);
             if limit == 1 && dice.percent(70) && !is_control(&text) {
                 self.execute(&portal, "", dice.below(3) as i32, out);
             }
@@ -440,6 +442,10 @@ impl Client {
     }
 
     fn ready(&mut self, status: u8) {
+        // What was said after the error and before the Sync is skipped, too.
+        while self.in_error && !matches!(self.sent.front(), None | Some(Sent::Sync { .. })) {
+            self.sent.pop_front();
+        }
         let ends = match self.sent.pop_front() {
             Some(Sent::Query { ends } | Sent::Sync { ends }) => ends,
             other => panic!("protocol: ReadyForQuery while {other:?}, {:?}", self.sent),

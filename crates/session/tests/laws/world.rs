@@ -8,7 +8,7 @@ use std::sync::Arc;
 
 use bytes::{Bytes, BytesMut};
 use chancery_ledger::{
-    Durable, EntryKind, Frame, FrameKind, FrameLog, Leaf, Log, Placed, PlacedFrame, Staged, StagedFrame, Stamp, ToEntry,
+    Durable, EntryKind, Frame, FrameKind, FrameLog, Leaf, LedgerError, Log, Placed, PlacedFrame, Staged, StagedFrame, Stamp, ToEntry,
 };
 use chancery_mask::MaskRules;
 use chancery_model::{
@@ -124,6 +124,8 @@ pub(crate) struct World {
     refreshes: usize,
     rules: usize,
     disk: bool,
+    /// The ledger refused an entry once.
+    refused: bool,
     recorder: bool,
     ended: Option<&'static str>,
     effects: usize,
@@ -195,6 +197,7 @@ impl World {
             refreshes: 0,
             rules: climate.rules,
             disk: true,
+            refused: false,
             recorder: true,
             ended: None,
             effects: 0,
@@ -523,11 +526,17 @@ impl World {
 
     fn place<T: ToEntry>(&mut self, staged: &mut Staged<T>) -> Option<Placed> {
         if !self.disk && staged.kind().opens() {
+            self.refused = true;
             return None;
         }
         let mut line = Vec::new();
         let stamp = Stamp { wall: self.now, mono: self.now.0 - START.0 };
-        let placed = self.log.place(staged, stamp, &mut line).unwrap_or_else(|error| panic!("the ledger: {error}"));
+        let placed = match self.log.place(staged, stamp, &mut line) {
+            Ok(placed) => placed,
+            // A start that was refused has no place for an outcome either.
+            Err(LedgerError::Misuse(_)) if self.refused => return None,
+            Err(error) => panic!("the ledger: {error}"),
+        };
         self.keep_line(line);
         Some(placed)
     }

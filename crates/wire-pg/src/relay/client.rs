@@ -35,6 +35,9 @@ impl PgRelay {
     }
 
     fn read_frame(&mut self, tag: u8) -> Result<Next, WireError> {
+        if self.passing {
+            return Ok(Next::Wait);
+        }
         if let Copy::In { command } = self.copy {
             return self.copy_in(tag, command);
         }
@@ -317,6 +320,7 @@ impl PgRelay {
             b'c' | b'f' => {
                 if let Some(frame) = self.down.take() {
                     self.copy = Copy::Ending;
+                    self.passing = true;
                     self.events.push_back(Event::Input(Input { command, bytes: 0, raw: frame.bytes, last: true }));
                 }
             }
