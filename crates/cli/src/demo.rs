@@ -28,54 +28,54 @@ pub(crate) async fn run(args: args::Demo, out: Out) -> Done {
         return Err(Failure::usage("the demo is for people; it has no --json"));
     }
     let tell = Teller::new();
-    tokio::select! {
-        done = play(&args, &tell) => done,
-        signal = interrupted() => {
-            // What `play` held is dropped by now: children are ended and the directory is removed.
-            signal.map_err(|error| Failure::unsure(format!("no signals: {error}")))?;
-            tell.line("\nThe demo is over; nothing of it is left.");
+    let mut signal = std::pin::pin!(interrupted());
+    let mut stage = tokio::select! {
+        stage = Stage::set(args.directory.as_deref(), &tell) => stage?,
+        // What was set up so far is killed and removed by being dropped.
+        _ = &mut signal => return Err(Failure::unsure("interrupted")),
+    };
+    let done = tokio::select! {
+        done = play(&args, &mut stage, &tell) => done,
+        _ = &mut signal => {
+            tell.line("\nThe demo is over; its servers are ended and its files removed.");
             if args.oneshot { Err(Failure::unsure("interrupted")) } else { Ok(Exit::Yes) }
         }
+    };
+    if done.as_ref().is_err_and(|failure| failure.exit == Exit::No) {
+        stage.show_log(&tell);
     }
+    stage.strike().await;
+    done
 }
 
-async fn play(args: &args::Demo, tell: &Teller) -> Done {
-    let mut stage = Stage::set(args.directory.as_deref(), tell).await?;
-    let told = tokio::time::timeout(STORY_TIME_MAX, story::tell(&stage, tell)).await;
-    match told {
-        Ok(Ok(())) => {}
-        Ok(Err(failure)) => {
-            stage.show_log(tell);
-            stage.strike().await;
-            return Err(failure);
-        }
-        Err(_) => {
-            stage.show_log(tell);
-            stage.strike().await;
-            return Err(Failure::no("the story took longer than three minutes"));
-        }
+async fn play(args: &args::Demo, stage: &mut Stage, tell: &Teller) -> Done {
+    match tokio::time::timeout(STORY_TIME_MAX, story::tell(stage, tell)).await {
+        Ok(told) => told?,
+        Err(_) => return Err(Failure::no("the story took longer than three minutes")),
     }
     if args.oneshot {
-        stage.strike().await;
         return Ok(Exit::Yes);
     }
-    story::farewell(&stage, tell);
+    story::farewell(stage, tell);
     loop {
         tokio::select! {
-            ended = stage.ended() => {
-                stage.show_log(tell);
-                stage.strike().await;
-                return Err(Failure::no(format!("{ended} ended by itself")));
-            }
-            () = tokio::time::sleep(NEW_TOKENS) => stage.write_tokens().await?,
+            ended = stage.ended() => return Err(Failure::no(format!("{ended} ended by itself"))),
+            () = tokio::time::sleep(NEW_TOKENS) => {}
         }
+        stage.write_tokens().await?;
     }
 }
 
-async fn interrupted() -> std::io::Result<()> {
-    let mut terminate = tokio::signal::unix::signal(tokio::signal::unix::SignalKind::terminate())?;
+/// Returns when the user or the system asks the demo to end.
+async fn interrupted() {
+    let terminated = async {
+        match tokio::signal::unix::signal(tokio::signal::unix::SignalKind::terminate()) {
+            Ok(mut signal) => signal.recv().await,
+            Err(_) => std::future::pending().await,
+        }
+    };
     tokio::select! {
-        done = tokio::signal::ctrl_c() => done,
-        _ = terminate.recv() => Ok(()),
+        _ = tokio::signal::ctrl_c() => {}
+        _ = terminated => {}
     }
 }

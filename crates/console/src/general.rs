@@ -65,6 +65,8 @@ fn connect(desk: &Desk, caller: &Caller, of: &crate::ResourceView) -> Option<Vec
         has_filter: None,
         row_limit: None,
         unlisted_functions: Vec::new(),
+        calls: Vec::new(),
+        counts: Vec::new(),
         opaque: false,
         unreadable: None,
         settings: Vec::new(),
@@ -109,7 +111,7 @@ pub(crate) async fn metrics(State(desk): State<Arc<Desk>>) -> Result<Response, P
         gauge("chancery_ready", "1 if the gateway is ready.", u64::from(health.ready && !stalled)),
         gauge("chancery_ledger_stalled", "1 if the ledger takes no new entries.", u64::from(stalled)),
         gauge("chancery_ledger_entries", "Entries in the ledger.", desk.sequencer.size()),
-        gauge("chancery_ledger_durable_entries", "Entries that are on disk.", desk.sequencer.durable()),
+        gauge("chancery_ledger_entries_durable", "Entries that are on disk.", desk.sequencer.durable()),
         gauge("chancery_sessions_open", "Open sessions; counted up to 1000.", sessions as u64),
         gauge("chancery_reviews_pending", "Reviews that wait; counted up to 1000.", reviews as u64),
     ];

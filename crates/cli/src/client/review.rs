@@ -98,8 +98,9 @@ fn show(review: &view::Review, out: Out) {
 fn of_this_text(review: &view::Review) -> &'static str {
     match digest_is_of_text(review) {
         Some(true) => "computed here, too: it is of this text, resource, chain and rule set",
-        Some(false) if review.state == "pending" => "as the gateway says: how it was sent is not part of the review",
-        _ => "as the gateway says: it is also over what is not shown as sent",
+        _ if review.state != "pending" && review.state != "approved" => "below is what is kept of the command: masked",
+        Some(false) => "as the gateway says: it is not that of this text sent by itself",
+        None => "as the gateway says: it is also over the parameters as they were sent",
     }
 }
 
@@ -233,4 +234,89 @@ async fn asked(question: &str) -> Result<bool, Failure> {
     });
     let answer = answer.await.map_err(Failure::unsure)?.map_err(Failure::unsure)?;
     Ok(matches!(answer.trim(), "y" | "Y" | "yes"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn party(subject: &str, kind: &str) -> view::Party {
+        let issuer = "https://idp.example".to_owned();
+        view::Party { issuer, subject: subject.to_owned(), kind: kind.to_owned(), display: subject.to_owned() }
+    }
+
+    fn review() -> view::Review {
+        let chain = view::Chain {
+            principal: party("alice", "user"),
+            actors: vec![party("helper", "agent")],
+            groups: vec!["analysts".to_owned()],
+            text: "alice → helper".to_owned(),
+        };
+        let needed = |rule: &str, yours| view::Needed {
+            rule: rule.to_owned(),
+            quorum: 1,
+            assurance: Some("signed".to_owned()),
+            yours,
+            payload: None,
+        };
+        view::Review {
+            id: ReviewId([1; 16]).to_string(),
+            state: "pending".to_owned(),
+            session: SessionId([2; 16]).to_string(),
+            command: 3,
+            resource: "shop".to_owned(),
+            chain,
+            digest: Digest([4; 32]).to_string(),
+            rules: Digest([5; 32]).to_string(),
+            text: "DELETE FROM orders".to_owned(),
+            parameters: Vec::new(),
+            summary: String::new(),
+            asked_at: String::new(),
+            expires_at: String::new(),
+            expires_at_micros: 9,
+            uses: 1,
+            needed: vec![needed("dba", true), needed("security", false)],
+            approvals: Vec::new(),
+            denial: None,
+        }
+    }
+
+    #[test]
+    fn a_digest_of_another_text_is_found_out() {
+        let mut review = review();
+        assert_eq!(digest_is_of_text(&review), Some(false));
+        let (resource, rules) = (ResourceName::parse("shop").expect("a name"), Digest([5; 32]));
+        let chain = chain(&review.chain).expect("a chain");
+        let digest = command_digest(&resource, "postgres", "query", b"DELETE FROM orders", &[], &chain, &rules);
+        review.digest = digest.to_string();
+        assert_eq!(digest_is_of_text(&review), Some(true));
+        review.chain.groups.clear();
+        assert_eq!(digest_is_of_text(&review), Some(false), "the chain counts");
+        review.parameters.push("1".to_owned());
+        assert_eq!(digest_is_of_text(&review), None);
+    }
+
+    #[test]
+    fn what_is_signed_is_made_of_what_is_shown() {
+        let review = review();
+        let payload = approval::payload(&signed_fields(&review).expect("well-formed"), "dba");
+        for part in [&[4; 32][..], &[5; 32], &[1; 16], b"dba", b"shop", b"chancery/approval/1"] {
+            assert!(payload.windows(part.len()).any(|window| window == part));
+        }
+        let mut odd = review.clone();
+        odd.digest = "4".repeat(63);
+        assert!(signed_fields(&odd).is_none());
+        odd = view::Review { resource: "Shop; rm".to_owned(), ..review };
+        assert!(signed_fields(&odd).is_none());
+    }
+
+    #[test]
+    fn one_rule_is_answered() {
+        let mut review = review();
+        assert_eq!(which(&review, None).expect("one").rule, "dba");
+        assert!(which(&review, Some("security")).is_err(), "not hers");
+        review.needed[1].yours = true;
+        assert!(which(&review, None).is_err(), "which of two?");
+        assert_eq!(which(&review, Some("security")).expect("said").rule, "security");
+    }
 }

@@ -146,6 +146,7 @@ impl DemoIssuer {
         self.accounts.iter().find(|account| account.name == name)
     }
     /// The rules by which a gateway accepts its tokens.
+    #[cfg(test)]
     pub(crate) fn rules(&self) -> IssuerRules {
         rules(&self.url)
     }

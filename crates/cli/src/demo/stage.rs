@@ -140,6 +140,7 @@ impl Stage {
         let psql = programs.psql;
         let mut stage = Self { gateway, database, issuer, port, https, psql, program, vkey, directory };
         stage.ready(tell).await?;
+        stage.write_secrets()?;
         stage.write_tokens().await?;
         tell.say(&format!(
             "PostgreSQL on port {}, issuer {}, gateway on ports {port} (psql) and {https} (API)",
@@ -186,6 +187,11 @@ impl Stage {
         self.issuer.url()
     }
 
+    /// Writes the secrets that the cast has at the issuer, for `chancery token` by hand.
+    fn write_secrets(&self) -> Result<(), Failure> {
+        let mut cast = self.issuer.accounts().iter();
+        cast.try_for_each(|of| write(&self.file(&format!("{}.secret", of.name)), &of.secret))
+    }
     /// Gets tokens from the issuer, by its endpoints, and writes them to files.
     pub(super) async fn write_tokens(&self) -> Result<(), Failure> {
         let login = |name: &str| -> Result<Login, Failure> {

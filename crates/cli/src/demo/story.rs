@@ -289,8 +289,15 @@ pub(super) fn farewell(stage: &Stage, tell: &Teller) {
         file("dana-key")
     ));
     tell.line("   chancery review list; chancery review approve ID");
-    tell.say(&format!("The API is at {}/api/v1, the issuer at {}.", stage.api(), stage.issuer()));
-    tell.say(&format!("Tokens: {}, {}, {}", file("agent.token"), file("alice.token"), file("dana.token")));
+    tell.say("As alice, who hands a narrower token down to an agent:");
+    tell.line(&format!("   export CHANCERY_ISSUER={}", stage.issuer()));
+    let (alice, agent) = (file("alice.secret"), file("report-agent.secret"));
+    tell.line(&format!("   chancery token --client-id alice --client-secret-file {alice} >parent.token"));
+    tell.line(&format!(
+        "   chancery token --client-id report-agent --client-secret-file {agent} --on-behalf-of parent.token --read-only"
+    ));
+    tell.say(&format!("The API is at {}/api/v1.", stage.api()));
+    tell.say(&format!("Tokens of an hour: {}, {}, {}", file("agent.token"), file("alice.token"), file("dana.token")));
     tell.say(&format!("Configuration and rules: {}", stage.config().display()));
 }
 
