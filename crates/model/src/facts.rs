@@ -167,6 +167,11 @@ pub struct StatementFacts {
     pub row_limit: Option<u64>,
     /// Functions called that are not on the list of harmless built-ins: (schema.)name, folded, sorted.
     pub unlisted_functions: Vec<String>,
+    /// Last parts of the names of all functions called and of all operators used, sorted. A database can have its own
+    /// function or operator of a built-in name.
+    pub calls: Vec<String>,
+    /// Output positions, from 0, that are a call of `count` and nothing else.
+    pub counts: Vec<u16>,
     /// True if what the statement does cannot be told from its text (DO, CALL, EXECUTE, FETCH, unlisted functions):
     /// the masker then treats every value without proven origin as sensitive.
     pub opaque: bool,
@@ -205,6 +210,8 @@ impl Facts {
                 has_filter: None,
                 row_limit: None,
                 unlisted_functions: Vec::new(),
+                calls: Vec::new(),
+                counts: Vec::new(),
                 opaque: true,
                 unreadable: Some(why.into()),
                 settings: Vec::new(),

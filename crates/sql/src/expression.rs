@@ -159,6 +159,7 @@ impl Reader {
 
     fn call(&mut self, call: &p::FuncCall) -> Walk {
         let parts = strings(&call.funcname);
+        self.calls.extend(parts.last().map(|name| (*name).to_owned()));
         let known = match parts.as_slice() {
             [name] | ["pg_catalog", name] => class(name),
             _ => Class::Unlisted,
@@ -220,6 +221,7 @@ impl Reader {
     /// An operator is a function call too: harmless only with a built-in symbol, in no schema but `pg_catalog`.
     fn operator(&mut self, name: &[p::Node]) {
         let parts = strings(name);
+        self.calls.extend(parts.last().map(|symbol| (*symbol).to_owned()));
         let harmless = match parts.as_slice() {
             [] => true,
             [symbol] | ["pg_catalog", symbol] => is_builtin_operator(symbol),

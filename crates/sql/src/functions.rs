@@ -78,6 +78,23 @@ const SPECIAL: &[Group] = &[
         opaque: true,
     },
     Group { names: &["lo_get", "loread"], prefixes: &[], actions: &[Action::Export], opaque: true },
+    // What stands behind system views that show values: texts of statements, settings, lock numbers, statistics.
+    Group {
+        names: &[
+            "pg_cursor",
+            "pg_lock_status",
+            "pg_mcv_list_items",
+            "pg_prepared_statement",
+            "pg_prepared_xact",
+            "pg_sequence_last_value",
+            "pg_show_all_settings",
+            "pg_stat_get_activity",
+            "pg_stat_get_backend_activity",
+        ],
+        prefixes: &[],
+        actions: &[Action::Read],
+        opaque: true,
+    },
     Group {
         names: &["lowrite", "setseed", "pg_export_snapshot", "pg_notify", "pg_logical_emit_message"],
         prefixes: &["lo_", "pg_advisory_", "pg_try_advisory_"],

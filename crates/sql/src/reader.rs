@@ -34,6 +34,8 @@ pub(crate) struct Top {
     pub(crate) transaction: Option<Transaction>,
     /// A copy from or to the client.
     pub(crate) copy: Option<CopyFact>,
+    /// Output positions that are a count and nothing else.
+    pub(crate) counts: Vec<u16>,
     /// Whether it is one of the kinds whose facts can be free of literals.
     pub(crate) plain: bool,
 }
@@ -89,6 +91,8 @@ pub(crate) struct Reader {
     pub(crate) tables: BTreeSet<TableName>,
     pub(crate) columns: BTreeSet<String>,
     pub(crate) functions: BTreeSet<String>,
+    /// Names of all functions and operators, listed or not.
+    pub(crate) calls: BTreeSet<String>,
     pub(crate) settings: Vec<Setting>,
     /// The SQL-level prepared statement that is made, run or dropped.
     pub(crate) prepared: Option<String>,
@@ -115,6 +119,7 @@ pub(crate) fn read_statement(node: NodeRef<'_>) -> Walk<(StatementFacts, bool)> 
         tables: BTreeSet::new(),
         columns: BTreeSet::new(),
         functions: BTreeSet::new(),
+        calls: BTreeSet::new(),
         settings: Vec::new(),
         prepared: None,
         filtered: None,
@@ -232,6 +237,8 @@ impl Reader {
             has_filter: self.filtered,
             row_limit: top.row_limit,
             unlisted_functions: self.functions.into_iter().collect(),
+            calls: self.calls.into_iter().collect(),
+            counts: top.counts,
             opaque: self.opaque,
             unreadable: None,
             settings: self.settings,

@@ -4,7 +4,7 @@ use chancery_model::{Action, Effect};
 use pg_query::{NodeEnum, NodeRef, protobuf as p};
 
 use crate::filter::filters;
-use crate::reader::{Reader, Top, Unreadable, Walk};
+use crate::reader::{Reader, Top, Unreadable, Walk, strings};
 use crate::tree::children;
 
 impl Reader {
@@ -74,7 +74,8 @@ impl Reader {
             Ok(p::LimitOption::WithTies) => None,
             _ => limit_count.as_deref().and_then(count),
         };
-        Ok(Top { row_limit, plain: kind == "select", ..Top::of(kind) })
+        let counts = if kind == "select" { counts(select) } else { Vec::new() };
+        Ok(Top { row_limit, counts, plain: kind == "select", ..Top::of(kind) })
     }
 
     fn insert(&mut self, insert: &p::InsertStmt) -> Walk<Top> {
@@ -166,6 +167,36 @@ impl Reader {
             other => self.visit(other),
         })
     }
+}
+
+/// Output positions that are `count(*)` or `count(column)`. None where a star makes positions uncertain.
+fn counts(select: &p::SelectStmt) -> Vec<u16> {
+    let columns: Vec<_> = select.target_list.iter().map(output).collect();
+    if columns.iter().any(Option::is_none) {
+        return Vec::new();
+    }
+    let counted = columns.into_iter().enumerate().filter(|(_, node)| node.is_some_and(is_count));
+    counted.filter_map(|(position, _)| u16::try_from(position).ok()).collect()
+}
+
+/// The expression of one output column; `None` if it can be several.
+fn output(node: &p::Node) -> Option<&NodeEnum> {
+    let Some(NodeEnum::ResTarget(target)) = &node.node else { return None };
+    let value = target.val.as_deref()?.node.as_ref()?;
+    let steps = match value {
+        NodeEnum::ColumnRef(column) => &column.fields,
+        NodeEnum::AIndirection(indirection) => &indirection.indirection,
+        _ => return Some(value),
+    };
+    let star = steps.iter().any(|step| matches!(step.node, Some(NodeEnum::AStar(_))));
+    (!star).then_some(value)
+}
+
+fn is_count(node: &NodeEnum) -> bool {
+    let NodeEnum::FuncCall(call) = node else { return false };
+    let named = matches!(strings(&call.funcname).as_slice(), ["count"] | ["pg_catalog", "count"]);
+    let of_column = matches!(call.args.as_slice(), [p::Node { node: Some(NodeEnum::ColumnRef(_)) }]);
+    named && (call.agg_star || of_column)
 }
 
 /// Whether the query makes a table: the clause stands in the leftmost branch.

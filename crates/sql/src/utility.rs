@@ -220,7 +220,7 @@ impl Reader {
         });
         if runs {
             // A literal among the options can decide whether it runs.
-            return Ok(Top { kind: "explain analyze".to_owned(), plain: false, ..inner });
+            return Ok(Top { kind: "explain analyze".to_owned(), plain: false, counts: Vec::new(), ..inner });
         }
         // Planning evaluates what it can, so an unknown function may run even here.
         if !self.opaque {
