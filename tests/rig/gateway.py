@@ -5,6 +5,7 @@ The assumptions, in the order they are used:
   chancery secret set NAME --user U --config F   reads the password as one line on standard input
   chancery check --config FILE                   exit 0 when the configuration is good
   chancery serve --config FILE                   runs in the foreground; ends on SIGTERM with exit 0
+  chancery session list|show|replay … --config F beside a running gateway or without one
   chancery ledger verify --config FILE           exit 0 when the ledger is whole
 The rig writes its own chancery.toml over the one that `init` made.
 """
@@ -57,7 +58,10 @@ class Gateway:
         tables = [("gateway", {"name": "rig", "state": str(self.directory / "state")})]
         if self.certificate:
             tables.append(("tls", {"certificate": str(self.certificate), "key": str(self.key)}))
-        tables.append(("listen", {"postgres": f"{self.host}:{self.port}"}))
+        listen = {"postgres": f"{self.host}:{self.port}"}
+        if self.certificate:
+            listen["https"] = f"{self.host}:{self.https}"
+        tables.append(("listen", listen))
         issuer = {"url": self.provider.issuer, "audience": self.provider.audience, "groups": "groups"}
         tables.append(("[issuer]", issuer))
         for name, (server, database) in self.resources.items():

@@ -68,7 +68,7 @@ pub(crate) struct Gateway {
 pub(crate) struct Tls {
     /// The file of the certificate chain, leaf first (PEM).
     pub(crate) certificate: Spanned<String>,
-    /// The file of the private key (PEM); readable by its owner alone.
+    /// The file of the private key (PEM).
     pub(crate) key: Spanned<String>,
 }
 

@@ -5,6 +5,7 @@ use std::fs;
 use std::io::Read;
 use std::net::SocketAddr;
 use std::ops::Range;
+use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -208,6 +209,10 @@ impl Lower<'_> {
         let certificate = self.pem(&tls.certificate, "CERTIFICATE");
         let key = self.pem(&tls.key, "PRIVATE KEY");
         let (certificate, key) = (certificate?, key?);
+        let mode = fs::metadata(self.path(tls.key.get_ref())).map_or(0, |meta| meta.permissions().mode());
+        if mode & 0o007 != 0 {
+            self.odd(tls.key.span(), "everybody on this host may read the private key", "chmod 600 it");
+        }
         let identity = TlsIdentity { certificate, key };
         if let Err(why) = crate::tls::server(&identity) {
             let hint = "the key must belong to the first certificate of the file";
