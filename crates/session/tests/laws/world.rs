@@ -8,7 +8,8 @@ use std::sync::Arc;
 
 use bytes::{Bytes, BytesMut};
 use chancery_ledger::{
-    Durable, EntryKind, Frame, FrameKind, FrameLog, Leaf, LedgerError, Log, Placed, PlacedFrame, Staged, StagedFrame, Stamp, ToEntry,
+    Durable, EntryKind, Frame, FrameKind, FrameLog, Leaf, LedgerError, Log, Placed, PlacedFrame, Staged, StagedFrame,
+    Stamp, ToEntry,
 };
 use chancery_mask::MaskRules;
 use chancery_model::{
@@ -288,6 +289,9 @@ impl World {
             return false;
         }
         let burst = self.client.burst(&mut self.dice);
+        if self.traced {
+            println!("client {}", burst.escape_ascii());
+        }
         self.from_client.extend_from_slice(&burst);
         true
     }
@@ -497,6 +501,9 @@ impl World {
             return true;
         }
         if let Some(words) = self.client.last_words() {
+            if self.traced {
+                println!("client {}", words.escape_ascii());
+            }
             self.from_client.extend_from_slice(&words);
             return true;
         }

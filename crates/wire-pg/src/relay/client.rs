@@ -280,7 +280,9 @@ impl PgRelay {
     }
 
     fn sync(&mut self) -> Result<Next, WireError> {
-        if self.skipping == Some(self.segment) {
+        // Units of this segment that wait for their answers go first: their Sync must not overtake them.
+        let waiting = self.asked.iter().any(|unit| !unit.simple && unit.segment == self.segment);
+        if self.skipping == Some(self.segment) && !waiting {
             self.down.take();
             let segment = self.segment;
             self.segment += 1;

@@ -4,3 +4,4 @@ mod accept;
 mod dial;
 mod fetch;
 mod real;
+mod relay;
