@@ -89,9 +89,21 @@ fn show(review: &view::Review, out: Out) {
     for line in clean_lines(&review.text).split('\n') {
         out.line(format_args!("  | {line}"));
     }
+    let hidden = escaped(&review.text) + review.parameters.iter().map(|text| escaped(text)).sum::<usize>();
+    if hidden > 0 {
+        out.line(format_args!(
+            "note: {hidden} control or invisible characters are shown as escapes (\\x.., \\u{{..}})"
+        ));
+    }
     for (at, parameter) in review.parameters.iter().enumerate() {
         out.line(format_args!("  ${} = {}", at + 1, clean(parameter)));
     }
+}
+
+/// How many characters are not shown as themselves. Said, because a text may also hold the letters of an escape.
+fn escaped(text: &str) -> usize {
+    let mut one = [0; 4];
+    text.chars().filter(|c| *clean_lines(c.encode_utf8(&mut one)) != *c.to_string()).count()
 }
 
 /// What is known here about the digest.
@@ -308,6 +320,12 @@ mod tests {
         assert!(signed_fields(&odd).is_none());
         odd = view::Review { resource: "Shop; rm".to_owned(), ..review };
         assert!(signed_fields(&odd).is_none());
+    }
+
+    #[test]
+    fn escapes_are_counted() {
+        assert_eq!(escaped("E'\\x1b'\n\tä"), 0, "letters of an escape are letters");
+        assert_eq!(escaped("a\u{1b}[2J\u{202e}\r"), 3);
     }
 
     #[test]
