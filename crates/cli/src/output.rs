@@ -133,12 +133,11 @@ impl Out {
     }
 }
 
-/// Writes to standard output. A reader that went away (`| head`) ends the process quietly, as other tools do.
+/// Writes to standard output.
 fn write_out(text: &str) {
     let mut out = std::io::stdout().lock();
-    if out.write_all(text.as_bytes()).and_then(|()| out.flush()).is_err() {
-        std::process::exit(0);
-    }
+    // A reader that went away (`| head`) wants no more; there is nobody to tell.
+    drop(out.write_all(text.as_bytes()).and_then(|()| out.flush()));
 }
 
 /// A table with two spaces between columns; the last column is not padded.

@@ -39,7 +39,7 @@ fn explained(args: args::Explain, out: Out) -> Done {
         Failure::usage(format!("no resource is called `{}`", args.resource))
             .hint(format!("there are: {}", names.join(", ")))
     })?;
-    for name in args.reviews.iter().filter(|name| rules.review(name).is_none()) {
+    if let Some(name) = args.reviews.iter().find(|name| rules.review(name).is_none()) {
         return Err(Failure::usage(format!("no review rule is called `{name}`")).hint("[[review]] defines them"));
     }
     let chain = chain(&args, &configuration)?;

@@ -107,7 +107,9 @@ impl Player {
         let last = self.last.replace(at);
         if let (Some(speed), Some(last)) = (self.speed, last) {
             let micros = at.0.saturating_sub(last.0).max(0) as f64 / speed;
-            std::thread::sleep(Duration::from_secs_f64((micros / 1e6).min(PAUSE_MAX.as_secs_f64())));
+            let pause = Duration::from_secs_f64((micros / 1e6).min(PAUSE_MAX.as_secs_f64()));
+            // The caller gave this thread up for blocking.
+            tokio::runtime::Handle::current().block_on(tokio::time::sleep(pause));
         }
     }
 
