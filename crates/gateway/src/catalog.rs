@@ -4,6 +4,7 @@
 //! changed. It holds names, numbers and dependencies; never a value.
 
 use std::collections::HashSet;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -42,15 +43,22 @@ pub(crate) struct Lineage {
     state: Mutex<State>,
     /// Held while it is read, so that those who come meanwhile share one reading.
     reading: tokio::sync::Mutex<()>,
+    /// Grows with every catalog, so that a session sees without a lock that there is a newer one.
+    version: AtomicU64,
 }
 
 #[derive(Default)]
 struct State {
     catalog: Option<Arc<Catalog>>,
+    /// What it was made from.
+    input: Option<Arc<CatalogInput>>,
     /// When the last reading began.
     begun: Option<Instant>,
     tainted: HashSet<TableName>,
 }
+
+/// One catalog after the other.
+pub(crate) type Version = u64;
 
 impl Lineage {
     /// The catalog as last read, if that is not too long ago; reads it otherwise.
@@ -87,25 +95,46 @@ impl Lineage {
             }
         }
         let begun = Instant::now();
-        let tainted = self.lock().tainted.iter().cloned().collect();
-        let mut input = read(shared, resource).await?;
-        input.tainted = tainted;
-        let rules: Arc<MaskRules> = resource.mask.clone();
-        let catalog = Arc::new(Catalog::build(input, &rules));
+        let input = read(shared, resource).await?;
         let mut state = self.lock();
-        state.catalog = Some(catalog.clone());
+        state.input = Some(Arc::new(input));
         state.begun = Some(begun);
-        Ok(catalog)
+        Ok(self.build(&mut state, &resource.mask))
     }
 
-    /// Notes relations that were filled with values of tagged ones. Past the bound, everything counts as changed and
-    /// the oldest knowledge stays: the notes only grow until the gateway is started again.
-    pub(crate) fn taint(&self, tables: Vec<TableName>) {
+    /// Makes the catalog out of what was read and what was noted.
+    fn build(&self, state: &mut State, rules: &MaskRules) -> Arc<Catalog> {
+        let mut input = state.input.as_deref().cloned().unwrap_or_default();
+        input.tainted = state.tainted.iter().cloned().collect();
+        input.earlier = state.catalog.take();
+        let catalog = Arc::new(Catalog::build(input, rules));
+        state.catalog = Some(catalog.clone());
+        self.version.fetch_add(1, Ordering::Release);
+        catalog
+    }
+
+    /// The catalog, if it is another than that of this version.
+    pub(crate) fn newer(&self, than: &mut Version) -> Option<Arc<Catalog>> {
+        let version = self.version.load(Ordering::Acquire);
+        if version == *than {
+            return None;
+        }
+        *than = version;
+        self.lock().catalog.clone()
+    }
+
+    /// Notes relations that are filled with values of tagged ones, and tells all sessions. The notes only grow until the
+    /// gateway is started again; past their bound the relation is noted no more.
+    pub(crate) fn taint(&self, tables: Vec<TableName>, rules: &MaskRules) {
         let mut state = self.lock();
+        let before = state.tainted.len();
         for table in tables {
             if state.tainted.len() < TAINTED_MAX {
                 state.tainted.insert(table);
             }
+        }
+        if state.tainted.len() > before && state.catalog.is_some() {
+            self.build(&mut state, rules);
         }
     }
 
@@ -128,7 +157,34 @@ const OPAQUE: &str = "SELECT DISTINCT r.ev_class FROM pg_catalog.pg_depend d \
      JOIN pg_catalog.pg_rewrite r ON r.oid = d.objid JOIN pg_catalog.pg_proc p ON p.oid = d.refobjid \
      JOIN pg_catalog.pg_namespace n ON n.oid = p.pronamespace \
      WHERE d.classid = 'pg_catalog.pg_rewrite'::pg_catalog.regclass \
-     AND d.refclassid = 'pg_catalog.pg_proc'::pg_catalog.regclass AND n.nspname <> 'pg_catalog'";
+     AND d.refclassid = 'pg_catalog.pg_proc'::pg_catalog.regclass \
+     AND (n.nspname <> 'pg_catalog' OR p.oid >= 16384) \
+     UNION SELECT r.ev_class FROM pg_catalog.pg_depend d JOIN pg_catalog.pg_rewrite r ON r.oid = d.objid \
+     WHERE d.classid = 'pg_catalog.pg_rewrite'::pg_catalog.regclass \
+     AND d.refclassid = 'pg_catalog.pg_operator'::pg_catalog.regclass AND d.refobjid >= 16384";
+// Objects of the database's own have OIDs from 16384 on (`FirstNormalObjectId`), whatever schema they are in.
+const CUSTOM_CALLS: &str = "SELECT p.proname FROM pg_catalog.pg_proc p WHERE p.oid >= 16384 \
+     AND p.proname IN (SELECT b.proname FROM pg_catalog.pg_proc b WHERE b.oid < 16384) \
+     AND NOT EXISTS (SELECT FROM pg_catalog.pg_depend d WHERE d.classid = 'pg_catalog.pg_proc'::pg_catalog.regclass \
+     AND d.objid = p.oid AND d.deptype = 'e') \
+     UNION SELECT o.oprname FROM pg_catalog.pg_operator o WHERE o.oid >= 16384 \
+     AND NOT EXISTS (SELECT FROM pg_catalog.pg_depend d WHERE d.classid = 'pg_catalog.pg_operator'::pg_catalog.regclass \
+     AND d.objid = o.oid AND d.deptype = 'e')";
+const CUSTOM_FIELDS: &str = "SELECT DISTINCT p.proname FROM pg_catalog.pg_proc p \
+     JOIN pg_catalog.pg_type t ON t.oid = p.proargtypes[0] WHERE p.oid >= 16384 AND t.typtype IN ('c', 'd', 'p') \
+     AND p.pronargs >= 1 AND p.pronargs - p.pronargdefaults <= 1 \
+     AND NOT EXISTS (SELECT FROM pg_catalog.pg_depend d WHERE d.classid = 'pg_catalog.pg_proc'::pg_catalog.regclass \
+     AND d.objid = p.oid AND d.deptype = 'e')";
+const CUSTOM_CASTS: &str = "SELECT c.oid FROM pg_catalog.pg_cast c WHERE c.oid >= 16384 AND c.castfunc >= 16384 \
+     AND NOT EXISTS (SELECT FROM pg_catalog.pg_depend d WHERE d.classid = 'pg_catalog.pg_cast'::pg_catalog.regclass \
+     AND d.objid = c.oid AND d.deptype = 'e') LIMIT 1";
+// A generated column whose expression calls a function of the database's own, however immutable it says it is.
+const OPAQUE_GENERATED: &str = "SELECT DISTINCT a.attrelid FROM pg_catalog.pg_attribute a \
+     JOIN pg_catalog.pg_attrdef f ON f.adrelid = a.attrelid AND f.adnum = a.attnum \
+     JOIN pg_catalog.pg_depend d ON d.classid = 'pg_catalog.pg_attrdef'::pg_catalog.regclass AND d.objid = f.oid \
+     AND d.refclassid = 'pg_catalog.pg_proc'::pg_catalog.regclass AND d.refobjid >= 16384 \
+     WHERE a.attgenerated <> '' AND NOT EXISTS (SELECT FROM pg_catalog.pg_depend e \
+     WHERE e.classid = d.refclassid AND e.objid = d.refobjid AND e.deptype = 'e')";
 // Up to PostgreSQL 14 the dependency is the column's own, since then it is its default's.
 const GENERATED: &str = "SELECT a.attrelid, a.attnum, d.refobjsubid FROM pg_catalog.pg_attribute a \
      JOIN pg_catalog.pg_depend d ON d.classid = 'pg_catalog.pg_class'::pg_catalog.regclass AND d.objid = a.attrelid \
@@ -166,6 +222,16 @@ async fn read(shared: &Arc<Shared>, resource: &ResourceSettings) -> Result<Catal
     for row in fetch(&mut stream, OPAQUE).await? {
         input.opaque.push(number(&row, 0)?);
     }
+    for row in fetch(&mut stream, OPAQUE_GENERATED).await? {
+        input.opaque.push(number(&row, 0)?);
+    }
+    for row in fetch(&mut stream, CUSTOM_CALLS).await? {
+        input.customs.calls.push(text(&row, 0)?.to_owned());
+    }
+    for row in fetch(&mut stream, CUSTOM_FIELDS).await? {
+        input.customs.fields.push(text(&row, 0)?.to_owned());
+    }
+    input.customs.casts = !fetch(&mut stream, CUSTOM_CASTS).await?.is_empty();
     for row in fetch(&mut stream, GENERATED).await? {
         let relation = number(&row, 0)?;
         input.generated.push(GeneratedColumn { relation, number: number(&row, 1)?, base: number(&row, 2)? });

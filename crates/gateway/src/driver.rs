@@ -356,7 +356,7 @@ impl Driver<'_> {
         let creating = self.creating.iter().position(|(creating, _)| *creating == id);
         let creating = creating.map(|at| self.creating.swap_remove(at).1);
         // Outlives the session: a client that left withdraws its review, too.
-        self.shared.end_review(async move {
+        self.shared.see_through(async move {
             if let Some(creating) = creating {
                 // A panic in there left no review; ending it says so.
                 let _ = creating.await;
@@ -394,7 +394,7 @@ impl Driver<'_> {
         let mut request = BytesMut::new();
         key.write_request(&mut request);
         let (host, port) = (self.settings.host.clone(), self.settings.port);
-        tokio::spawn(async move {
+        self.shared.see_through(async move {
             let sent = tokio::time::timeout(GOODBYE, async {
                 let mut stream = Stream::Plain(TcpStream::connect((host.as_str(), port)).await?);
                 stream.write_all(&request).await?;

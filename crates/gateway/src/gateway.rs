@@ -118,7 +118,7 @@ pub(crate) struct Shared {
     rules: ArcSwap<RuleSet>,
     rejected: AtomicBool,
     stopping: AtomicBool,
-    /// Ends of reviews on their way to the catalog and the ledger; they outlive their sessions.
+    /// What outlives its session and must come to its end: ends of reviews, cancels on their way to a resource.
     ends: Mutex<JoinSet<()>>,
     pub(crate) issuers: Arc<Issuers>,
     pub(crate) kek: Kek,
@@ -252,7 +252,7 @@ impl Gateway {
         }
         let ends = std::mem::take(&mut *lock(&self.0.ends));
         if tokio::time::timeout(DRAIN, ends.join_all()).await.is_err() {
-            tracing::warn!("some reviews were not ended in time");
+            tracing::warn!("some reviews or statements were not ended in time");
         }
         let (done, flushed) = oneshot::channel();
         if self.0.notes.send(Note::Flush(done)).await.is_ok() {
@@ -396,8 +396,8 @@ impl Shared {
         })
     }
 
-    /// Runs what ends a review to its end, whatever becomes of its session.
-    pub(crate) fn end_review(&self, end: impl Future<Output = ()> + Send + 'static) {
+    /// Runs something to its end, whatever becomes of its session.
+    pub(crate) fn see_through(&self, end: impl Future<Output = ()> + Send + 'static) {
         let mut ends = lock(&self.ends);
         while ends.try_join_next().is_some() {}
         ends.spawn(end);

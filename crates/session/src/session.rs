@@ -4,7 +4,7 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 
 use chancery_ledger::{Recorded, Staged, StagedFrame, stage, stage_frame};
-use chancery_mask::{Catalog, Lifted, Masker, Plan, Report};
+use chancery_mask::{Catalog, Exposure, Lifted, Masker, Plan, Report};
 use chancery_model::{
     Ask, CommandId, Digest, Done, DoneStatus, Input as Data, Output, Refusal, RefusalCode, Review, ReviewId,
     ReviewState, TableName, Timestamp,
@@ -38,6 +38,8 @@ pub enum Input<U> {
     Reviewed(Review),
     /// The answer to [`Effect::Refresh`].
     Catalog(Arc<Catalog>),
+    /// Another session's statements made the catalog a newer one.
+    Newer(Arc<Catalog>),
     /// Another rule set is in force.
     RulesChanged(Arc<RuleSet>),
     /// The client asks to cancel what runs or is held.
@@ -102,6 +104,8 @@ pub struct Session<R: Relay> {
     pub(crate) on_disk: u64,
     pub(crate) awaited: u64,
     pub(crate) reviews: u64,
+    /// A statement may have put a tagged value where the session keeps things: settings, last values of sequences.
+    pub(crate) stirred: bool,
     pub(crate) ended: bool,
 }
 
@@ -131,6 +135,8 @@ pub(crate) struct Active {
     pub(crate) stage: Stage,
     pub(crate) digest: Digest,
     pub(crate) known: Option<Arc<Known>>,
+    /// What it is exposed to by a catalog that came after it was ruled on.
+    pub(crate) exposure: Option<Exposure>,
     pub(crate) since: Timestamp,
     pub(crate) report: Report,
     pub(crate) shown: Shown,
@@ -197,6 +203,7 @@ impl<R: Relay> Session<R> {
             on_disk: 0,
             awaited: 0,
             reviews: 0,
+            stirred: false,
             ended: false,
         };
         session.lift(now);
@@ -231,6 +238,7 @@ impl<R: Relay> Session<R> {
                 self.trust = Trust::Fresh;
                 self.readings.clear();
             }
+            Input::Newer(catalog) => self.newer(catalog),
             Input::RulesChanged(rules) => {
                 self.rules_changed(rules, now);
                 if self.ended {
@@ -404,9 +412,15 @@ impl<R: Relay> Session<R> {
     /// A forwarded statement may change settings, and what names in later messages mean.
     fn note_changes(&mut self, at: usize) {
         let active = &self.commands[at];
-        let Some(known) = active.known.clone().filter(|known| known.barrier && active.scope == Scope::Run) else {
+        let Some(known) = active.known.clone().filter(|_| active.scope == Scope::Run) else { return };
+        self.stirred |= known.stirs;
+        if !known.taints.is_empty() {
+            // Before its bytes are on their way: whoever reads the relation from now on sees what it may hold.
+            self.effects.push_back(Effect::Taint(known.taints.clone()));
+        }
+        if !known.barrier {
             return;
-        };
+        }
         for setting in known.facts.statements.iter().flat_map(|statement| &statement.settings) {
             if let Some(value) = &setting.value {
                 self.masker.client_said(&setting.name, value);
@@ -489,6 +503,19 @@ impl<R: Relay> Session<R> {
             && let Some(at) = self.position(*id)
         {
             self.commands[at].stage = Stage::Stepped(recorded);
+        }
+    }
+
+    /// Takes a catalog that nobody here asked for. What is under way is judged by it, too. A session that does not trust
+    /// its catalog reads one of its own first.
+    fn newer(&mut self, catalog: Arc<Catalog>) {
+        if self.trust != Trust::Fresh {
+            return;
+        }
+        self.catalog = catalog;
+        self.readings.clear();
+        for active in &mut self.commands {
+            active.exposure = active.known.as_ref().map(|known| Exposure::of(&self.catalog, &known.facts));
         }
     }
 
@@ -591,6 +618,12 @@ impl<R: Relay> Session<R> {
             return;
         }
         self.ended = true;
+        // Whose authority ended, has nothing running on it any longer. A client that leaves is the resource's affair, as
+        // it is without us.
+        let left = matches!(reason, "client-gone" | "client-closed" | "resource-gone" | "resource-closed");
+        if !left && self.commands.iter().any(|active| matches!(active.stage, Stage::Forwarded)) {
+            self.effects.push_back(Effect::CancelUpstream);
+        }
         for active in std::mem::take(&mut self.commands) {
             let outcome = match active.stage {
                 Stage::Forwarded => chancery_ledger::Outcome::Unknown,
@@ -691,6 +724,7 @@ impl Active {
             stage: Stage::Asked,
             digest: Digest::default(),
             known: None,
+            exposure: None,
             since: now,
             report: Report::default(),
             shown: Shown::default(),

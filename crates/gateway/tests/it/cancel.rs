@@ -119,9 +119,9 @@ async fn a_flood_of_cancels_does_not_keep_the_session_from_its_end() {
     flood.abort();
     assert!(before.parse::<u32>().expect("a number") < 50, "the flood is not passed on: {before}");
     until("the end on record", async || {
-        let closed = entries(&world).into_iter().any(|leaf| {
-            leaf.kind == Some(EntryKind::SessionClose) && leaf.session == Some(id)
-        });
+        let closed = entries(&world)
+            .into_iter()
+            .any(|leaf| leaf.kind == Some(EntryKind::SessionClose) && leaf.session == Some(id));
         closed.then_some(())
     })
     .await;

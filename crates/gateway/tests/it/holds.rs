@@ -398,7 +398,8 @@ impl SshKey {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn signed_approvals_hold_for_what_was_signed() {
     listen();
-    let setup = Setup { reviews: vec![review_rule("dba", Assurance::Signed, 60_000_000)], ..Setup::new("signed", RULES) };
+    let setup =
+        Setup { reviews: vec![review_rule("dba", Assurance::Signed, 60_000_000)], ..Setup::new("signed", RULES) };
     let Some(world) = World::with(setup).await else { return };
     world.postgres.direct("create table orders (id int); insert into orders select generate_series(1, 10)");
     let (Some(key), Some(other)) = (SshKey::new(&world, "dana"), SshKey::new(&world, "eve")) else { return };

@@ -142,9 +142,8 @@ pub(crate) fn story(world: &World, review: ReviewId) -> Vec<String> {
 pub(crate) async fn finish(mut world: World) -> Vec<Leaf> {
     let key = world.gateway.sequencer().verifier_key();
     world.end().await;
-    let recordings = RecordingReader::new(Arc::new(
-        Directory::shared(&world.state.join("recordings")).expect("recordings"),
-    ));
+    let recordings =
+        RecordingReader::new(Arc::new(Directory::shared(&world.state.join("recordings")).expect("recordings")));
     let key = LogVerifier::parse(&key).expect("a key");
     let report = verify(&reader(&world), Some(&recordings), key).expect("it can be read");
     let leaves = entries(&world);

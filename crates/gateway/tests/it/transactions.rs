@@ -126,9 +126,6 @@ async fn settings_that_change_how_text_is_read_are_refused() {
         "set local standard_conforming_strings to off",
         "set standard_conforming_strings = off",
         "select set_config('standard_conforming_strings', 'off', false)",
-        "select set_config('client_' || 'encoding', 'LATIN1', false)",
-        "update pg_settings set setting = 'off' where name = 'standard_conforming_strings'",
-        "update pg_catalog.pg_settings set setting = 'off'",
     ] {
         let answer = raw.query(sql).await;
         let state = sqlstate(&answer);
@@ -137,12 +134,29 @@ async fn settings_that_change_how_text_is_read_are_refused() {
     }
     assert_eq!(values(&raw.query("show standard_conforming_strings").await), ["on"]);
     assert_eq!(values(&raw.query("show client_encoding").await), ["UTF8"]);
-    for sql in ["set client_encoding to 'UTF8'", "set search_path to pg_catalog, public", "set standard_conforming_strings = on"] {
+    for sql in [
+        "set client_encoding to 'UTF8'",
+        "set search_path to pg_catalog, public",
+        "set standard_conforming_strings = on",
+    ] {
         let answer = raw.query(sql).await;
         assert_eq!(sqlstate(&answer), "", "{sql}: {}", complaint(&answer));
     }
     assert_eq!(values(&raw.query("show search_path").await), ["pg_catalog, public"]);
     assert_eq!(values(&raw.query("select count(*) from t").await), ["0"]);
     drop(raw);
+    // Where rules allow what cannot be told from the text, the server's own report ends the session.
+    for sql in [
+        "select set_config(concat('standard_conforming', '_strings'), 'off', false)",
+        "update pg_settings set setting = 'off' where name = 'standard_conforming_strings'",
+        "do $$ begin set standard_conforming_strings = off; end $$",
+    ] {
+        let mut raw = Raw::login(&world, &world.issuer.token("alice", &[], &[]), &[]).await;
+        let script = [sql, r"select 'a\'; select 'read otherwise' --'"].map(|sql| [sql.as_bytes(), b"\0"].concat());
+        raw.bytes(&script.map(|sql| Raw::frame('Q', &sql)).concat()).await;
+        let answer = raw.ready().await;
+        assert_eq!(sqlstate(&answer), "0A000", "{sql}: {answer:?}");
+        assert_eq!(raw.next().await, None, "nothing is read after it");
+    }
     finish(world).await;
 }

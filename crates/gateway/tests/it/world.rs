@@ -98,10 +98,8 @@ impl Postgres {
     pub(crate) fn resume(&self) {
         let data = self.directory.join("data").display().to_string();
         let log = self.directory.join("log").display().to_string();
-        let options = format!(
-            "-p {} -c listen_addresses=127.0.0.1 -c unix_socket_directories='' -c fsync=off",
-            self.port
-        );
+        let options =
+            format!("-p {} -c listen_addresses=127.0.0.1 -c unix_socket_directories='' -c fsync=off", self.port);
         as_postgres(&self.programs.join("pg_ctl"), &["-D", &data, "-w", "-l", &log, "-o", &options, "start"]);
     }
 
@@ -259,9 +257,9 @@ impl World {
             None => Postgres::start(&name)?,
         };
         let (issuer, other) = (Issuer::new(), Issuer::new());
-        let state = setup.state.unwrap_or_else(|| {
-            std::env::temp_dir().join(format!("chancery-state-{name}-{}", std::process::id()))
-        });
+        let state = setup
+            .state
+            .unwrap_or_else(|| std::env::temp_dir().join(format!("chancery-state-{name}-{}", std::process::id())));
         let _ = std::fs::remove_dir_all(&state);
         let directory = StateDir::create(&state, "gw.test/a").expect("a state directory");
         let catalog = Catalog::create(&directory.catalog()).await.expect("a catalog");
