@@ -215,6 +215,7 @@ impl Gateway {
         });
         tokio::spawn(keep_notes(shared.catalog.clone(), inbox));
         shared.boot(recovery.size, recovery.root)?;
+        shared.sequencer.synced().await?;
         reviews::close_abandoned(&shared).await?;
         Ok(Self(shared))
     }
@@ -277,6 +278,8 @@ impl Gateway {
     pub fn apply_rules(&self, rules: Arc<RuleSet>, source: &'static str) -> Result<(), Stall> {
         let entry = Entry::PolicyApply(PolicyApply { rules: rules.digest(), source, by: None });
         self.0.sequencer.append_entry(&entry, Level::Durable)?;
+        // On disk before it takes effect; rules change rarely, and a worker can wait the few milliseconds.
+        tokio::task::block_in_place(|| tokio::runtime::Handle::current().block_on(self.0.sequencer.synced()))?;
         self.0.rules.store(rules);
         self.0.rejected.store(false, Ordering::Relaxed);
         for live in lock(&self.0.live).values() {

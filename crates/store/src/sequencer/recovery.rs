@@ -76,8 +76,10 @@ pub(super) fn open(
         return Err(OpenError::ClockBehind { now, last });
     }
     for tile in &scan.whole {
-        if volume.open(&tile.path()).is_err() {
-            volume.replace(&tile.path(), &tile.hashes)?;
+        // Nobody waited for it to reach the disk: it may be absent or cut.
+        let length = volume.open(&tile.path()).and_then(|blob| blob.length()).unwrap_or(0);
+        if length != tile.hashes.len() as u64 {
+            volume.derive(&tile.path(), &tile.hashes)?;
         }
     }
     let (segment, offset) = match last {

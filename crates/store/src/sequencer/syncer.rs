@@ -141,7 +141,7 @@ impl Syncer {
     }
 
     fn write_tile(&self, tile: &Tile) {
-        if let Err(error) = self.shared.volume.replace(&tile.path(), &tile.hashes) {
+        if let Err(error) = self.shared.volume.derive(&tile.path(), &tile.hashes) {
             tracing::warn!(%error, "tile not written");
         }
     }
