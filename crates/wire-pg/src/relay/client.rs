@@ -2,7 +2,7 @@
 
 use bytes::Bytes;
 use chancery_model::{Ask, Bind, CommandId, Input, Refusal, RefusalCode, Statement};
-use chancery_wire::{Event, Leg, WireError};
+use chancery_wire::{Event, Leg, Relay, WireError};
 
 use super::inbox::Frame;
 use super::tables::Lookup;
@@ -62,6 +62,13 @@ impl PgRelay {
             b'F' => {
                 self.finish_unit("prepare");
                 self.keep(None);
+                // Outside of a pipeline it is a cycle of its own that ends with ReadyForQuery, without a Sync; inside
+                // one the error makes the client send its Sync.
+                if !self.dirty_segment() {
+                    self.unit.simple = true;
+                    self.unit.segment = self.segment;
+                    self.segment += 1;
+                }
                 self.refuse_here(RefusalCode::Unsupported, "the FunctionCall message is not supported", "use a SELECT");
                 Ok(Next::Continue)
             }
@@ -95,13 +102,11 @@ impl PgRelay {
 
     fn query(&mut self) -> Result<Next, WireError> {
         self.finish_unit("prepare");
+        if self.dirty_segment() && !self.pipeline_answered() {
+            return Ok(Next::Wait);
+        }
         let Some(frame) = self.keep(None) else { return Ok(Next::Continue) };
         let segment = self.segment;
-        if self.dirty_segment() {
-            let why = "a simple query inside an unfinished pipeline is not supported";
-            self.refuse_here(RefusalCode::Unsupported, why, "send Sync before Query");
-            return Ok(Next::Continue);
-        }
         self.segment += 1;
         self.unit.simple = true;
         self.unit.segment = segment;
@@ -117,6 +122,19 @@ impl PgRelay {
         let statement = Statement { text, settings: self.settings.clone() };
         self.ask(Ask::Query(statement));
         Ok(Next::Continue)
+    }
+
+    /// Whether everything before is answered. A query that follows extended messages without a Sync ends their segment;
+    /// an error among them would make the server skip it, so it is shown when there can be none any more.
+    fn pipeline_answered(&mut self) -> bool {
+        if self.asked.is_empty() && self.flight.is_empty() {
+            return true;
+        }
+        // The server keeps its answers to itself until it is asked for them.
+        if self.asked.is_empty() && std::mem::replace(&mut self.flushed_at, self.last_command) != self.last_command {
+            self.hasten();
+        }
+        false
     }
 
     /// Whether extended messages of the current segment were asked before.
