@@ -118,6 +118,8 @@ async fn greet(
             }
             AcceptStep::Cancel { key, .. } => {
                 shared.cancel(&key);
+                // Inside TLS a client takes a bare end for an error.
+                stream.shutdown().await;
                 return None;
             }
             AcceptStep::Login(login) => return Some((stream, accept, login)),

@@ -79,6 +79,8 @@ pub struct PgRelay {
     short_of: CommandId,
     /// The client's segment in which an extended unit was asked last.
     extended_in: u64,
+    /// The last command behind which the server was asked for its answers, because a query waits for them.
+    flushed_at: u64,
     /// The client's stream waits for the server (see the module's invariant).
     waiting: bool,
     closed: bool,
@@ -218,6 +220,7 @@ impl PgRelay {
             short: BytesMut::new(),
             short_of: CommandId(0),
             extended_in: 0,
+            flushed_at: 0,
             waiting: false,
             closed: false,
             config,

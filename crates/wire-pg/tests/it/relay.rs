@@ -166,6 +166,66 @@ fn what_follows_copy_data_does_not_overtake_it() {
 }
 
 #[test]
+fn a_query_ends_a_pipeline_without_a_sync() {
+    check(
+        r"> P a\0select 1\0\0\0
+          > D Sa\0
+          > H
+          forward
+          up PDH
+          < 1
+          < t \0\0
+          < n
+          down 1tn
+          > Q begin\0
+          forward
+          up Q
+          < C BEGIN\0
+          < Z T
+          down CZ",
+    );
+}
+
+#[test]
+fn a_query_behind_a_pipeline_waits_for_its_answers() {
+    check(
+        r"> P a\0select 1\0\0\0
+          > Q select 2\0
+          forward
+          up PH
+          < 1
+          forward
+          up Q
+          < C SELECT 1\0
+          < Z I
+          > P b\0select 1\0\0\0
+          > Q select 2\0
+          forward
+          up PH
+          < E C42601\0\0
+          > S
+          up S
+          < Z I
+          down 1CZEZ",
+    );
+}
+
+#[test]
+fn a_refused_query_fails_the_pipeline_it_ends() {
+    check(
+        r"> P a\0select 1\0\0\0
+          > Q drop table t\0
+          forward
+          < 1
+          refuse
+          up PHQ
+          < E C42601\0\0
+          < Z I
+          down 1EZ",
+    );
+}
+
+#[test]
 fn a_flush_alone_begins_no_pipeline() {
     check(
         r"> H
