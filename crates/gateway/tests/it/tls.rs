@@ -289,3 +289,67 @@ async fn scram_binds_to_the_channel() {
     let ends: Vec<_> = leaves.iter().filter(|leaf| leaf.kind == Some(EntryKind::ActDone)).collect();
     assert_eq!(ends.iter().map(|leaf| field(leaf, "out")).collect::<Vec<_>>(), ["completed", "cancelled"]);
 }
+
+/// Somebody in between, with a certificate of their own: TLS to the gateway, TLS to the server, everything passed on.
+async fn between(authority: &Authority, server: u16) -> u16 {
+    let (certificate, key) = authority.server(&["localhost"]);
+    let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
+    let chain = vec![rustls::pki_types::CertificateDer::from_pem_slice(certificate.as_bytes()).expect("PEM")];
+    let key = rustls::pki_types::PrivateKeyDer::from_pem_slice(key.as_bytes()).expect("PEM");
+    let config = rustls::ServerConfig::builder_with_provider(provider)
+        .with_safe_default_protocol_versions()
+        .expect("versions")
+        .with_no_client_auth()
+        .with_single_cert(chain, key)
+        .expect("an identity");
+    let acceptor = tokio_rustls::TlsAcceptor::from(Arc::new(config));
+    let listener = tokio::net::TcpListener::bind(("127.0.0.1", 0)).await.expect("a port");
+    let port = listener.local_addr().expect("bound").port();
+    // The server's own certificate is the other authority's; somebody in between does not care.
+    let trusting = connector(authority, &[]);
+    tokio::spawn(async move {
+        while let Ok((mut victim, _)) = listener.accept().await {
+            let mut request = [0; 8];
+            tokio::io::AsyncReadExt::read_exact(&mut victim, &mut request).await.expect("a request for TLS");
+            tokio::io::AsyncWriteExt::write_all(&mut victim, b"S").await.expect("sent");
+            let Ok(mut victim) = acceptor.accept(victim).await else { continue };
+            let mut onward = socket(server).await;
+            tokio::io::AsyncWriteExt::write_all(&mut onward, &request).await.expect("sent");
+            let mut yes = [0];
+            tokio::io::AsyncReadExt::read_exact(&mut onward, &mut yes).await.expect("an answer");
+            let name = ServerName::try_from("localhost").expect("a name");
+            let mut onward = trusting.connect(name, onward).await.expect("a handshake");
+            // Either may hang up.
+            let _ = tokio::io::copy_bidirectional(&mut victim, &mut onward).await;
+        }
+    });
+    port
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn somebody_in_between_is_found_out_by_the_channel_binding() {
+    listen();
+    let authority = Authority::new("resource authority");
+    let Some(server) = secured("between", &authority) else { return };
+    let port = between(&authority, server.port).await;
+    let mut server = Some(server);
+    for (name, upstream_port) in [("between-them", Some(port)), ("between-none", None)] {
+        let setup = Setup {
+            // The mode that asks for no identity: only the binding is left to tell.
+            upstream: UpstreamTls::Require,
+            upstream_port,
+            user: "app".into(),
+            password: "app-secret-9c27".into(),
+            postgres: server.take(),
+            ..Setup::new(name, ALLOW_ALL)
+        };
+        let world = World::with(setup).await.expect("the server is there");
+        let mut raw = Raw::connect(world.port).await;
+        let answer = raw.log_in(&world.issuer.token("alice", &[], &[]), &[]).await;
+        assert_eq!(answer.tag, if upstream_port.is_some() { 'E' } else { 'Z' }, "{}", answer.text());
+        drop(raw);
+        server = Some(release(world).await);
+    }
+    let said = server.expect("it came back").log();
+    assert!(said.contains("SCRAM channel binding check failed"), "{said}");
+}

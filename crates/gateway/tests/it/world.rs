@@ -103,6 +103,11 @@ impl Postgres {
         as_postgres(&self.programs.join("pg_ctl"), &["-D", &data, "-w", "-l", &log, "-o", &options, "start"]);
     }
 
+    /// What the server logged.
+    pub(crate) fn log(&self) -> String {
+        std::fs::read_to_string(self.directory.join("log")).unwrap_or_default()
+    }
+
     pub(crate) fn psql_program(&self) -> PathBuf {
         self.programs.join("psql")
     }
@@ -180,6 +185,8 @@ pub(crate) struct Setup {
     /// Certificates and mode towards the resource, and the name under which it is dialled.
     pub(crate) upstream: UpstreamTls,
     pub(crate) upstream_host: String,
+    /// Another port than the server's.
+    pub(crate) upstream_port: Option<u16>,
     pub(crate) user: String,
     pub(crate) password: String,
     /// A server of the test's own making.
@@ -203,6 +210,7 @@ impl Setup {
             tls: None,
             upstream: UpstreamTls::Disable,
             upstream_host: "127.0.0.1".to_owned(),
+            upstream_port: None,
             user: "postgres".to_owned(),
             password: "unused".to_owned(),
             postgres: None,
@@ -299,7 +307,7 @@ impl World {
             resources: vec![ResourceSettings {
                 resource: resource.clone(),
                 host: upstream_host,
-                port: postgres.port,
+                port: setup.upstream_port.unwrap_or(postgres.port),
                 tls: upstream,
                 secret: "db".into(),
                 listen: None,
