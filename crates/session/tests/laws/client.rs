@@ -329,10 +329,15 @@ impl Client {
                 return;
             }
             _ => {
+                // A function call: refused. Outside of a pipeline it is a cycle of its own.
+                let open = self.open_segment();
                 frame::message(out, b'F', |out| out.extend_from_slice(&[0; 8]));
-                self.sent.push_back(Sent::Odd);
-                self.segment.alone = Some("open");
-                self.sync(out);
+                if open {
+                    self.sent.push_back(Sent::Odd);
+                    self.sync(out);
+                } else {
+                    self.sent.push_back(Sent::Query { ends: Ends::default() });
+                }
                 return;
             }
         }

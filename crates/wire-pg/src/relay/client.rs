@@ -62,6 +62,13 @@ impl PgRelay {
             b'F' => {
                 self.finish_unit("prepare");
                 self.keep(None);
+                // Outside of a pipeline it is a cycle of its own that ends with ReadyForQuery, without a Sync; inside
+                // one the error makes the client send its Sync.
+                if !self.dirty_segment() {
+                    self.unit.simple = true;
+                    self.unit.segment = self.segment;
+                    self.segment += 1;
+                }
                 self.refuse_here(RefusalCode::Unsupported, "the FunctionCall message is not supported", "use a SELECT");
                 Ok(Next::Continue)
             }
