@@ -8,7 +8,7 @@ use std::sync::Arc;
 
 use bytes::{Bytes, BytesMut};
 use chancery_ledger::{
-    Durable, EntryKind, Frame, FrameKind, FrameLog, Leaf, LedgerError, Log, Placed, PlacedFrame, Staged, StagedFrame,
+    Durable, EntryKind, Frame, FrameKind, FrameLog, Leaf, LedgerError, Log, Placed, PlacedFrame, Slot, Staged, StagedFrame,
     Stamp, ToEntry,
 };
 use chancery_mask::MaskRules;
@@ -164,7 +164,7 @@ impl World {
         let mut line = Vec::new();
         let mut staged = Opening::rule(&context, &grip, START);
         let placed = log.place(&mut staged, Stamp { wall: START, mono: 0 }, &mut line).expect("an open log");
-        let slot = placed.seal(Durable::on_disk_assertion()).expect("on disk");
+        let slot = sealed(placed.seal(Durable::on_disk_assertion()));
         let opened = staged.commit(slot).ok().expect("its slot").narrow::<Permit>().ok().expect("allowed");
         let (status, server) = dialled();
         let config = RelayConfig { limits: (climate.limits)(), describe: climate.masks, status };
@@ -234,6 +234,9 @@ impl World {
         self.now = self.now.plus_micros(self.dice.below(50) as i64);
         if self.ended.is_none() {
             self.mishap();
+        }
+        if self.crashed() {
+            return true;
         }
         let first = self.dice.below(12);
         (0..12).any(|turn| self.act((first + turn) % 12)) || self.patience()
@@ -388,11 +391,11 @@ impl World {
         };
         match self.waits.remove(at).expect("an index of it") {
             Wait::Rule(staged, placed, level) => {
-                let slot = placed.seal(assert(level)).expect("at least written");
+                let slot = sealed(placed.seal(assert(level)));
                 self.feed(Input::Ruled(staged.commit(slot).ok().expect("its slot")));
             }
             Wait::Conclude(staged, placed, level) => {
-                let slot = placed.seal(assert(level)).expect("at least written");
+                let slot = sealed(placed.seal(assert(level)));
                 self.feed(Input::Concluded(staged.commit(slot).ok().expect("its slot")));
             }
             Wait::Refused(command) => {
@@ -751,6 +754,10 @@ impl World {
             self.check_pairs(&leaves);
         }
     }
+}
+
+fn sealed(slot: impl Into<Option<Slot>>) -> Slot {
+    slot.into().expect("at least written")
 }
 
 fn same(one: &Executed, other: &Executed) -> bool {
