@@ -3,10 +3,10 @@
 //!
 //! Tags only grow: what the catalog cannot tell per column it gives to the whole relation.
 
-use std::collections::{BTreeMap, HashMap, VecDeque};
+use std::collections::{BTreeMap, HashMap, HashSet, VecDeque};
 use std::sync::Arc;
 
-use chancery_model::TableName;
+use chancery_model::{StatementFacts, TableName};
 
 use crate::{MaskRules, Operator, Tags};
 
@@ -32,7 +32,26 @@ pub struct CatalogInput {
     /// Relations that a statement wrote while it touched tagged values or was opaque (CREATE TABLE AS, INSERT … SELECT
     /// and the like). The caller remembers them.
     pub tainted: Vec<TableName>,
+    /// What the database has of its own and a statement can reach without naming it as such.
+    pub customs: Customs,
+    /// The catalog before this one, under the same rules. A relation or column that it tagged by its name or for what was
+    /// written into it keeps those tags under any other name.
+    pub earlier: Option<Arc<Catalog>>,
 }
+
+/// Functions, operators and casts of the database's own, those of extensions left out. Their code can read any table.
+#[derive(Clone, Debug, Default)]
+pub struct Customs {
+    /// Names of functions and aggregates that `pg_catalog` has too, and symbols of operators.
+    pub calls: Vec<String>,
+    /// Names of functions that can be written like a column of a relation: one argument that is a row.
+    pub fields: Vec<String>,
+    /// There are casts with a function.
+    pub casts: bool,
+}
+
+/// Operators that the server uses where the text has none: joins by USING, DISTINCT, IN, CASE and the like.
+const SILENT: [&str; 6] = ["=", "<>", "<", "<=", ">", ">="];
 
 /// One relation.
 #[derive(Clone, Debug)]
@@ -99,14 +118,16 @@ pub struct GeneratedColumn {
 pub(crate) type Marks = BTreeMap<usize, Operator>;
 
 /// System relations that show values of other tables, with the columns concerned (none named: all of them).
-const REVEALING: [(&str, &[&str]); 9] = [
+const REVEALING: [(&str, &[&str]); 11] = [
     ("pg_statistic", &[]),
     ("pg_statistic_ext_data", &[]),
     ("pg_stats", &[]),
     ("pg_stats_ext", &[]),
     ("pg_stats_ext_exprs", &[]),
     ("pg_largeobject", &[]),
-    ("pg_stat_activity", &["query"]),
+    ("pg_stat_activity", &["query", "application_name"]),
+    ("pg_locks", &["classid", "objid", "objsubid"]),
+    ("pg_sequences", &["last_value"]),
     ("pg_stat_statements", &["query"]),
     ("pg_prepared_xacts", &["gid"]),
 ];
@@ -117,6 +138,16 @@ pub struct Catalog {
     by_name: HashMap<String, Vec<u32>>,
     tags: Arc<[Arc<str>]>,
     tagging: bool,
+    custom_calls: HashSet<String>,
+    custom_fields: HashSet<String>,
+    /// Any statement can run code of the database's own.
+    murky: bool,
+}
+
+impl std::fmt::Debug for Catalog {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Catalog").field("relations", &self.relations.len()).finish_non_exhaustive()
+    }
 }
 
 struct Relation {
@@ -124,6 +155,8 @@ struct Relation {
     name: String,
     /// Sorted by number.
     columns: Vec<ColumnEntry>,
+    /// True if statements filled it with tagged values.
+    tainted: bool,
     /// True if the relation carries every tag, columns unknown to the catalog included.
     entire: bool,
 }
@@ -133,6 +166,8 @@ struct ColumnEntry {
     name: String,
     type_oid: u32,
     marks: Marks,
+    /// Those of the marks that rules gave to this very column, now or under an earlier name.
+    own: Marks,
 }
 
 impl Catalog {
@@ -149,10 +184,16 @@ impl Catalog {
             by_name: HashMap::new(),
             tags: names.into(),
             tagging: rules.tags_columns(),
+            murky: input.customs.casts || input.customs.calls.iter().any(|call| SILENT.contains(&call.as_str())),
+            custom_calls: input.customs.calls.iter().cloned().collect(),
+            custom_fields: input.customs.fields.iter().cloned().collect(),
         };
         catalog.load(&input);
         if catalog.tagging {
             catalog.tag_by_rules(rules);
+            if let Some(earlier) = &input.earlier {
+                catalog.tag_by_history(earlier);
+            }
             catalog.tag_whole_relations(&input);
             catalog.propagate(&input);
         }
@@ -213,8 +254,17 @@ impl Catalog {
         self.marks(oid, number).map(|marks| marks.keys().filter_map(|t| self.tag_name(*t)).map(|t| &**t).collect())
     }
 
+    /// Whether a statement that looks harmless can run code of the database's own: a function or operator with a
+    /// built-in's name, a function written as a column, a cast.
+    pub fn runs_custom_code(&self, statement: &StatementFacts) -> bool {
+        let computes = !(statement.calls.is_empty() && statement.tables.is_empty());
+        self.murky && computes
+            || statement.calls.iter().any(|call| self.custom_calls.contains(call))
+            || statement.columns.iter().any(|column| self.custom_fields.contains(column))
+    }
+
     /// Whether there are column rules at all.
-    pub(crate) fn is_tagging(&self) -> bool {
+    pub fn tags_columns(&self) -> bool {
         self.tagging
     }
 
@@ -284,7 +334,9 @@ impl Catalog {
     fn load(&mut self, input: &CatalogInput) {
         for row in &input.relations {
             let (schema, name) = (row.schema.clone(), row.name.clone());
-            let known = self.relations.insert(row.oid, Relation { schema, name, columns: Vec::new(), entire: false });
+            let known = self
+                .relations
+                .insert(row.oid, Relation { schema, name, columns: Vec::new(), tainted: false, entire: false });
             if known.is_none() {
                 self.by_name.entry(row.name.clone()).or_default().push(row.oid);
             }
@@ -296,6 +348,7 @@ impl Catalog {
                     name: row.name.clone(),
                     type_oid: row.type_oid,
                     marks: Marks::new(),
+                    own: Marks::new(),
                 });
             }
         }
@@ -321,7 +374,31 @@ impl Catalog {
                 for column in &mut relation.columns {
                     if rule.covers(&relation.schema, &relation.name, &column.name) {
                         mark(&mut column.marks, *tag, rule.with);
+                        mark(&mut column.own, *tag, rule.with);
                     }
+                }
+            }
+        }
+    }
+
+    /// What an earlier catalog knew of a relation or column under another name. Tags are numbered alike: same rules.
+    fn tag_by_history(&mut self, earlier: &Self) {
+        if self.tags != earlier.tags {
+            return;
+        }
+        let all = self.all_marks();
+        for (oid, relation) in &mut self.relations {
+            let Some(before) = earlier.relations.get(oid) else { continue };
+            for column in &mut relation.columns {
+                let Some(known) = before.column(column.number) else { continue };
+                join(&mut column.marks, &known.own, false);
+                join(&mut column.own, &known.own, false);
+            }
+            if before.tainted {
+                relation.tainted = true;
+                relation.entire = true;
+                for column in &mut relation.columns {
+                    join(&mut column.marks, &all, true);
                 }
             }
         }
@@ -355,6 +432,7 @@ impl Catalog {
                 let fits = |r: &Relation| table.schema.as_ref().is_none_or(|s| *s == r.schema);
                 if self.relations.get(&oid).is_some_and(fits) {
                     self.taint(oid);
+                    self.relations.get_mut(&oid).into_iter().for_each(|relation| relation.tainted = true);
                 }
             }
         }
@@ -375,7 +453,7 @@ impl Catalog {
     fn propagate(&mut self, input: &CatalogInput) {
         let edges = Edges::of(input);
         let mut waiting: VecDeque<u32> = edges.sources().collect();
-        let mut queued: std::collections::HashSet<u32> = waiting.iter().copied().collect();
+        let mut queued: HashSet<u32> = waiting.iter().copied().collect();
         while let Some(source) = waiting.pop_front() {
             queued.remove(&source);
             for target in edges.from.get(&source).into_iter().flatten() {
@@ -675,7 +753,7 @@ mod tests {
     fn without_rules_nothing_is_tagged() {
         let catalog = Catalog::build(input(), &MaskRules::none());
         assert!(!catalog.touches_tagged(&table(None, "person")) && !catalog.touches_tagged(&table(None, "no_such")));
-        assert!(!catalog.is_tagging());
+        assert!(!catalog.tags_columns());
     }
 
     #[test]

@@ -20,7 +20,9 @@ mod rules;
 mod tags;
 mod text;
 
-pub use catalog::{AttributeRow, Catalog, CatalogInput, GeneratedColumn, RelationRow, ViewColumn, ViewDependency};
+pub use catalog::{
+    AttributeRow, Catalog, CatalogInput, Customs, GeneratedColumn, RelationRow, ViewColumn, ViewDependency,
+};
 pub use detect::{Context, Hit, Scanner};
 pub use masked::{Masked, Report};
 pub use masker::Masker;

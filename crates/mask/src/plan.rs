@@ -35,12 +35,17 @@ impl Exposure {
 
     /// What the facts of a command say against a catalog. Unreadable is opaque.
     pub fn of(catalog: &Catalog, facts: &Facts) -> Self {
-        if !catalog.is_tagging() {
+        if !catalog.tags_columns() {
             return Self::none();
         }
         let mut exposure = Self { opaque: facts.is_opaque() || facts.why_unreadable().is_some(), ..Self::default() };
         for table in facts.tables() {
             exposure.tags.join(&catalog.tags_of(table));
+        }
+        exposure.opaque |= facts.statements.iter().any(|statement| catalog.runs_custom_code(statement));
+        // Of several statements it is not known which one a result belongs to.
+        if let [statement] = facts.statements.as_slice() {
+            exposure.declassified.clone_from(&statement.counts);
         }
         exposure.touches_tagged = !exposure.tags.is_empty();
         exposure
@@ -48,7 +53,7 @@ impl Exposure {
 
     /// The tags whose values could flow into an output of unproven origin, less those lifted; `None` if none can.
     fn flowing(&self, catalog: &Catalog, lifted: &Lifted) -> Option<Tags> {
-        if !catalog.is_tagging() || !(self.opaque || self.touches_tagged) {
+        if !catalog.tags_columns() || !(self.opaque || self.touches_tagged) {
             return None;
         }
         let every = catalog.every_tag();
@@ -242,7 +247,7 @@ impl<'a> Judge<'a> {
     fn column(&self, position: usize, column: &Column) -> Result<Treatment, u32> {
         let kind = Kind::of(column.type_id);
         let context = Context::of_name(&column.name);
-        if !self.catalog.is_tagging() {
+        if !self.catalog.tags_columns() {
             return Ok(self.searched(kind, column.format, context));
         }
         match column.origin {

@@ -167,7 +167,7 @@ pub struct StatementFacts {
     pub row_limit: Option<u64>,
     /// Functions called that are not on the list of harmless built-ins: (schema.)name, folded, sorted.
     pub unlisted_functions: Vec<String>,
-    /// Last parts of the names of all functions called and of all operators used, sorted. A database can have its own
+    /// Last parts of the names of all functions called and of all operators used, sorted; `::` for casts. A database can have its own
     /// function or operator of a built-in name.
     pub calls: Vec<String>,
     /// Output positions, from 0, that are a call of `count` and nothing else.

@@ -12,6 +12,7 @@ use chancery_model::{
 use chancery_policy::Scope;
 use chancery_wire::Relay;
 
+use crate::reading::Known;
 use crate::ruling::{Level, Outcome, Tape};
 use crate::session::{Effect, Session, Stage, Tide, Trust, ending};
 
@@ -181,18 +182,22 @@ impl<R: Relay> Session<R> {
     }
 
     fn exposure(&self, at: Option<usize>) -> Exposure {
-        match at.and_then(|at| self.commands[at].known.as_ref()) {
-            Some(known) => known.exposure.clone(),
+        match at.and_then(|at| Some((at, self.commands[at].known.as_ref()?))) {
+            Some((at, _)) if self.distrust(at) => Exposure::opaque(),
+            Some((at, known)) => self.commands[at].exposure.as_ref().unwrap_or(&known.exposure).clone(),
             // Words that answer no known statement may quote one of another's.
             None => Exposure::opaque(),
         }
     }
 
-    /// Whether the catalog may be wrong about this very command: it defines something, or runs in a transaction that did.
+    /// Whether the catalog may be wrong about this very command: it defines something, fills a relation with tagged
+    /// values (and may show it in the same breath), runs in a transaction that did, or shows what the session keeps after
+    /// a statement could put a tagged value there.
     fn distrust(&self, at: usize) -> bool {
-        let defines =
-            self.commands[at].known.as_ref().is_some_and(|known| known.defines && known.facts.statements.len() > 1);
-        defines || self.trust == Trust::Stale
+        let several = |known: &Known| known.defines && known.facts.statements.len() > 1;
+        let known = self.commands[at].known.as_ref();
+        let doubtful = |known: &Arc<Known>| several(known) || !known.taints.is_empty() || (known.dips && self.stirred);
+        known.is_some_and(doubtful) || self.trust == Trust::Stale
     }
 
     fn tape_input(&mut self, input: Input, now: Timestamp) {
@@ -212,8 +217,7 @@ impl<R: Relay> Session<R> {
         if active.known.as_ref().is_some_and(|known| known.defines) && active.scope == Scope::Run {
             self.trust = Trust::Stale;
         }
-        if let Some(known) = active.known.as_ref().filter(|known| !known.taints.is_empty()) {
-            self.effects.push_back(Effect::Taint(known.taints.clone()));
+        if active.known.as_ref().is_some_and(|known| !known.taints.is_empty()) {
             self.trust = Trust::Stale;
         }
         let active = &self.commands[at];

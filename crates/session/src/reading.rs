@@ -6,7 +6,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 use chancery_mask::{Catalog, Exposure};
 use chancery_model::{
-    Action, Digest, Effect, Facts, Need, Object, Refusal, RefusalCode, Setting, Statement, TableName,
+    Action, Digest, Effect, Facts, Need, Object, Refusal, RefusalCode, Setting, Statement, StatementFacts, TableName,
 };
 use chancery_policy::Standing;
 
@@ -30,6 +30,10 @@ pub(crate) struct Known {
     pub(crate) taints: Vec<TableName>,
     /// It can change the catalog.
     pub(crate) defines: bool,
+    /// It can put a tagged value into a setting or the last value of a sequence.
+    pub(crate) stirs: bool,
+    /// It shows settings or the last value of a sequence.
+    pub(crate) dips: bool,
     pub(crate) standing: Option<Standing>,
 }
 
@@ -97,6 +101,9 @@ pub(crate) fn read(statement: &Statement, context: &Context, catalog: &Catalog) 
     let defines = facts.statements.iter().any(|s| {
         s.needs.iter().any(|need| need.action == Action::Define) || matches!(s.kind.as_str(), "do" | "call" | "execute")
     });
+    let taints = taints(&facts, catalog);
+    let computed = facts.statements.iter().flat_map(|s| &s.settings).any(|setting| setting.value.is_none());
+    let stirs = exposure.opaque || !taints.is_empty() || (computed && exposure.touches_tagged);
     let barrier =
         facts.is_opaque() || defines || facts.statements.iter().any(|s| !s.settings.is_empty() || s.prepared.is_some());
     Known {
@@ -105,8 +112,10 @@ pub(crate) fn read(statement: &Statement, context: &Context, catalog: &Catalog) 
         fingerprint: context.fingerprint(&redacted),
         redacted: Bytes::from(redacted),
         barrier,
-        taints: taints(&facts, catalog),
+        taints,
         defines,
+        stirs,
+        dips: facts.statements.iter().any(dips),
         standing: None,
         needs,
         facts,
@@ -124,21 +133,34 @@ fn resolve(need: &Need, catalog: &Catalog) -> Vec<Need> {
     if found.is_empty() { vec![in_schema(UNKNOWN_SCHEMA)] } else { found }
 }
 
-/// What a statement writes while it reads tagged values from elsewhere. An UPDATE within one table is not told apart
-/// from one that copies a tagged column into another column; see the guide to masking.
+/// What a statement writes while it reads tagged values from elsewhere, or values that nobody can tell. A trigger brings
+/// its table under code that can write anything into it.
 fn taints(facts: &Facts, catalog: &Catalog) -> Vec<TableName> {
     let mut tainted = Vec::new();
+    if !catalog.tags_columns() {
+        return tainted;
+    }
     for statement in &facts.statements {
+        let from_server = statement.kind == "copy from" && statement.copy.is_none();
+        let custom = !statement.calls.is_empty() && catalog.runs_custom_code(statement);
+        let any = statement.opaque || custom || from_server || statement.kind == "create trigger";
         let written = statement.needs.iter().filter(|need| matches!(need.action, Action::Write | Action::Define));
         for need in written {
             let Object::Table(table) = &need.object else { continue };
             let elsewhere = |other: &&TableName| other.name != table.name && catalog.touches_tagged(other);
-            if statement.tables.iter().any(|other| elsewhere(&other)) {
+            if any || statement.tables.iter().any(|other| elsewhere(&other)) {
                 tainted.push(table.clone());
             }
         }
     }
     tainted
+}
+
+/// Whether a statement shows what the session itself keeps: settings, the last value of a sequence.
+fn dips(statement: &StatementFacts) -> bool {
+    let shows = |call: &String| matches!(call.as_str(), "current_setting" | "lastval" | "currval");
+    let lists = |table: &TableName| matches!(table.name.as_str(), "pg_settings" | "pg_stat_activity");
+    statement.kind == "show" || statement.calls.iter().any(shows) || statement.tables.iter().any(lists)
 }
 
 /// Refuses settings that change how statement text is read. The text was parsed as the server reads it now.

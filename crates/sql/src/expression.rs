@@ -235,6 +235,7 @@ impl Reader {
 
     fn cast(&mut self, cast: &p::TypeCast) {
         let Some(target) = &cast.type_name else { return };
+        self.calls.insert("::".to_owned());
         self.literal_said |= strings(&target.names).last().is_some_and(|name| looks_up(name));
     }
 

@@ -115,7 +115,8 @@ impl Oracle {
     fn binary(&mut self, row: &Row) {
         let (whole, cents) = row.salary.split_once('.').expect("a point");
         let (high, low) = whole.split_at(3);
-        let groups = [high, low, &format!("{cents}00")].map(|group| group.parse::<u16>().expect("digits").to_be_bytes());
+        let groups =
+            [high, low, &format!("{cents}00")].map(|group| group.parse::<u16>().expect("digits").to_be_bytes());
         self.add(&format!("{}.salary/numeric", row.id), groups.concat(), false, false);
         let number: Vec<i64> = row.born.split('-').map(|part| part.parse().expect("a number")).collect();
         let days = days_from_2000(number[0], number[1], number[2]) as i32;
@@ -139,12 +140,13 @@ impl Oracle {
             let inner = encoded.get([0, 2, 3][shift]..encoded.len() - 2).expect("long enough");
             self.add(&format!("{name}/base64+{shift}"), inner.into(), false, false);
         }
-        let url: String = bytes.iter().map(|b| if b.is_ascii_alphanumeric() { char::from(*b).to_string() } else { format!("%{b:02x}") }).collect();
-        self.add(&format!("{name}/url"), url.into_bytes(), true, false);
-        let rotated: Vec<u8> = bytes
+        let url: String = bytes
             .iter()
-            .map(|b| if b.is_ascii_lowercase() { (b - b'a' + 13) % 26 + b'a' } else { *b })
+            .map(|b| if b.is_ascii_alphanumeric() { char::from(*b).to_string() } else { format!("%{b:02x}") })
             .collect();
+        self.add(&format!("{name}/url"), url.into_bytes(), true, false);
+        let rotated: Vec<u8> =
+            bytes.iter().map(|b| if b.is_ascii_lowercase() { (b - b'a' + 13) % 26 + b'a' } else { *b }).collect();
         self.add(&format!("{name}/rot13"), rotated, true, false);
         self.add(&format!("{name}/md5"), md5.as_bytes().to_vec(), true, false);
         for (kind, algorithm) in [("sha1", &SHA1_FOR_LEGACY_USE_ONLY), ("sha256", &SHA256)] {
