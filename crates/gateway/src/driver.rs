@@ -24,6 +24,7 @@ use tokio::time::{Instant, Sleep};
 use crate::gateway::{Note, Shared, lock, now};
 use crate::mailbox::{Mail, Mailbox};
 use crate::reviews;
+use crate::catalog::Version;
 use crate::settings::ResourceSettings;
 use crate::stream::{Outbox, Stream};
 
@@ -72,6 +73,8 @@ struct Driver<'a> {
     /// Whether a cancel request is on its way to the resource.
     cancelling: Arc<AtomicBool>,
     commands: u64,
+    /// Which catalog the session was given.
+    catalog: Version,
     ending: Option<&'static str>,
 }
 
@@ -103,6 +106,7 @@ pub(crate) async fn run(
         creating: Vec::new(),
         cancelling: Arc::default(),
         commands: 0,
+        catalog: 0,
         ending: None,
     };
     driver.drive().await;
@@ -123,7 +127,10 @@ impl Driver<'_> {
             let wake = poll_fn(|cx| self.poll_wake(cx, sleep.as_mut())).await;
             now = crate::gateway::now();
             match wake {
-                Wake::Chunk(leg, bytes) => self.session.handle(Input::Unit(leg, bytes), now),
+                Wake::Chunk(leg, bytes) => {
+                    self.renew_catalog(now);
+                    self.session.handle(Input::Unit(leg, bytes), now);
+                }
                 Wake::Gone(leg) => self.session.handle(Input::Gone(leg), now),
                 Wake::Mail(mail) => self.read_mail(mail, now),
                 Wake::Worked(Some(input)) => self.session.handle(input, now),
@@ -186,6 +193,14 @@ impl Driver<'_> {
         sleep.poll(cx).map(|()| Wake::Deadline)
     }
 
+    /// What other sessions did to the catalog counts before anything more is read.
+    fn renew_catalog(&mut self, now: Timestamp) {
+        let lineage = self.shared.lineage(&self.context.resource.name);
+        if let Some(catalog) = lineage.and_then(|lineage| lineage.newer(&mut self.catalog)) {
+            self.session.handle(Input::Newer(catalog), now);
+        }
+    }
+
     fn read_mail(&mut self, mail: Mail, now: Timestamp) {
         match mail {
             Mail::Cancel => self.session.handle(Input::Cancel, now),
@@ -230,7 +245,7 @@ impl Driver<'_> {
                 Effect::Withdraw(id, state) => self.withdraw(id, state),
                 Effect::Taint(tables) => {
                     if let Some(lineage) = self.shared.lineage(&self.context.resource.name) {
-                        lineage.taint(tables);
+                        lineage.taint(tables, &self.settings.mask);
                     }
                 }
                 Effect::Refresh => self.refresh(),
