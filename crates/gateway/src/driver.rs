@@ -21,10 +21,10 @@ use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
 use tokio::time::{Instant, Sleep};
 
+use crate::catalog::Version;
 use crate::gateway::{Note, Shared, lock, now};
 use crate::mailbox::{Mail, Mailbox};
 use crate::reviews;
-use crate::catalog::Version;
 use crate::settings::ResourceSettings;
 use crate::stream::{Outbox, Stream};
 
@@ -76,6 +76,8 @@ struct Driver<'a> {
     /// Which catalog the session was given.
     catalog: Version,
     ending: Option<&'static str>,
+    /// Entries of this session's own are below this index.
+    placed: u64,
 }
 
 /// Runs a session to its end.
@@ -107,6 +109,7 @@ pub(crate) async fn run(
         cancelling: Arc::default(),
         commands: 0,
         catalog: 0,
+        placed: 0,
         ending: None,
     };
     driver.drive().await;
@@ -225,7 +228,7 @@ impl Driver<'_> {
     async fn perform(&mut self, now: Timestamp) {
         while let Some(effect) = self.session.poll() {
             match effect {
-                Effect::Transmit(Leg::Downstream, bytes) => self.to_client.push(bytes),
+                Effect::Transmit(Leg::Downstream, bytes) => self.show(bytes, now),
                 Effect::Transmit(Leg::Upstream, bytes) => self.to_server.push(bytes),
                 Effect::Rule(id, staged, level) => self.rule(id, staged, level, now),
                 Effect::Conclude(staged, level) => self.conclude(staged, level, now),
@@ -258,6 +261,18 @@ impl Driver<'_> {
         }
     }
 
+    /// Bytes go to the client when every ruling of this session so far is handed to the kernel: what a read returns is
+    /// not seen before its entry survives this process.
+    fn show(&mut self, bytes: Bytes, now: Timestamp) {
+        if self.placed > self.shared.sequencer.written()
+            && let Err(stall) = self.shared.sequencer.write_through()
+        {
+            let end = unrecorded(&self.context.id.to_string(), &stall);
+            return self.session.handle(end, now);
+        }
+        self.to_client.push(bytes);
+    }
+
     fn rule(&mut self, id: CommandId, staged: Staged<Ruling>, level: Level, now: Timestamp) {
         self.commands += 1;
         if let Some(fault) = self.shared.recorder.stalled() {
@@ -266,7 +281,10 @@ impl Driver<'_> {
             return;
         }
         match self.shared.sequencer.append(staged, of(level)) {
-            Ok(Appended::Recorded(recorded)) => self.session.handle(Input::Ruled(recorded), now),
+            Ok(Appended::Recorded(recorded)) => {
+                self.placed = recorded.entry_ref().map_or(self.placed, |entry| entry.index + 1);
+                self.session.handle(Input::Ruled(recorded), now);
+            }
             Ok(Appended::Pending(pending)) => {
                 let session = self.context.id;
                 self.work.push(Box::pin(async move {
@@ -470,7 +488,8 @@ fn chunk(leg: Leg, read: io::Result<Bytes>) -> Wake {
 fn of(level: Level) -> chancery_store::Level {
     match level {
         Level::Lazy => chancery_store::Level::Lazy,
-        Level::Written => chancery_store::Level::Written,
+        // Nothing goes to the client before `show` has it written.
+        Level::Written => chancery_store::Level::Placed,
         Level::OnDisk => chancery_store::Level::Durable,
     }
 }

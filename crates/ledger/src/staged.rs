@@ -94,7 +94,8 @@ impl<S: std::fmt::Debug> std::error::Error for Mismatch<S> {}
 /// How far the bytes of an entry or frame have come.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Durability {
-    /// In this process; lost if it dies within the next flush interval. Frames only.
+    /// In this process; lost if it dies within the next flush interval. Frames, and entries of proven reads of which
+    /// nothing is shown before they are written.
     Buffered,
     /// Handed to the kernel: survives the death of this process, not of the host.
     Written,
@@ -107,7 +108,7 @@ pub enum Durability {
 pub struct Durable(Durability);
 
 impl Durable {
-    /// Asserts that the recorder has taken a frame and will write it or fail the session.
+    /// Asserts that the recorder has taken a frame, or the sequencer an entry, and will write it or fail the session.
     pub fn buffered_assertion() -> Self {
         Self(Durability::Buffered)
     }
@@ -137,9 +138,9 @@ impl Placed {
     pub fn leaf(&self) -> Digest {
         self.at.leaf
     }
-    /// Turns the assertion into the slot of this entry. An entry is never merely buffered: `None` then.
-    pub fn seal(self, durable: Durable) -> Option<Slot> {
-        (durable.0 >= Durability::Written).then_some(Slot { at: self.at, durability: durable.0 })
+    /// Turns the assertion into the slot of this entry.
+    pub fn seal(self, durable: Durable) -> Slot {
+        Slot { at: self.at, durability: durable.0 }
     }
 }
 

@@ -15,6 +15,7 @@ mod volume;
 
 use std::fmt;
 use std::io;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
@@ -45,6 +46,9 @@ const BUFFER_MAX: usize = 256 * 1024;
 pub enum Level {
     /// Buffered. Its subject is given back once it is on disk; nobody is woken to hurry.
     Lazy,
+    /// In its place in the tree, and buffered. Its subject is given back at once, on the caller's word that nothing of
+    /// what it permits is shown before [`Sequencer::write_through`] has returned. For proven reads only.
+    Placed,
     /// Handed to the kernel. Its subject is given back at once.
     Written,
     /// On disk. Its subject is given back after the next group sync.
@@ -185,7 +189,7 @@ impl<T> Pending<T> {
         }
         let Self { staged, placed, progress } = self;
         // The watermark passed this index: a sync that began after the entry was written has returned success.
-        let slot = placed.seal(Durable::on_disk_assertion()).expect("on disk is enough for an entry");
+        let slot = placed.seal(Durable::on_disk_assertion());
         drop(progress);
         Ok(staged.commit(slot).expect("the entry was placed for this subject"))
     }
@@ -249,6 +253,8 @@ struct Shared {
     head: Mutex<Head>,
     wake: Condvar,
     progress: watch::Sender<Progress>,
+    /// Entries below this index are handed to the kernel. Moved under the lock.
+    written: AtomicU64,
 }
 
 /// What the lock guards. Held for encoding, hashing and one `pwrite`; never for a sync.
@@ -345,6 +351,7 @@ impl Shared {
         head.offset += head.buffer.len() as u64;
         head.buffer.clear();
         head.dirty = true;
+        self.written.store(head.log.size(), Ordering::Release);
         Ok(())
     }
     /// Places one entry into the buffer by `place`, inside a frame.
@@ -447,6 +454,17 @@ impl Sequencer {
         }
     }
 
+    /// Returns once every entry appended before the call is handed to the kernel. One `pwrite` serves all who wait; none
+    /// is made if that was done already.
+    pub fn write_through(&self) -> Result<(), Stall> {
+        self.shared.write_out(&mut self.shared.lock())
+    }
+
+    /// Entries below this index are handed to the kernel.
+    pub fn written(&self) -> u64 {
+        self.shared.written.load(Ordering::Acquire)
+    }
+
     /// Why new entries are refused now, if they are. For readiness.
     pub fn stalled(&self) -> Option<Stall> {
         match &self.shared.lock().state {
@@ -487,12 +505,17 @@ impl Sequencer {
     }
 
     fn appended<T>(&self, staged: Staged<T>, placed: Placed, level: Level) -> Result<Appended<T>, Stall> {
-        if level != Level::Written {
-            let progress = self.shared.progress.subscribe();
-            return Ok(Appended::Pending(Pending { staged, placed, progress }));
-        }
-        // `settle` wrote out the whole buffer after the entry was placed, and `pwrite` returned success for all of it.
-        let slot = placed.seal(Durable::written_assertion()).expect("written is enough for an entry");
+        let durable = match level {
+            Level::Lazy | Level::Durable => {
+                let progress = self.shared.progress.subscribe();
+                return Ok(Appended::Pending(Pending { staged, placed, progress }));
+            }
+            // The buffer holds the entry, and leaves with the next write whoever asks for it.
+            Level::Placed => Durable::buffered_assertion(),
+            // `settle` wrote out the whole buffer after the entry was placed, and `pwrite` returned success for it.
+            Level::Written => Durable::written_assertion(),
+        };
+        let slot = placed.seal(durable);
         Ok(Appended::Recorded(staged.commit(slot).expect("the entry was placed for this subject")))
     }
 }

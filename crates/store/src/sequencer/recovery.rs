@@ -4,6 +4,7 @@
 //! ends the log, because a write that was cut by a crash looks like that. Reads the whole log: linear in its length.
 
 use std::io;
+use std::sync::atomic::AtomicU64;
 use std::sync::{Arc, Condvar, Mutex};
 use std::time::Instant;
 
@@ -134,6 +135,7 @@ fn start(
         head: Mutex::new(head),
         wake: Condvar::new(),
         progress: watch::Sender::new(Progress::default()),
+        written: AtomicU64::new(recovery.size),
     });
     // If we crash in between, the next start finds fewer open ones and goes on.
     for crash in &crashes {
