@@ -426,6 +426,8 @@ impl Relay for PgRelay {
         if syncs && !matches!(self.copy, Copy::In { .. }) {
             self.flight.push_back(Expect::Sync { segment });
         }
+        // A unit for which the server owes nothing, when nothing is owed before it: no answer will end it.
+        self.settle();
     }
 
     fn refuse(&mut self, command: CommandId, refusal: &Refusal) {
