@@ -446,3 +446,65 @@ async fn signed_approvals_hold_for_what_was_signed() {
     drop(raw);
     finish(world).await;
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_quorum_counts_people_and_a_cancel_is_for_the_first() {
+    listen();
+    let rules = format!("{RULES}\npermit(principal, action == Action::\"execute\", resource);");
+    let mut setup = Setup { durability: chancery_model::Durability::Strict, ..Setup::new("quorum", &rules) };
+    setup.reviews[0].quorum = 2;
+    let Some(world) = World::with(setup).await else { return };
+    world.postgres.direct("create table orders (id int); insert into orders select generate_series(1, 10)");
+    let token = token(&world);
+    let mut raw = Raw::login(&world, &token, &[]).await;
+    raw.ask(DELETE).await;
+    raw.notice().await;
+    let review = pending(&world).await;
+    let catalog = world.gateway.catalog();
+    catalog.add_approval(review.id, &clicked("dana", &["dba"])).await.expect("it is taken");
+    let twice = catalog.add_approval(review.id, &clicked("dana", &["dba"])).await;
+    assert!(twice.is_err(), "the same person again");
+    force(&world, review.id, &clicked("alice", &["dba"])).await;
+    let answer = raw.ready().await;
+    assert_eq!(sqlstate(&answer), "42501", "one who asked does not count: {}", complaint(&answer));
+    assert_eq!(count(&world), "10");
+    raw.ask(DELETE).await;
+    raw.notice().await;
+    let review = pending(&world).await;
+    catalog.add_approval(review.id, &clicked("dana", &["dba"])).await.expect("it is taken");
+    force(&world, review.id, &clicked("erin", &["dba"])).await;
+    assert_eq!(tags(&raw.ready().await), "CZ");
+    assert_eq!(count(&world), "7");
+
+    // Two queries at once, both held one after the other: a cancel is for the one that waits.
+    raw.ask("delete from orders where id = 4").await;
+    raw.ask("delete from orders where id = 5").await;
+    raw.notice().await;
+    let first = pending(&world).await;
+    Raw::cancel(world.port, &raw.key).await;
+    assert_eq!(sqlstate(&raw.ready().await), "57014");
+    raw.notice().await;
+    let second = pending_but(&world, &[first.id]).await;
+    assert!(second.text.contains("id = 5"));
+    catalog.add_approval(second.id, &clicked("dana", &["dba"])).await.expect("it is taken");
+    force(&world, second.id, &clicked("erin", &["dba"])).await;
+    assert_eq!(tags(&raw.ready().await), "CZ");
+    assert_eq!(world.postgres.direct("select string_agg(id::text, ',' order by id) from orders"), "4,6,7,8,9,10");
+
+    // A read that runs in front of what is held: the cancel is for what runs.
+    raw.ask("select pg_sleep(30)").await;
+    raw.ask("delete from orders where id = 6").await;
+    let sql = "select count(*) from pg_stat_activity where query like 'select pg_sleep%'";
+    until("a sleep", async || (world.postgres.direct(sql) == "1").then_some(())).await;
+    Raw::cancel(world.port, &raw.key).await;
+    let mut seen = Vec::new();
+    while !seen.iter().any(|message: &crate::rig::Message| message.tag == 'Z') {
+        seen.push(raw.next().await.expect("the session lives"));
+    }
+    assert_eq!(sqlstate(&seen), "57014");
+    let third = pending(&world).await;
+    world.gateway.catalog().deny(third.id, &person("dana", &["dba"]), "no", now()).await.expect("it is denied");
+    assert_eq!(sqlstate(&raw.ready().await), "42501");
+    drop(raw);
+    finish(world).await;
+}

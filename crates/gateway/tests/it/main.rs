@@ -25,6 +25,7 @@ fn err(output: &std::process::Output) -> String {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn psql_reads_and_writes() {
+    rig::listen();
     let Some(world) = World::start("allow", ALLOW_ALL, MaskRules::none(), Durability::Balanced).await else { return };
     let token = world.issuer.token("alice", &["analysts"], &[]);
     let done = world.psql(&token, &["-c", "select 1 + 1"]).await;
@@ -36,6 +37,7 @@ async fn psql_reads_and_writes() {
     assert_eq!(world.postgres.direct("select count(*) from t"), "2");
     let bad = world.psql("nonsense", &["-c", "select 1"]).await;
     assert!(err(&bad).contains("authentication failed"), "{}", err(&bad));
+    rig::finish(world).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -53,6 +55,7 @@ async fn tagged_columns_are_masked_and_forbidden_commands_refused() {
         with: Operator::Redact,
     };
     let mask = MaskRules { columns: vec![column], detect: Vec::new(), key: None };
+    rig::listen();
     let Some(world) = World::start("mask", rules, mask, Durability::Balanced).await else { return };
     world
         .postgres
@@ -66,6 +69,7 @@ async fn tagged_columns_are_masked_and_forbidden_commands_refused() {
     assert!(err(&done).contains("no rule permits define here"), "{}", err(&done));
     assert_eq!(out(&done), "1", "the session stays usable");
     assert_eq!(world.postgres.direct("select count(*) from customers"), "1");
+    rig::finish(world).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -74,6 +78,7 @@ async fn a_held_delete_runs_once_after_its_approval() {
         permit(principal, action in [Action::"connect", Action::"read"], resource);
         permit(principal, action == Action::"write", resource) when { context.reviews.contains("dba") };
     "#;
+    rig::listen();
     let Some(world) = World::start("hold", rules, MaskRules::none(), Durability::Balanced).await else { return };
     world.postgres.direct("create table orders (id int); insert into orders select generate_series(1, 10)");
     let token = world.issuer.token("alice", &["analysts"], &["report-agent", "sql-helper"]);
@@ -114,4 +119,5 @@ async fn a_held_delete_runs_once_after_its_approval() {
     assert!(err(&done).contains("held for review"), "{}", err(&done));
     assert_eq!(out(&done), "DELETE 3");
     assert_eq!(world.postgres.direct("select count(*) from orders"), "7");
+    rig::finish(world).await;
 }

@@ -160,3 +160,135 @@ async fn settings_that_change_how_text_is_read_are_refused() {
     }
     finish(world).await;
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn copy_in_and_out_like_without_a_gateway() {
+    let Some(world) = world("copy").await else { return };
+    let token = world.issuer.token("alice", &[], &[]);
+    let lines: String = (1..=50_000).map(|n| format!("{n}\n")).collect();
+    let file = world.state.join("lines.txt");
+    std::fs::write(&file, &lines).expect("own file");
+    let copy = format!("\\copy t from '{}'", file.display());
+    let done = world.psql(&token, &["-c", &copy, "-c", "select count(*), sum(a) from t"]).await;
+    assert_eq!(crate::out(&done), "COPY 50000\n50000|1250025000", "{}", crate::err(&done));
+    let done = world.psql(&token, &["-c", "\\copy (select a from t order by a) to stdout"]).await;
+    assert_eq!(crate::out(&done), lines.trim_end(), "{}", crate::err(&done));
+
+    let mut raw = Raw::login(&world, &token, &[]).await;
+    raw.ask("copy t from stdin").await;
+    assert_eq!(raw.next().await.expect("an answer").tag, 'G');
+    // The data, then a failure of the client's own: nothing of it stays.
+    raw.send('d', b"1\n").await;
+    raw.send('f', b"changed my mind\0").await;
+    let answer = raw.ready().await;
+    assert_eq!((tags(&answer).as_str(), sqlstate(&answer).as_str()), ("EZ", "57014"));
+    // Data that the server refuses while more is on its way.
+    raw.ask("copy t from stdin").await;
+    assert_eq!(raw.next().await.expect("an answer").tag, 'G');
+    for _ in 0..2_000 {
+        raw.send('d', b"not a number\n").await;
+    }
+    raw.send('c', b"").await;
+    assert_eq!(sqlstate(&raw.ready().await), "22P02");
+    assert_eq!(values(&raw.query("select count(*) from t").await), ["50000"]);
+    // A client that leaves in the middle.
+    raw.ask("copy t from stdin").await;
+    assert_eq!(raw.next().await.expect("an answer").tag, 'G');
+    raw.send('d', b"1\n").await;
+    drop(raw);
+    crate::rig::until("the end", async || world.gateway.sessions().is_empty().then_some(())).await;
+    assert_eq!(count(&world), "50000");
+    let leaves = finish(world).await;
+    let outs: Vec<_> = leaves
+        .iter()
+        .filter(|leaf| leaf.kind == Some(EntryKind::ActDone))
+        .map(|leaf| (crate::rig::field(leaf, "out"), leaf.number("rows").unwrap_or_default()))
+        .collect();
+    let expected = [
+        ("completed", 50_000),
+        ("completed", 1),
+        ("completed", 50_000),
+        ("failed", 0),
+        ("failed", 0),
+        ("completed", 1),
+        ("unknown", 0),
+    ];
+    assert_eq!(outs, expected.map(|(word, rows)| (word.to_owned(), rows)));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn names_portals_and_cursors_under_the_strict_profile() {
+    listen();
+    let setup = Setup { durability: chancery_model::Durability::Strict, ..Setup::new("strict", RULES) };
+    let Some(world) = World::with(setup).await else { return };
+    world.postgres.direct("create table t (a int); insert into t select generate_series(1, 100)");
+    let mut raw = Raw::login(&world, &world.issuer.token("alice", &[], &[]), &[]).await;
+    // A named statement, described first, as drivers do; then executed twice with other parameters.
+    let prepare = [
+        Raw::frame('P', b"s1\0select a from t where a > $1 order by a\0\0\x01\0\0\0\x17"),
+        Raw::frame('D', b"Ss1\0"),
+        Raw::frame('S', b""),
+    ];
+    raw.bytes(&prepare.concat()).await;
+    assert_eq!(tags(&raw.ready().await), "1tTZ");
+    for (parameter, rows) in [("98", vec!["99", "100"]), ("99", vec!["100"])] {
+        let mut bind = b"\0s1\0\0\0\0\x01".to_vec();
+        bind.extend((parameter.len() as u32).to_be_bytes());
+        bind.extend(parameter.as_bytes());
+        bind.extend([0, 0]);
+        let frames =
+            [Raw::frame('B', &bind), Raw::frame('D', b"P\0"), Raw::frame('E', b"\0\0\0\0\0"), Raw::frame('S', b"")];
+        raw.bytes(&frames.concat()).await;
+        let answer = raw.ready().await;
+        assert_eq!(values(&answer), rows, "{}", tags(&answer));
+    }
+    // A portal read in pieces.
+    let pieces = [
+        Raw::frame('P', b"\0select a from t order by a\0\0\0"),
+        Raw::frame('B', b"p\0\0\0\0\0\0\0\0"),
+        Raw::frame('E', b"p\0\0\0\0\x02"),
+        Raw::frame('E', b"p\0\0\0\0\x01"),
+        Raw::frame('C', b"Pp\0"),
+        Raw::frame('S', b""),
+    ];
+    raw.bytes(&pieces.concat()).await;
+    let answer = raw.ready().await;
+    assert_eq!((tags(&answer).as_str(), values(&answer)), ("12DDsDs3Z", vec!["1".into(), "2".into(), "3".into()]));
+    for (sql, expected) in [
+        ("begin", "CZ"),
+        ("declare c cursor for select a from t order by a", "CZ"),
+        ("fetch 2 from c", "TDDCZ"),
+        ("close c", "CZ"),
+        ("commit", "CZ"),
+        ("prepare p1 as select count(*) from t", "CZ"),
+        ("execute p1", "TDCZ"),
+        ("deallocate p1", "CZ"),
+        ("", "IZ"),
+        ("select 1; select 2", "TDCTDCZ"),
+        ("select 1 / 0", "EZ"),
+        ("insert into t values (101) returning a", "TDCZ"),
+    ] {
+        let answer = raw.query(sql).await;
+        assert_eq!(tags(&answer), expected, "{sql}: {}", complaint(&answer));
+    }
+    // A Flush in the place of a Sync.
+    raw.execute("select 'flushed'", &[]).await;
+    raw.send('H', b"").await;
+    let mut seen = Vec::new();
+    while seen.len() < 4 {
+        seen.push(raw.next().await.expect("the session lives"));
+    }
+    assert_eq!((tags(&seen).as_str(), values(&seen)), ("12DC", vec!["flushed".to_owned()]));
+    raw.sync().await;
+    let answer = raw.ready().await;
+    assert_eq!(tags(&answer), "Z", "{}", complaint(&answer));
+    // Many at once.
+    for n in 0..500 {
+        raw.execute("select $1::text", &[&n.to_string()]).await;
+    }
+    raw.sync().await;
+    let answer = raw.ready().await;
+    assert_eq!(values(&answer).len(), 500, "{}", tags(&answer));
+    drop(raw);
+    finish(world).await;
+}

@@ -112,6 +112,12 @@ impl Postgres {
         self.programs.join("psql")
     }
 
+    /// The path of one of the server's programs.
+    #[allow(dead_code)]
+    pub(crate) fn program(&self, name: &str) -> PathBuf {
+        self.programs.join(name)
+    }
+
     pub(crate) fn direct(&self, sql: &str) -> String {
         let port = self.port.to_string();
         let psql = self.programs.join("psql");
