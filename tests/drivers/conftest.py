@@ -3,6 +3,7 @@
 import dataclasses
 import pathlib
 import shutil
+import signal
 import sys
 import tempfile
 
@@ -15,6 +16,25 @@ from rig import idp, postgres, process, tls, wire  # noqa: E402
 from rig.need import need  # noqa: E402
 
 SERVERS = ("distribution", "newest")
+SECONDS_A_TEST = 30
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_call(item):
+    """A test that hangs fails by name and the rest still runs. A test may ask for longer: `@pytest.mark.seconds(300)`."""
+    mark = item.get_closest_marker("seconds")
+    limit = mark.args[0] if mark else SECONDS_A_TEST
+
+    def stop(*_):
+        raise TimeoutError(f"not done after {limit} s")
+
+    before = signal.signal(signal.SIGALRM, stop)
+    signal.alarm(limit)
+    try:
+        return (yield)
+    finally:
+        signal.alarm(0)
+        signal.signal(signal.SIGALRM, before)
 
 
 @dataclasses.dataclass

@@ -18,6 +18,7 @@ class Case:
     name: str
     sql: str
     only_simple: bool
+    only_text: bool
     unreadable: bool
     copy_in: bytes
 
@@ -35,7 +36,7 @@ def cases(stem):
     copy_in, found = (DIRECTORY / "copy.txt").read_bytes(), []
     for part in re.split(r"^-- ", (DIRECTORY / f"{stem}.sql").read_text(), flags=re.M)[1:]:
         title, _, sql = part.partition("\n")
-        found.append(Case(f"{stem}: {title}", sql.strip(), "[simple]" in title, "[unreadable]" in title,
+        found.append(Case(f"{stem}: {title}", sql.strip(), "[simple]" in title, "[text]" in title, "[unreadable]" in title,
                           copy_in if "[copy]" in title else b""))
     return found
 
@@ -52,7 +53,12 @@ class Oids:
 
 def normal(said, oids):
     """An answer in which object ids are numbered by order; every other byte as it came."""
-    return [(kind, _columns(body, oids) if kind == "T" else body) for kind, body in wire.comparable(said)]
+    return [(kind, _part(kind, body, oids)) for kind, body in wire.comparable(said)]
+
+
+def _part(kind, body, oids):
+    # A notification begins with the process id of its sender.
+    return _columns(body, oids) if kind == "T" else body[4:] if kind == "A" else body
 
 
 def _columns(body, oids):
@@ -73,5 +79,8 @@ def play(connect, stem, mode):
         for case in cases(stem):
             if mode == "extended" and case.only_simple:
                 continue
-            ask = line.simple if mode == "simple" else line.extended
-            yield case, normal(ask(case.sql, copy_in=case.copy_in), oids)
+            if mode == "simple":
+                said = line.simple(case.sql, copy_in=case.copy_in)
+            else:
+                said = line.extended(case.sql, binary=mode == "binary" and not case.only_text, copy_in=case.copy_in)
+            yield case, normal(said, oids)

@@ -5,19 +5,21 @@ import pytest
 import corpus
 from conftest import through
 
+MODES = ["simple", "extended", "binary"]
+
 
 def test_the_corpus_is_large():
-    assert sum(len(corpus.cases(stem)) for stem in corpus.files()) >= 150
+    assert sum(len(corpus.cases(stem)) for stem in corpus.files()) >= 220
 
 
-@pytest.mark.parametrize("mode", ["simple", "extended"])
+@pytest.mark.parametrize("mode", MODES)
 @pytest.mark.parametrize("stem", corpus.files())
 def test_two_direct_runs_agree(stem, mode, server, fresh_database, gateway, provider, authority):
     """The comparison itself is sound: the same server answers the same twice."""
     _compare(stem, mode, ("direct", "direct"), server, fresh_database, gateway, provider, authority)
 
 
-@pytest.mark.parametrize("mode", ["simple", "extended"])
+@pytest.mark.parametrize("mode", MODES)
 @pytest.mark.parametrize("stem", corpus.files())
 def test_the_gateway_changes_nothing(stem, mode, server, fresh_database, gateway, provider, authority):
     _compare(stem, mode, ("direct", "through the gateway"), server, fresh_database, gateway, provider, authority)

@@ -46,3 +46,47 @@ SELECT 'open
 SELECT U&'\zzzz'
 -- too many arguments
 SELECT twice(1, 2)
+-- dividing in the where clause
+SELECT id FROM customers WHERE 1 / (id - 1) > 0
+-- invalid json
+SELECT '{bad'::json
+-- invalid date
+SELECT '2024-02-30'::date
+-- invalid uuid
+SELECT 'no'::uuid
+-- string too long
+SELECT 'abcdef'::varchar(3), 'abcdef'::char(2)
+-- value too long for a column
+CREATE TEMPORARY TABLE tight (a varchar(2))
+-- is too long
+INSERT INTO tight VALUES ('abc')
+-- numeric overflow
+SELECT 99999::numeric(4, 1)
+-- array subscript
+SELECT (ARRAY[1, 2])[5], ARRAY[1, 2] + 1
+-- duplicate table
+CREATE TABLE customers (id integer)
+-- dependent object
+DROP TABLE customers
+-- duplicate alias
+SELECT * FROM customers c, orders c
+-- subquery of many rows
+SELECT (SELECT id FROM customers)
+-- wrong number of columns
+SELECT 1 UNION SELECT 1, 2
+-- exclusion in plpgsql
+DO $$ BEGIN PERFORM 1 / 0; EXCEPTION WHEN division_by_zero THEN RAISE NOTICE 'caught %', SQLERRM; END $$
+-- assert
+DO $$ BEGIN ASSERT 1 = 2, 'not so'; END $$
+-- nested context
+DO $$ BEGIN PERFORM shout(NULL); PERFORM ('x' || id)::integer FROM customers; END $$
+-- bad regular expression
+SELECT 'a' ~ '('
+-- invalid escape in like
+SELECT 'a' LIKE 'a\'
+-- bad encoding
+SELECT convert_from('\xff'::bytea, 'UTF8')
+-- no such role
+SET ROLE nobody_here
+-- no such database object kind
+COMMENT ON SEQUENCE customers IS 'x'
