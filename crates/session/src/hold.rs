@@ -163,7 +163,7 @@ impl<R: Relay> Session<R> {
                 self.forwardable(at, Ruled::Forward(permit.limit(scope)));
             }
             Verdict::Deny(denial) => {
-                let refusal = denial.refusal(&format!("{}/{id}", self.context.id));
+                let refusal = denial.refusal(format!("{}/{id}", self.context.id));
                 self.refuse(at, refusal, denial.rules().to_vec(), now);
             }
             // What needs a review to run may be prepared: that runs nothing.
@@ -337,7 +337,7 @@ impl<R: Relay> Session<R> {
                 self.forwardable(at, Ruled::Forward(permit));
             }
             Verdict::Deny(denial) => {
-                let refusal = denial.refusal(&format!("{}, {}/{id}", review.id, self.context.id));
+                let refusal = denial.refusal(format!("{}, {}/{id}", review.id, self.context.id));
                 self.refuse(at, refusal, denial.rules().to_vec(), now);
             }
             Verdict::Hold(_) => {

@@ -53,6 +53,7 @@ pub enum Input<U> {
 }
 
 /// What a session wants done. Effects are performed in order.
+#[allow(clippy::large_enum_variant, reason = "moved once, into the driver; a box would be an allocation per command")]
 pub enum Effect<U> {
     /// Write to a leg.
     Transmit(Leg, U),
