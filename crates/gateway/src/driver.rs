@@ -46,6 +46,7 @@ pub(crate) struct Legs {
 }
 
 /// What woke the driver.
+#[allow(clippy::large_enum_variant, reason = "lives for one turn of the loop; a box would be an allocation per wake-up")]
 enum Wake {
     Chunk(Leg, Bytes),
     Gone(Leg),
@@ -177,15 +178,17 @@ impl Driver<'_> {
         if let Poll::Ready(mail) = self.mailbox.poll(cx) {
             return Poll::Ready(Wake::Mail(mail));
         }
-        if self.to_client.len() < OUTBOX_MAX && self.session.wants(Leg::Upstream) {
-            if let Poll::Ready(read) = self.legs.up.poll_chunk(cx) {
-                return Poll::Ready(chunk(Leg::Upstream, read));
-            }
+        if self.to_client.len() < OUTBOX_MAX
+            && self.session.wants(Leg::Upstream)
+            && let Poll::Ready(read) = self.legs.up.poll_chunk(cx)
+        {
+            return Poll::Ready(chunk(Leg::Upstream, read));
         }
-        if self.to_server.len() < OUTBOX_MAX && self.session.wants(Leg::Downstream) {
-            if let Poll::Ready(read) = self.legs.down.poll_chunk(cx) {
-                return Poll::Ready(chunk(Leg::Downstream, read));
-            }
+        if self.to_server.len() < OUTBOX_MAX
+            && self.session.wants(Leg::Downstream)
+            && let Poll::Ready(read) = self.legs.down.poll_chunk(cx)
+        {
+            return Poll::Ready(chunk(Leg::Downstream, read));
         }
         for at in 0..self.work.len() {
             if let Poll::Ready(input) = self.work[at].as_mut().poll(cx) {
