@@ -109,18 +109,22 @@ _count = 0
 
 @pytest.fixture
 def fresh_database(server):
-    """A function that makes an empty database, or one from SQL, and returns its name."""
+    """A function that makes an empty database, or one from SQL, and returns its name; dropped after the test."""
+    names = []
 
     def make(sql=""):
         global _count
         _count += 1
         name = f"rig_{_count}"
         server.psql(f"CREATE DATABASE {name}")
+        names.append(name)
         if sql:
             server.psql(sql, name)
         return name
 
-    return make
+    yield make
+    for name in names:
+        server.psql(f"DROP DATABASE {name} WITH (FORCE)")
 
 
 @pytest.fixture
@@ -128,10 +132,10 @@ def gateway(directory, authority, provider, request):
     """A function that starts a gateway in front of `{resource: (server, database)}`; ended after the test."""
     started = []
 
-    def start(resources, **options):
+    def start(resources, issuer=None, **options):
         where = pathlib.Path(tempfile.mkdtemp(prefix="gateway-", dir=directory))
         certificate, key = authority.issue(f"gateway-{where.name}")
-        made = need(lambda: gateways.Gateway(where / "home", provider, resources, ca=authority.certificate,
+        made = need(lambda: gateways.Gateway(where / "home", issuer or provider, resources, ca=authority.certificate,
                                              certificate=certificate, key=key, **options))
         started.append(made)
         return made.prepare().start()

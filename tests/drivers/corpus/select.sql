@@ -106,9 +106,9 @@ EXPLAIN (COSTS OFF) SELECT * FROM customers WHERE id = 1
 SELECT relname, relkind FROM pg_class WHERE relname IN ('customers', 'orders') ORDER BY 1
 -- information schema
 SELECT column_name, data_type FROM information_schema.columns WHERE table_name = 'customers' ORDER BY ordinal_position
--- system column
+-- system column [text]
 SELECT tableoid::regclass, ctid FROM moods ORDER BY id
--- whole row
+-- whole row [text]
 SELECT m FROM moods m ORDER BY id
 -- composite field
 SELECT (both_).second FROM moods ORDER BY id
