@@ -21,7 +21,7 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 
 use bytes::{Bytes, BytesMut};
-use chancery_model::{Bind, CommandId, Done, DoneStatus, Input, Output, OutputKind, Refusal, RefusalCode, Settings};
+use chancery_model::{Bind, CommandId, Done, DoneStatus, Input, Output, OutputKind, Refusal, RefusalCode, Settings, Statement};
 use chancery_wire::{Event, Forget, Informed, Leg, Limits, Relay, WireError};
 
 use crate::{Severity, frame, notice, refuse};
@@ -109,10 +109,11 @@ struct Unit {
     expects: Vec<Expect>,
     simple: bool,
     syncs: bool,
-    /// Name of the statement that a Parse of this unit made.
-    parsed: Option<Bytes>,
-    /// Whether a Bind is in this unit.
-    bound: bool,
+    /// The statement that a Parse of this unit makes, and its name. Kept here because the tables can take it back while
+    /// the unit is gathered, and it is these bytes that are ruled on.
+    parsed: Option<(Bytes, Statement)>,
+    /// The portal that a Bind of this unit makes.
+    bound: Option<Bytes>,
     /// Which name it relies on that another command could change.
     uses: Uses,
     /// That name changed after the unit was read.
@@ -464,7 +465,7 @@ impl Relay for PgRelay {
     fn forget(&mut self, names: Forget<'_>) {
         self.names.forget(names);
         // Units that were read before used the older meaning; the server would use the newer.
-        for unit in self.asked.iter_mut() {
+        for unit in self.asked.iter_mut().chain([&mut self.unit]) {
             unit.stale |= match (names, &unit.uses) {
                 (_, Uses::Nothing) => false,
                 (Forget::All, _) | (Forget::Portals, Uses::Portal) => true,

@@ -39,14 +39,15 @@ impl Anatomy for PgRelay {
         let mut edits = edits.iter().peekable();
         for body in frames(run) {
             let frame = body.start - HEADER_BYTES..body.end;
-            if edits.peek().is_none_or(|edit| edit.range.start >= frame.end) {
+            if edits.peek().is_none_or(|edit| edit.range.start > frame.end) {
                 out.extend_from_slice(&run[frame]);
                 continue;
             }
             let start = out.len();
             out.extend_from_slice(&run[frame.start..frame.start + HEADER_BYTES]);
             let mut at = body.start;
-            while let Some(edit) = edits.next_if(|edit| edit.range.start < frame.end) {
+            // An empty value can stand at the very end; cells of the next frame begin behind its header.
+            while let Some(edit) = edits.next_if(|edit| edit.range.start <= frame.end) {
                 put_edit(&mut out, run, at, edit, &output.kind);
                 at = edit.range.end;
             }

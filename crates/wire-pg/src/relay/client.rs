@@ -165,9 +165,9 @@ impl PgRelay {
             return Ok(Next::Continue);
         }
         let statement = Statement { text, settings: self.settings.clone() };
-        let step = self.names.prepare(name.clone(), statement, self.segment);
+        let step = self.names.prepare(name.clone(), statement.clone(), self.segment);
         self.unit.expects.push(Expect::Parse { step });
-        self.unit.parsed = Some(name);
+        self.unit.parsed = Some((name, statement));
         Ok(Next::Continue)
     }
 
@@ -191,7 +191,7 @@ impl PgRelay {
                 return Ok(Next::Continue);
             }
         };
-        if self.unit.parsed.as_ref().is_some_and(|parsed| *parsed != name) || self.unit.bound {
+        if self.unit.parsed.as_ref().is_some_and(|(parsed, _)| *parsed != name) || self.unit.bound.is_some() {
             self.finish_unit("prepare");
         }
         let Some(count) = parameter_count(&raw) else {
@@ -204,9 +204,9 @@ impl PgRelay {
         }
         self.keep(None);
         let bind = Bind { raw, count, max_rows: 0, resumed: false };
-        let step = self.names.bind(portal, statement, bind, self.segment);
+        let step = self.names.bind(portal.clone(), statement, bind, self.segment);
         self.unit.expects.push(Expect::Bind { step });
-        self.unit.bound = true;
+        self.unit.bound = Some(portal);
         if self.unit.parsed.is_none() {
             self.unit.uses = Uses::Statement(name);
         }
@@ -261,8 +261,10 @@ impl PgRelay {
         bind.resumed = std::mem::replace(&mut portal.started, true);
         let inject = describe && !std::mem::replace(&mut portal.described, true);
         let statement = portal.statement.clone();
-        // A Parse that rides in this unit is ruled on as a part of it only if it is this very text.
-        if self.unit.parsed.as_ref().is_some_and(|parsed| !self.is_text(parsed, &statement)) {
+        // A Parse that rides in this unit is ruled on as a part of it only if it is this very text, and a Bind only if it
+        // made this very portal.
+        let other_text = self.unit.parsed.as_ref().is_some_and(|(_, parsed)| parsed.text != statement.text);
+        if other_text || self.unit.bound.as_ref().is_some_and(|bound| bound != name) {
             self.finish_unit("prepare");
         }
         let portal = own_slice(name);
@@ -270,7 +272,7 @@ impl PgRelay {
             self.unit.parts.add(build(|out| frame::describe(out, b'P', &portal)));
             self.unit.expects.push(Expect::DescribePortal { portal: portal.clone(), injected: true });
         }
-        if !self.unit.bound {
+        if self.unit.bound.is_none() {
             self.unit.uses = Uses::Portal;
         }
         let seen = Seen::default();
@@ -374,16 +376,12 @@ impl PgRelay {
         if self.unit.parts.is_empty() {
             return;
         }
-        let ask = match self.unit.parsed.as_ref().map(|name| self.names.statement(name, self.segment)) {
-            Some(Lookup::Known(statement)) => Ask::Prepare(statement),
-            _ => Ask::Step(step),
+        let ask = match self.unit.parsed.take() {
+            Some((_, statement)) => Ask::Prepare(statement),
+            None => Ask::Step(step),
         };
         self.unit.expects.push(Expect::End { command: CommandId(0) });
         self.ask(ask);
-    }
-
-    fn is_text(&self, name: &Bytes, statement: &Statement) -> bool {
-        matches!(self.names.statement(name, self.segment), Lookup::Known(parsed) if parsed.text == statement.text)
     }
 
     fn refuse_here(&mut self, code: RefusalCode, why: &str, hint: &str) {
