@@ -165,7 +165,7 @@ async fn open<'s>(
         }
     };
     let chain_id = shared.chain_id(&identity.chain).await.map_err(|error| {
-        tracing::error!(session = %id, %error, "the chain is not on record");
+        tracing::warn!(session = %id, %error, "the chain is not known");
         Rejected(Refusal::new(RefusalCode::RecordUnavailable, "record unavailable", id.to_string()))
     })?;
     let named = match listener {

@@ -213,12 +213,15 @@ impl Driver<'_> {
             Mail::Rules => self.session.handle(Input::RulesChanged(self.shared.rules()), now),
             Mail::End(refusal, reason) => self.session.handle(Input::End(refusal, reason), now),
             Mail::Review(id) => {
-                let shared = self.shared.clone();
+                let (shared, mailbox) = (self.shared.clone(), self.mailbox.clone());
                 self.work.push(Box::pin(async move {
                     match reviews::decided(&shared, id).await {
                         Ok(review) => review.map(Input::Reviewed),
                         Err(error) => {
                             tracing::warn!(%id, %error, "a review cannot be read");
+                            // Nobody says it a second time, and the client waits.
+                            tokio::time::sleep(reviews::POLL).await;
+                            mailbox.post(Mail::Review(id));
                             None
                         }
                     }

@@ -467,7 +467,8 @@ impl Shared {
         if lock(&self.chains).contains(&id) {
             return Ok(id);
         }
-        if self.catalog.remember_chain(id, chain, now()).await? {
+        // On record before the directory knows it. If we crash or run out of space in between, it is told again.
+        if self.catalog.chain(id).await?.is_none() {
             let salt = hmac::sign(&self.fingerprint_key, &[b"chancery/salt/1", id.as_slice()].concat());
             let mut commitment = digest::Context::new(&digest::SHA256);
             commitment.update(b"chancery/principal/1");
@@ -476,10 +477,12 @@ impl Shared {
             let mut value = Digest::default();
             value.0.copy_from_slice(commitment.finish().as_ref());
             let entry = Entry::Principal(PrincipalEntry { chain: id, commitment: value });
-            if self.sequencer.append_entry(&entry, Level::Written).is_err() {
+            if let Err(stall) = self.sequencer.append_entry(&entry, Level::Written) {
+                tracing::error!(%stall, "a chain is not on record");
                 return Err(CatalogError::Busy);
             }
         }
+        self.catalog.remember_chain(id, chain, now()).await?;
         let mut chains = lock(&self.chains);
         if chains.len() >= CHAINS_MAX {
             chains.clear();

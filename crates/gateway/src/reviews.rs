@@ -12,7 +12,7 @@ use crate::gateway::{Shared, lock, now};
 use crate::mailbox::Mail;
 
 /// How often changes of other processes and expiries are looked for.
-const POLL: Duration = Duration::from_millis(500);
+pub(crate) const POLL: Duration = Duration::from_millis(500);
 
 /// Closes what a former process left open. Clients that waited are gone.
 pub(crate) async fn close_abandoned(shared: &Arc<Shared>) -> Result<(), CatalogError> {

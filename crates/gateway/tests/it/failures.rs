@@ -444,6 +444,7 @@ async fn a_full_disk_refuses_and_recovers() {
     let Some(world) = World::with(setup).await else { return };
     world.postgres.direct("create table t (a int)");
     let token = world.issuer.token("alice", &[], &[]);
+    let stranger = world.issuer.token("bob", &[], &[]);
     let mut raw = Raw::login(&world, &token, &[]).await;
     assert_eq!(tags(&raw.query("insert into t values (1)").await), "CZ");
     // Under the reserve, then to the last byte.
@@ -458,8 +459,10 @@ async fn a_full_disk_refuses_and_recovers() {
         raw.execute("insert into t values (3)", &[]).await;
         raw.sync().await;
         assert_eq!(sqlstate(&raw.ready().await), "58030");
-        let answer = refused(&world, &token, &[]).await;
-        assert_eq!(answer.field('C'), "58030", "{}", answer.text());
+        for token in [&token, &stranger] {
+            let answer = refused(&world, token, &[]).await;
+            assert_eq!(answer.field('C'), "58030", "{}", answer.text());
+        }
         assert_eq!(world.postgres.direct("select count(*) from t"), "1", "nothing runs unrecorded");
         disk.clear();
         until("the recovery", async || world.gateway.health().ready.then_some(())).await;
@@ -477,6 +480,14 @@ async fn a_full_disk_refuses_and_recovers() {
     disk.clear();
     until("the recovery", async || world.gateway.health().ready.then_some(())).await;
     drop(raw);
+    // Whoever was seen for the first time during the shortage is in the ledger before their first session.
+    drop(Raw::login(&world, &stranger, &[]).await);
+    let seen = entries(&world);
+    let opened = seen.iter().rfind(|leaf| leaf.kind == Some(EntryKind::SessionOpen)).expect("it was opened");
+    let told = seen.iter().any(|leaf| {
+        leaf.kind == Some(EntryKind::Principal) && field(leaf, "a") == field(opened, "a") && leaf.index < opened.index
+    });
+    assert!(told, "{seen:#?}");
     assert!(entries(&world).iter().any(|leaf| leaf.kind == Some(EntryKind::Stall)));
     finish(world).await;
     drop(disk);
