@@ -244,15 +244,15 @@ impl<R: Relay> Session<R> {
     pub(crate) fn found(&mut self, id: CommandId, review: Option<Review>, now: Timestamp) {
         let Some(at) = self.position(id) else { return };
         let Stage::Finding(hold) = std::mem::replace(&mut self.commands[at].stage, Stage::Ruling) else { return };
+        if self.commands[at].cancelled {
+            let reference = format!("{}/{id}", self.context.id);
+            let why = "cancelled before it was put before its reviewers";
+            return self.refuse(at, Refusal::new(RefusalCode::Cancelled, why, reference), Vec::new(), now);
+        }
         match review {
             // The one that an earlier sending of the same command asked for.
             Some(review) if review.state == ReviewState::Pending => self.refuse_waiting(at, review.id, now),
             Some(review) => self.settle_review(at, hold, &review, now),
-            None if self.commands[at].cancelled => {
-                let reference = format!("{}/{id}", self.context.id);
-                let why = "cancelled before it was put before its reviewers";
-                self.refuse(at, Refusal::new(RefusalCode::Cancelled, why, reference), Vec::new(), now);
-            }
             None => self.request(at, hold, now),
         }
     }

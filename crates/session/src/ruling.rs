@@ -56,6 +56,10 @@ impl Ruling {
     pub(crate) fn is_forward(&self) -> bool {
         matches!(self.ruled, Ruled::Forward(_))
     }
+    /// Whether it lets a command through by rules other than these.
+    pub(crate) fn is_stale(&self, rules: &Digest) -> bool {
+        self.is_forward() && self.rules != *rules
+    }
 }
 
 impl ToEntry for Ruling {

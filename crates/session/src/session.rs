@@ -367,6 +367,10 @@ impl<R: Relay> Session<R> {
                 _ => break,
             }
             let (id, digest, scope) = (active.id, active.digest, active.scope);
+            if matches!(&active.stage, Stage::Ruled(ruling) if ruling.subject().is_stale(&self.grip.rules.digest())) {
+                self.recall(at, now);
+                break;
+            }
             let forwarded = match std::mem::replace(&mut active.stage, Stage::Ended) {
                 Stage::Unrecorded(refusal) => {
                     self.gate.refuse_unrecorded(id, &refusal);
@@ -402,6 +406,17 @@ impl<R: Relay> Session<R> {
         }
         self.drop_ended();
         carried
+    }
+
+    /// Refuses what was allowed by rules that are not in force any more, and was not forwarded yet.
+    fn recall(&mut self, at: usize, now: Timestamp) {
+        let active = &mut self.commands[at];
+        active.starting = false;
+        let id = active.id;
+        let outcome = self.outcome(&self.commands[at], chancery_ledger::Outcome::Skipped, None, 0, 0, now);
+        self.effects.push_back(Effect::Conclude(stage(outcome), Level::Written));
+        let refusal = self.context.refusal(RefusalCode::Denied, id, "the rules changed before it was forwarded");
+        self.refuse(at, refusal.hint("send it again"), Vec::new(), now);
     }
 
     pub(crate) fn drop_ended(&mut self) {
@@ -633,6 +648,11 @@ impl<R: Relay> Session<R> {
                 Stage::Ruling if active.starting => chancery_ledger::Outcome::Skipped,
                 Stage::Held(_, review, _) => {
                     self.effects.push_back(Effect::Withdraw(review, ReviewState::Withdrawn));
+                    continue;
+                }
+                // Its request may stand in the ledger already; nobody was asked yet.
+                Stage::Requesting(review) => {
+                    self.effects.push_back(Effect::Withdraw(review.id, ReviewState::Withdrawn));
                     continue;
                 }
                 _ => continue,

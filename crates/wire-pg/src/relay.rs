@@ -424,7 +424,8 @@ impl Relay for PgRelay {
         let segment = unit.segment;
         unit.parts.into_list().into_iter().for_each(|part| self.send(part));
         self.flight.extend(unit.expects);
-        if syncs && !matches!(self.copy, Copy::In { .. }) {
+        // A server that takes data ignores a Sync. It arrives there in front of the end of the data.
+        if syncs && !self.passing && !matches!(self.copy, Copy::In { .. }) {
             self.flight.push_back(Expect::Sync { segment });
         }
         // A unit for which the server owes nothing, when nothing is owed before it: no answer will end it.

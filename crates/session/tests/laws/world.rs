@@ -581,7 +581,10 @@ impl World {
             self.trace(&effect);
         }
         match effect {
-            Effect::Transmit(Leg::Upstream, bytes) => self.server.take(&bytes),
+            Effect::Transmit(Leg::Upstream, bytes) => {
+                self.check_current(&bytes);
+                self.server.take(&bytes);
+            }
             Effect::Transmit(Leg::Downstream, bytes) => self.show(&bytes),
             Effect::Rule(command, mut staged, level) => match self.place(&mut staged) {
                 Some(placed) => {
@@ -641,6 +644,18 @@ impl World {
         }
         let answer = self.client.hear(bytes, &mut self.dice);
         self.from_client.extend_from_slice(&answer);
+    }
+
+    /// A query that goes up was allowed by the rules that are in force now.
+    fn check_current(&self, bytes: &[u8]) {
+        let Some((b'Q', rest)) = bytes.split_first() else { return };
+        let text = String::from_utf8_lossy(&rest[4..rest.len() - 1]).into_owned();
+        if text != "chancery_refused" {
+            let query = Executed { ask: "query", text, parameters: Vec::new() };
+            let digest = digest(&query, &SETS[self.rules].digest());
+            let allowed = |leaf: &Leaf| leaf.kind == Some(EntryKind::ActStart) && leaf.digest("ch") == Some(digest);
+            assert!(self.leaves.iter().any(allowed), "rules bind now: {query:?} went up under older rules");
+        }
     }
 
     fn check_strict(&self, command: u64) {
