@@ -3,9 +3,10 @@
 
 SHELL := /bin/bash
 SECONDS_EACH ?= 60
+KILLS ?= 200
 
 .DEFAULT_GOAL := help
-.PHONY: help setup build test ci demo bench fuzz tidy
+.PHONY: help setup build test ci demo bench crash fuzz tidy
 
 help: ## this list
 	@sed -n 's/^\([a-z]*\):[^#]*## \(.*\)/  make \1|\2/p' Makefile | column -t -s '|'
@@ -32,6 +33,11 @@ bench: ## measure against direct, HAProxy and PgBouncer; BENCH="--quick" for a s
 	@scripts/setup.sh bench
 	@cargo build --quiet --release --locked --package chancery-cli
 	@.rig/venv/bin/python bench/run.py $(BENCH)
+
+crash: ## kill the gateway KILLS (200) times under load and compare PostgreSQL's log with the ledger
+	@scripts/setup.sh test
+	@cargo build --quiet --locked --package chancery-cli
+	@CHANCERY_KILLS=$(KILLS) .rig/venv/bin/python -m pytest -c tests/pytest.ini tests/drivers/test_crash.py -rs -s
 
 fuzz: ## every fuzz target for SECONDS_EACH (60) seconds; TARGET=name for one
 	@scripts/setup.sh build

@@ -319,6 +319,8 @@ impl Shared {
     fn make_room(&self, head: &mut Head, opens: bool) -> Result<(), Stall> {
         match &head.state {
             State::Ended(stall) => return Err(stall.clone()),
+            // The last round may have taken the size that its checkpoint signs; nothing may come behind that.
+            _ if head.stopping => return Err(Stall::Closed),
             State::Full if opens => return Err(Stall::DiskFull),
             _ => {}
         }
