@@ -67,6 +67,7 @@ fn connect(desk: &Desk, caller: &Caller, of: &crate::ResourceView) -> Option<Vec
         unlisted_functions: Vec::new(),
         calls: Vec::new(),
         counts: Vec::new(),
+        moves: Vec::new(),
         opaque: false,
         unreadable: None,
         settings: Vec::new(),

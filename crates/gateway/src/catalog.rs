@@ -3,14 +3,17 @@
 //! Read over a connection of the gateway's own, shared by all sessions of the resource, read again when something
 //! changed. It holds names, numbers and dependencies; never a value.
 
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-use chancery_mask::{AttributeRow, Catalog, CatalogInput, GeneratedColumn, MaskRules, RelationRow, ViewDependency};
+use bytes::BytesMut;
+use chancery_mask::{
+    AttributeRow, Catalog, CatalogInput, GeneratedColumn, MaskRules, RelationRow, ViewColumn, ViewDependency,
+};
 use chancery_model::TableName;
-use chancery_wire_pg::{Fetch, FetchError, FetchLimits, FetchStep, Row};
+use chancery_wire_pg::{Fetch, FetchError, FetchLimits, FetchStep, Row, frame};
 
 use crate::dial::{DialFailure, dial};
 use crate::gateway::Shared;
@@ -21,6 +24,12 @@ use crate::stream::Stream;
 const AGE_MAX: Duration = Duration::from_secs(60);
 /// Relations that statements of our sessions filled with tagged values.
 const TAINTED_MAX: usize = 100_000;
+
+/// OIDs from here on are of the database's own objects (`FirstNormalObjectId`).
+const FIRST_NORMAL_OID: u32 = 16_384;
+/// Views whose columns are traced; further ones carry the tags of everything they use.
+const VIEWS_MAX: usize = 5_000;
+const DESCRIPTION_BYTES_MAX: usize = 16 * 1024 * 1024;
 
 /// Why the catalog could not be read.
 #[derive(Debug, thiserror::Error)]
@@ -95,7 +104,7 @@ impl Lineage {
             }
         }
         let begun = Instant::now();
-        let input = read(shared, resource).await?;
+        let input = read(shared, resource, &resource.mask).await?;
         let mut state = self.lock();
         state.input = Some(Arc::new(input));
         state.begun = Some(begun);
@@ -148,6 +157,8 @@ const RELATIONS: &str = "SELECT c.oid, n.nspname, c.relname, c.relkind FROM pg_c
 const ATTRIBUTES: &str = "SELECT a.attrelid, a.attnum, a.attname, a.atttypid FROM pg_catalog.pg_attribute a \
      JOIN pg_catalog.pg_class c ON c.oid = a.attrelid \
      WHERE a.attnum > 0 AND NOT a.attisdropped AND c.relkind IN ('r','v','m','f','p','S','t')";
+const DEFINITIONS: &str = "SELECT c.oid, pg_catalog.pg_get_viewdef(c.oid) FROM pg_catalog.pg_class c \
+     WHERE c.oid >= 16384 AND c.relkind IN ('v','m')";
 const INHERITS: &str = "SELECT inhrelid, inhparent FROM pg_catalog.pg_inherits";
 const DEPENDS: &str = "SELECT DISTINCT r.ev_class, d.refobjid, d.refobjsubid FROM pg_catalog.pg_depend d \
      JOIN pg_catalog.pg_rewrite r ON r.oid = d.objid \
@@ -155,10 +166,9 @@ const DEPENDS: &str = "SELECT DISTINCT r.ev_class, d.refobjid, d.refobjsubid FRO
      AND d.refclassid = 'pg_catalog.pg_class'::pg_catalog.regclass AND d.refobjid <> r.ev_class";
 const OPAQUE: &str = "SELECT DISTINCT r.ev_class FROM pg_catalog.pg_depend d \
      JOIN pg_catalog.pg_rewrite r ON r.oid = d.objid JOIN pg_catalog.pg_proc p ON p.oid = d.refobjid \
-     JOIN pg_catalog.pg_namespace n ON n.oid = p.pronamespace \
      WHERE d.classid = 'pg_catalog.pg_rewrite'::pg_catalog.regclass \
      AND d.refclassid = 'pg_catalog.pg_proc'::pg_catalog.regclass \
-     AND (n.nspname <> 'pg_catalog' OR p.oid >= 16384) \
+     AND p.oid >= 16384 \
      UNION SELECT r.ev_class FROM pg_catalog.pg_depend d JOIN pg_catalog.pg_rewrite r ON r.oid = d.objid \
      WHERE d.classid = 'pg_catalog.pg_rewrite'::pg_catalog.regclass \
      AND d.refclassid = 'pg_catalog.pg_operator'::pg_catalog.regclass AND d.refobjid >= 16384";
@@ -197,7 +207,11 @@ const GENERATED: &str = "SELECT a.attrelid, a.attnum, d.refobjsubid FROM pg_cata
      AND d.refobjsubid <> a.attnum WHERE a.attgenerated <> ''";
 
 /// Reads everything in one snapshot.
-async fn read(shared: &Arc<Shared>, resource: &ResourceSettings) -> Result<CatalogInput, CatalogFailure> {
+async fn read(
+    shared: &Arc<Shared>,
+    resource: &ResourceSettings,
+    rules: &MaskRules,
+) -> Result<CatalogInput, CatalogFailure> {
     let parameters = vec![("application_name".to_owned(), "chancery catalog".to_owned())];
     let (mut stream, _ready) = dial(shared, resource, parameters).await?;
     fetch(&mut stream, "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY").await?;
@@ -236,8 +250,88 @@ async fn read(shared: &Arc<Shared>, resource: &ResourceSettings) -> Result<Catal
         let relation = number(&row, 0)?;
         input.generated.push(GeneratedColumn { relation, number: number(&row, 1)?, base: number(&row, 2)? });
     }
+    views(&mut stream, &mut input, rules).await?;
     stream.shutdown().await;
     Ok(input)
+}
+
+/// Reads what views are made of. The server does not list dependencies on its own relations, so these are read from the
+/// text. For columns of tagged views that are plain copies of a base column, the server analyses the view's own query,
+/// without running it, and describes where the columns come from; what it cannot trace stays with the tags of everything
+/// that the view uses.
+async fn views(stream: &mut Stream, input: &mut CatalogInput, rules: &MaskRules) -> Result<(), CatalogFailure> {
+    if !rules.tags_columns() {
+        return Ok(());
+    }
+    let mut definitions = Vec::new();
+    for row in fetch(stream, DEFINITIONS).await? {
+        definitions.push((number::<u32>(&row, 0)?, text(&row, 1)?.trim_end().trim_end_matches(';').to_owned()));
+    }
+    let of_system = input.relations.iter().filter(|relation| relation.oid < FIRST_NORMAL_OID);
+    let of_system: HashMap<&str, u32> = of_system.map(|relation| (relation.name.as_str(), relation.oid)).collect();
+    for (view, definition) in &definitions {
+        let facts = chancery_sql::read(definition, &chancery_model::Settings::default());
+        if facts.why_unreadable().is_some() || facts.is_opaque() {
+            input.opaque.push(*view);
+        }
+        let bases = facts.tables().filter_map(|table| of_system.get(table.name.as_str()));
+        input.depends.extend(bases.map(|base| ViewDependency { view: *view, base: *base, number: 0 }));
+    }
+    let tagged = Catalog::build(input.clone(), rules);
+    definitions.retain(|(view, _)| tagged.is_tagged(*view));
+    for (view, definition) in definitions.iter().take(VIEWS_MAX) {
+        // A failed analysis ends the transaction; what was found so far holds.
+        let Some(origins) = describe(stream, definition).await? else { return Ok(()) };
+        for (column, (base, base_number)) in origins.into_iter().enumerate() {
+            if let (true, Ok(number)) = (base > 0 && base_number > 0, i16::try_from(column + 1)) {
+                input.view_columns.push(ViewColumn { view: *view, number, base, base_number });
+            }
+        }
+    }
+    Ok(())
+}
+
+/// The origins (relation, attribute) of a query's columns, as the server tells them; `None` if it cannot be analysed.
+async fn describe(stream: &mut Stream, sql: &str) -> Result<Option<Vec<(u32, i16)>>, CatalogFailure> {
+    let mut out = BytesMut::new();
+    frame::parse(&mut out, "", sql);
+    frame::describe(&mut out, b'S', b"");
+    frame::sync(&mut out);
+    stream.write_all(&out).await?;
+    let mut pending = BytesMut::new();
+    let mut origins = None;
+    loop {
+        while let Some(found) = frame::next_frame(&pending, DESCRIPTION_BYTES_MAX).map_err(|_| CatalogFailure::Row)? {
+            let body = found.body(&pending);
+            match found.tag {
+                b'T' => origins = Some(row_origins(body).ok_or(CatalogFailure::Row)?),
+                b'E' => origins = None,
+                b'Z' => return Ok(origins),
+                _ => {}
+            }
+            drop(pending.split_to(found.range.end));
+        }
+        let chunk = stream.chunk().await?;
+        if chunk.is_empty() {
+            return Err(std::io::Error::from(std::io::ErrorKind::UnexpectedEof).into());
+        }
+        pending.extend_from_slice(&chunk);
+    }
+}
+
+/// The origins in a RowDescription (protocol manual, message formats): name, relation, attribute, type, size, modifier,
+/// format.
+fn row_origins(body: &[u8]) -> Option<Vec<(u32, i16)>> {
+    let mut cursor = frame::Cursor::new(body);
+    let count = cursor.count16().ok()?;
+    let mut origins = Vec::new();
+    for _ in 0..count {
+        cursor.string().ok()?;
+        origins.push((cursor.int32().ok()?.cast_unsigned(), cursor.int16().ok()?));
+        cursor.take(12).ok()?;
+    }
+    cursor.finish().ok()?;
+    Some(origins)
 }
 
 async fn fetch(stream: &mut Stream, sql: &str) -> Result<Vec<Row>, CatalogFailure> {

@@ -6,7 +6,7 @@
 use std::collections::{BTreeMap, HashMap, HashSet, VecDeque};
 use std::sync::Arc;
 
-use chancery_model::{StatementFacts, TableName};
+use chancery_model::{Move, StatementFacts, TableName};
 
 use crate::{MaskRules, Operator, Tags};
 
@@ -252,6 +252,24 @@ impl Catalog {
     /// The names of a column's tags; `None` if the column is not in the snapshot.
     pub fn tag_of(&self, oid: u32, number: i16) -> Option<Vec<&str>> {
         self.marks(oid, number).map(|marks| marks.keys().filter_map(|t| self.tag_name(*t)).map(|t| &**t).collect())
+    }
+
+    /// Whether any column of the relation is tagged.
+    pub fn is_tagged(&self, oid: u32) -> bool {
+        self.whole_marks(oid).is_none_or(|marks| !marks.is_empty())
+    }
+
+    /// Whether an assignment within a table puts a tagged value into a column that does not have the tag.
+    pub fn moves_tagged(&self, table: &TableName, assignment: &Move) -> bool {
+        let named = |name: &str| assignment.from.binary_search_by(|from| from.as_str().cmp(name)).is_ok();
+        let all = named("*");
+        self.candidates(table).filter(|relation| !relation.entire).any(|relation| {
+            let sources = relation.columns.iter().filter(|column| all || named(&column.name));
+            let tags: Vec<usize> = sources.flat_map(|column| column.marks.keys().copied()).collect();
+            let mut targets =
+                relation.columns.iter().filter(|column| assignment.to.as_ref().is_none_or(|to| *to == column.name));
+            targets.any(|column| tags.iter().any(|tag| !column.marks.contains_key(tag)))
+        })
     }
 
     /// Whether a statement that looks harmless can run code of the database's own: a function or operator with a

@@ -148,6 +148,15 @@ pub struct CopyFact {
     pub has_options: bool,
 }
 
+/// An assignment: the column, and all columns that have a say in its new value (`*` for a whole row).
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Move {
+    /// The column assigned to; `None` for any of them.
+    pub to: Option<String>,
+    /// Names of columns that the value is computed from, sorted.
+    pub from: Vec<String>,
+}
+
 /// Facts of one statement.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct StatementFacts {
@@ -172,6 +181,8 @@ pub struct StatementFacts {
     pub calls: Vec<String>,
     /// Output positions, from 0, that are a call of `count` and nothing else.
     pub counts: Vec<u16>,
+    /// What columns of the changed relation are assigned from, where that is more than constants.
+    pub moves: Vec<Move>,
     /// True if what the statement does cannot be told from its text (DO, CALL, EXECUTE, FETCH, unlisted functions):
     /// the masker then treats every value without proven origin as sensitive.
     pub opaque: bool,
@@ -212,6 +223,7 @@ impl Facts {
                 unlisted_functions: Vec::new(),
                 calls: Vec::new(),
                 counts: Vec::new(),
+                moves: Vec::new(),
                 opaque: true,
                 unreadable: Some(why.into()),
                 settings: Vec::new(),

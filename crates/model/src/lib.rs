@@ -14,7 +14,7 @@ mod review;
 
 pub use command::{Ask, Bind, Command, Done, DoneStatus, Input, Settings, Statement};
 pub use facts::{
-    Action, CopyDirection, CopyFact, Effect, Facts, Need, Object, Setting, StatementFacts, TableName, Transaction,
+    Action, CopyDirection, CopyFact, Effect, Facts, Move, Need, Object, Setting, StatementFacts, TableName, Transaction,
 };
 pub use id::{CommandId, Digest, EntryRef, ReviewId, RuleId, SessionId, Timestamp};
 pub use output::{Anatomy, Cell, CellFormat, Column, Columns, Edit, Origin, Output, OutputKind, Part};

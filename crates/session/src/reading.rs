@@ -148,7 +148,8 @@ fn taints(facts: &Facts, catalog: &Catalog) -> Vec<TableName> {
         for need in written {
             let Object::Table(table) = &need.object else { continue };
             let elsewhere = |other: &&TableName| other.name != table.name && catalog.touches_tagged(other);
-            if any || statement.tables.iter().any(|other| elsewhere(&other)) {
+            let within = || statement.moves.iter().any(|each| catalog.moves_tagged(table, each));
+            if any || within() || statement.tables.iter().any(|other| elsewhere(&other)) {
                 tainted.push(table.clone());
             }
         }

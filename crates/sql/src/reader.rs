@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeSet, HashMap};
 
-use chancery_model::{Action, CopyFact, Effect, Need, Object, Setting, StatementFacts, TableName, Transaction};
+use chancery_model::{Action, CopyFact, Effect, Move, Need, Object, Setting, StatementFacts, TableName, Transaction};
 use pg_query::{NodeRef, protobuf as p};
 
 use crate::tree::{UnknownNode, children};
@@ -94,6 +94,8 @@ pub(crate) struct Reader {
     /// Names of all functions and operators, listed or not.
     pub(crate) calls: BTreeSet<String>,
     pub(crate) settings: Vec<Setting>,
+    /// Assignments met so far.
+    pub(crate) moves: Vec<Move>,
     /// The SQL-level prepared statement that is made, run or dropped.
     pub(crate) prepared: Option<String>,
     /// Whether every UPDATE and DELETE met so far is filtered.
@@ -120,6 +122,7 @@ pub(crate) fn read_statement(node: NodeRef<'_>) -> Walk<(StatementFacts, bool)> 
         columns: BTreeSet::new(),
         functions: BTreeSet::new(),
         calls: BTreeSet::new(),
+        moves: Vec::new(),
         settings: Vec::new(),
         prepared: None,
         filtered: None,
@@ -227,6 +230,12 @@ impl Reader {
         if self.columns.iter().any(|column| self.row_names.contains(column)) {
             self.columns.insert("*".to_owned());
         }
+        for each in &mut self.moves {
+            if each.from.iter().any(|name| self.row_names.contains(name)) && !each.from.iter().any(|name| name == "*") {
+                each.from.push("*".to_owned());
+                each.from.sort();
+            }
+        }
         let free = top.plain && !self.literal_said && self.settings.is_empty() && self.functions.is_empty();
         let facts = StatementFacts {
             kind: top.kind,
@@ -239,6 +248,7 @@ impl Reader {
             unlisted_functions: self.functions.into_iter().collect(),
             calls: self.calls.into_iter().collect(),
             counts: top.counts,
+            moves: self.moves,
             opaque: self.opaque,
             unreadable: None,
             settings: self.settings,

@@ -1,11 +1,16 @@
 //! Statements that query and change data, and the way to all others.
 
-use chancery_model::{Action, Effect};
+use std::collections::BTreeSet;
+
+use chancery_model::{Action, Effect, Move};
 use pg_query::{NodeEnum, NodeRef, protobuf as p};
 
 use crate::filter::filters;
 use crate::reader::{Reader, Top, Unreadable, Walk, strings};
 use crate::tree::children;
+
+/// Assignments that are told apart.
+const ASSIGNMENTS_MAX: usize = 64;
 
 impl Reader {
     /// Walks a statement, outermost or nested, and says what it is.
@@ -82,6 +87,12 @@ impl Reader {
         let outer = self.enter(insert.with_clause.as_ref())?;
         let target = insert.relation.as_ref().map(|relation| self.table(relation, Action::Write));
         self.target_names(&insert.cols);
+        let with = insert.with_clause.as_ref().map(NodeRef::WithClause);
+        let query = insert.select_stmt.as_deref().and_then(|node| node.node.as_ref()).map(NodeEnum::to_ref);
+        self.moves(&insert.cols, &[], with.into_iter().chain(query))?;
+        if let Some(conflict) = &insert.on_conflict_clause {
+            self.assignments(&conflict.target_list, with)?;
+        }
         self.children_but_with(NodeRef::InsertStmt(insert))?;
         self.leave(outer);
         // ON CONFLICT DO UPDATE and RETURNING show rows that are there.
@@ -106,6 +117,9 @@ impl Reader {
         let mentions = !mine.is_empty();
         self.columns.extend(mine);
         self.target_names(&update.target_list);
+        let with = update.with_clause.as_ref().map(NodeRef::WithClause);
+        let sources = update.from_clause.iter().filter_map(|node| node.node.as_ref()).map(NodeEnum::to_ref);
+        self.assignments(&update.target_list, with.into_iter().chain(sources))?;
         let reads = update.where_clause.is_some()
             || update.returning_clause.is_some()
             || !update.from_clause.is_empty()
@@ -131,6 +145,13 @@ impl Reader {
         self.children_but_with(NodeRef::MergeStmt(merge))?;
         self.leave(outer);
         self.target(merge.relation.as_ref(), true);
+        let with = merge.with_clause.as_ref().map(NodeRef::WithClause);
+        let source = merge.source_relation.as_deref().and_then(|node| node.node.as_ref()).map(NodeEnum::to_ref);
+        for node in &merge.merge_when_clauses {
+            if let Some(NodeEnum::MergeWhenClause(clause)) = &node.node {
+                self.moves(&clause.target_list, &clause.values, with.into_iter().chain(source))?;
+            }
+        }
         let changes_rows = merge.merge_when_clauses.iter().any(|node| match &node.node {
             Some(NodeEnum::MergeWhenClause(clause)) => {
                 matches!(p::CmdType::try_from(clause.command_type), Ok(p::CmdType::CmdUpdate | p::CmdType::CmdDelete))
@@ -141,6 +162,48 @@ impl Reader {
             self.note_filter(filters(merge.join_condition.as_deref()));
         }
         Ok(Top::of("merge"))
+    }
+
+    /// Notes what each target of `SET a = …, b = …` is assigned from; `sources` have a say in all of them.
+    fn assignments<'a>(&mut self, targets: &[p::Node], sources: impl IntoIterator<Item = NodeRef<'a>>) -> Walk {
+        if targets.len() > ASSIGNMENTS_MAX {
+            return self.moves(&[], targets, sources);
+        }
+        let sources: Vec<NodeRef<'a>> = sources.into_iter().collect();
+        for target in targets {
+            self.moves(std::slice::from_ref(target), &[], sources.iter().copied())?;
+        }
+        Ok(())
+    }
+
+    /// Notes that every one of the targets (none: any column) is assigned from everything that is mentioned.
+    fn moves<'a>(
+        &mut self,
+        targets: &[p::Node],
+        values: &[p::Node],
+        sources: impl IntoIterator<Item = NodeRef<'a>>,
+    ) -> Walk {
+        let mut from = BTreeSet::new();
+        for node in sources {
+            mentioned(node, &mut from)?;
+        }
+        for node in targets.iter().chain(values).filter_map(|node| node.node.as_ref()) {
+            mentioned(node.to_ref(), &mut from)?;
+        }
+        if from.is_empty() {
+            return Ok(());
+        }
+        let from: Vec<String> = from.into_iter().collect();
+        let names = targets.iter().map(|target| match &target.node {
+            Some(NodeEnum::ResTarget(target)) if !target.name.is_empty() => Some(target.name.clone()),
+            _ => None,
+        });
+        if targets.is_empty() || targets.len() > ASSIGNMENTS_MAX {
+            self.moves.push(Move { to: None, from });
+        } else {
+            self.moves.extend(names.map(|to| Move { to, from: from.clone() }));
+        }
+        Ok(())
     }
 
     /// The relation that is changed; never a common table expression.
@@ -167,6 +230,22 @@ impl Reader {
             other => self.visit(other),
         })
     }
+}
+
+/// Adds the names of all columns that a tree mentions.
+fn mentioned(node: NodeRef<'_>, names: &mut BTreeSet<String>) -> Walk {
+    let steps = match node {
+        NodeRef::ColumnRef(column) => column.fields.as_slice(),
+        NodeRef::AIndirection(indirection) => indirection.indirection.as_slice(),
+        _ => &[],
+    };
+    if let Some(last) = steps.last() {
+        names.insert(crate::reader::string(last).unwrap_or("*").to_owned());
+    }
+    if let NodeRef::JoinExpr(join) = node {
+        names.extend(strings(&join.using_clause).into_iter().map(str::to_owned));
+    }
+    children(node, &mut |child| mentioned(child, names))
 }
 
 /// Output positions that are `count(*)` or `count(column)`. None where a star makes positions uncertain.

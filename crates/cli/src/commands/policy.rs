@@ -115,6 +115,7 @@ fn connect_facts() -> Facts {
         unlisted_functions: Vec::new(),
         calls: Vec::new(),
         counts: Vec::new(),
+        moves: Vec::new(),
         opaque: false,
         unreadable: None,
         settings: Vec::new(),

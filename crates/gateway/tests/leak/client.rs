@@ -185,7 +185,7 @@ impl Drop for Client {
 fn row(body: &[u8]) -> Vec<Option<Vec<u8>>> {
     let mut cursor = frame::Cursor::new(body);
     let count = cursor.count16().expect("a count");
-    (0..count).map(|_| cursor.value().expect("a value").map(<[u8]>::to_vec)).collect()
+    (0..count).map(|_| cursor.value().unwrap_or_else(|fault| panic!("{fault}: {body:?}")).map(<[u8]>::to_vec)).collect()
 }
 
 fn report(body: &[u8]) -> (String, String) {

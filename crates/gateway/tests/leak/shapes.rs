@@ -428,35 +428,6 @@ pub(crate) const EXITS: &[Shape] = &[
         ],
     ),
     leaks("backend messages of a bad cursor", &["SELECT ssn FROM person WHERE id = 101 AND ssn::int = 1"]),
-    leaks(
-        "pg_get_viewdef of a literal",
-        &[
-            "DO $$ BEGIN EXECUTE format('CREATE VIEW spelled AS SELECT %L AS x', (SELECT min(ssn) FROM person)); END $$",
-            "SELECT x FROM spelled",
-            "SELECT pg_get_viewdef('spelled'::regclass)",
-        ],
-    ),
-    leaks(
-        "comment",
-        &[
-            "DO $$ BEGIN EXECUTE format('COMMENT ON TABLE words IS %L', (SELECT min(ssn) FROM person)); END $$",
-            "SELECT obj_description('words'::regclass), description FROM pg_description WHERE objoid = 'words'::regclass",
-        ],
-    ),
-    leaks(
-        "name of a table",
-        &[
-            "DO $$ BEGIN EXECUTE format('CREATE TABLE %I (a int)', (SELECT min(note) FROM person)); END $$",
-            "SELECT relname FROM pg_class WHERE relname LIKE '% %'",
-        ],
-    ),
-    leaks(
-        "default of a column",
-        &[
-            "DO $$ BEGIN EXECUTE format('ALTER TABLE sink ADD COLUMN d text DEFAULT %L', (SELECT min(ssn) FROM person)); END $$",
-            "SELECT pg_get_expr(adbin, adrelid) FROM pg_attrdef WHERE adrelid = 'sink'::regclass",
-        ],
-    ),
 ];
 
 /// Values put where no rule tags them, to be read later.
@@ -706,30 +677,6 @@ pub(crate) const HOPS: &[Shape] = &[
         ],
     ),
     leaks(
-        "do inserts",
-        &[
-            "CREATE TABLE hop_do (x text)",
-            "DO $$ BEGIN INSERT INTO hop_do SELECT ssn FROM person; END $$",
-            "SELECT x FROM hop_do",
-        ],
-    ),
-    leaks(
-        "do makes a table",
-        &[
-            "DO $$ BEGIN EXECUTE 'CREATE TABLE hop_do2 AS SELECT ssn AS x FROM per' || 'son'; END $$",
-            "SELECT x FROM hop_do2",
-        ],
-    ),
-    leaks(
-        "function inserts",
-        &[
-            "CREATE TABLE hop_fill (x text)",
-            "CREATE FUNCTION fills() RETURNS void LANGUAGE sql AS 'INSERT INTO hop_fill SELECT ssn FROM person'",
-            "SELECT fills()",
-            "SELECT x FROM hop_fill",
-        ],
-    ),
-    leaks(
         "trigger",
         &[
             "CREATE TABLE hop_trigger (x text)",
@@ -868,6 +815,64 @@ pub(crate) const CUSTOM: &[Shape] = &[
             "CREATE FUNCTION hop_cast(hop_type) RETURNS text LANGUAGE sql AS 'SELECT ssn FROM person WHERE id = $1.n'",
             "CREATE CAST (hop_type AS text) WITH FUNCTION hop_cast (hop_type)",
             "SELECT ROW(101)::hop_type::text",
+        ],
+    ),
+];
+
+/// What is open: code whose text the gateway cannot read (DO, functions, procedures) writes a value where nobody looks
+/// for it. All of it needs the `execute` permission.
+pub(crate) const LIMITS: &[Shape] = &[
+    leaks(
+        "pg_get_viewdef of a literal",
+        &[
+            "DO $$ BEGIN EXECUTE format('CREATE VIEW spelled AS SELECT %L AS x', (SELECT min(ssn) FROM person)); END $$",
+            "SELECT x FROM spelled",
+            "SELECT pg_get_viewdef('spelled'::regclass)",
+        ],
+    ),
+    leaks(
+        "comment",
+        &[
+            "DO $$ BEGIN EXECUTE format('COMMENT ON TABLE words IS %L', (SELECT min(ssn) FROM person)); END $$",
+            "SELECT obj_description('words'::regclass), description FROM pg_description WHERE objoid = 'words'::regclass",
+        ],
+    ),
+    leaks(
+        "name of a table",
+        &[
+            "DO $$ BEGIN EXECUTE format('CREATE TABLE %I (a int)', (SELECT min(note) FROM person)); END $$",
+            "SELECT relname FROM pg_class WHERE relname LIKE '% %'",
+        ],
+    ),
+    leaks(
+        "default of a column",
+        &[
+            "DO $$ BEGIN EXECUTE format('ALTER TABLE sink ADD COLUMN d text DEFAULT %L', (SELECT min(ssn) FROM person)); END $$",
+            "SELECT pg_get_expr(adbin, adrelid) FROM pg_attrdef WHERE adrelid = 'sink'::regclass",
+        ],
+    ),
+    leaks(
+        "do inserts",
+        &[
+            "CREATE TABLE hop_do (x text)",
+            "DO $$ BEGIN INSERT INTO hop_do SELECT ssn FROM person; END $$",
+            "SELECT x FROM hop_do",
+        ],
+    ),
+    leaks(
+        "do makes a table",
+        &[
+            "DO $$ BEGIN EXECUTE 'CREATE TABLE hop_do2 AS SELECT ssn AS x FROM per' || 'son'; END $$",
+            "SELECT x FROM hop_do2",
+        ],
+    ),
+    leaks(
+        "function inserts",
+        &[
+            "CREATE TABLE hop_fill (x text)",
+            "CREATE FUNCTION fills() RETURNS void LANGUAGE sql AS 'INSERT INTO hop_fill SELECT ssn FROM person'",
+            "SELECT fills()",
+            "SELECT x FROM hop_fill",
         ],
     ),
 ];
