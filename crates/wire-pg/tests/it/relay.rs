@@ -1,26 +1,50 @@
 //! Conversations through [`PgRelay`], as text: fed whole and then byte by byte.
 //!
-//! A line is `>` from the client, `<` from the server: a tag and its body, `\0` for a zero byte. `forward` and `refuse`
-//! answer the oldest command. `up` and `down` say what has gone out since, tag by tag.
+//! A line is `>` from the client, `<` from the server: a tag and its body, `\0` for a zero byte, `\xNN` for any other.
+//! `forward` and `refuse` answer the oldest command, `forget` says what a forwarded one made the names lose. `asks` says
+//! what was asked since, `done` what ended, `up` and `down` what has gone out, tag by tag.
 
 use bytes::{Bytes, BytesMut};
-use chancery_model::{CommandId, Refusal, RefusalCode};
-use chancery_wire::{Event, Leg, Limits, Relay};
+use chancery_model::{Ask, CommandId, DoneStatus, Refusal, RefusalCode};
+use chancery_wire::{Event, Forget, Leg, Limits, Relay};
 use chancery_wire_pg::{PgRelay, RelayConfig, frame};
 
 struct Wire {
     relay: PgRelay,
     asked: Vec<CommandId>,
+    asks: Vec<String>,
+    done: Vec<String>,
     up: BytesMut,
     down: BytesMut,
 }
 
 fn message(text: &str) -> Bytes {
     let (tag, body) = text.split_at(1);
-    let body = body.trim_start().replace("\\0", "\0");
+    let mut body = body.trim_start();
+    let mut bytes = Vec::new();
+    while let Some(first) = body.chars().next() {
+        let (byte, length) = match body.strip_prefix('\\') {
+            Some(escape) if escape.starts_with('x') => (u8::from_str_radix(&escape[1..3], 16).expect("two digits"), 4),
+            Some(_) => (0, 2),
+            None => (u8::try_from(first).expect("ASCII"), 1),
+        };
+        bytes.push(byte);
+        body = &body[length..];
+    }
     let mut out = BytesMut::new();
-    frame::message(&mut out, tag.as_bytes()[0], |out| out.extend_from_slice(body.as_bytes()));
+    frame::message(&mut out, tag.as_bytes()[0], |out| out.extend_from_slice(&bytes));
     out.freeze()
+}
+
+fn ask(ask: &Ask) -> String {
+    match ask {
+        Ask::Query(statement) => format!("query {}", statement.as_str()),
+        Ask::Prepare(statement) => format!("prepare {}", statement.as_str()),
+        Ask::Execute(statement, bind) if bind.resumed => format!("resume {}", statement.as_str()),
+        Ask::Execute(statement, _) => format!("execute {}", statement.as_str()),
+        Ask::Step(_) => "step".to_owned(),
+        Ask::Refused(_) => "refused".to_owned(),
+    }
 }
 
 fn tags(bytes: &mut BytesMut) -> String {
@@ -38,10 +62,19 @@ impl Wire {
         self.relay.resume().expect("well-formed");
         while let Some(event) = self.relay.poll() {
             match event {
-                Event::Command(command) => self.asked.push(command.id),
+                Event::Command(command) => {
+                    self.asked.push(command.id);
+                    self.asks.push(ask(&command.ask));
+                }
                 Event::Input(input) => self.relay.pass(input),
                 Event::Output(output) => self.relay.release(output),
-                Event::Done(_) | Event::Closed(_) => {}
+                Event::Done(done) => self.done.push(match done.status {
+                    DoneStatus::Completed => format!("completed {}", done.rows),
+                    DoneStatus::Suspended => format!("suspended {}", done.rows),
+                    DoneStatus::Failed(code) => format!("failed {code}"),
+                    DoneStatus::Skipped => "skipped".to_owned(),
+                }),
+                Event::Closed(_) => {}
             }
             self.relay.resume().expect("well-formed");
         }
@@ -60,10 +93,16 @@ impl Wire {
 }
 
 fn check(transcript: &str) {
+    check_with(false, transcript);
+}
+
+/// `describe`: the relay asks for the columns of every execution.
+fn check_with(describe: bool, transcript: &str) {
     for step in [usize::MAX, 1] {
-        let config = RelayConfig { limits: Limits::default(), describe: false, status: b'I' };
+        let config = RelayConfig { limits: Limits::default(), describe, status: b'I' };
         let relay = PgRelay::new(config, BytesMut::new(), BytesMut::new()).expect("nothing was said");
-        let mut wire = Wire { relay, asked: Vec::new(), up: BytesMut::new(), down: BytesMut::new() };
+        let (asked, asks, done) = (Vec::new(), Vec::new(), Vec::new());
+        let mut wire = Wire { relay, asked, asks, done, up: BytesMut::new(), down: BytesMut::new() };
         for line in transcript.lines().map(str::trim).filter(|line| !line.is_empty()) {
             let (word, rest) = line.split_once(' ').unwrap_or((line, ""));
             match word {
@@ -77,6 +116,13 @@ fn check(transcript: &str) {
                     let id = wire.asked.remove(0);
                     wire.relay.refuse(id, &Refusal::new(RefusalCode::Denied, "no", "ref"));
                 }
+                "forget" => wire.relay.forget(match rest {
+                    "all" => Forget::All,
+                    "portals" => Forget::Portals,
+                    name => Forget::Statement(name),
+                }),
+                "asks" => assert_eq!(wire.asks.split_off(0).join(", "), rest, "in steps of {step}\n{transcript}"),
+                "done" => assert_eq!(wire.done.split_off(0).join(", "), rest, "in steps of {step}\n{transcript}"),
                 "up" => assert_eq!(tags(&mut wire.up), rest, "up, in steps of {step}, at: {line}\n{transcript}"),
                 "down" => assert_eq!(tags(&mut wire.down), rest, "down, in steps of {step}, at: {line}\n{transcript}"),
                 _ => panic!("not a line of a transcript: {line}"),
@@ -247,5 +293,207 @@ fn an_unconfirmed_name_waits_and_goes_on_after_a_refusal() {
           down EZ
           forward
           up DS",
+    );
+}
+
+#[test]
+fn an_extended_query_is_one_command() {
+    check(
+        r"> P \0select 1\0\0\0
+          > B \0\0\0\0\0\0\0\0
+          > D P\0
+          > E \0\0\0\0\0
+          > S
+          asks execute select 1, step
+          up
+          forward
+          forward
+          up PBDES
+          < 1
+          < 2
+          < T \0\0
+          < D \0\0
+          < C SELECT 1\0
+          < Z I
+          done completed 1, completed 0
+          down 12TDCZ",
+    );
+}
+
+#[test]
+fn a_describe_is_injected_and_not_shown() {
+    check_with(
+        true,
+        r"> P \0select 1\0\0\0
+          > B \0\0\0\0\0\0\0\0
+          > E \0\0\0\0\0
+          > S
+          forward
+          forward
+          up PBDES
+          < 1
+          < 2
+          < T \0\0
+          < D \0\0
+          < C SELECT 1\0
+          < Z I
+          down 12DCZ",
+    );
+}
+
+#[test]
+fn rows_after_a_suspension_are_a_command_of_their_own() {
+    check(
+        r"> Q begin\0
+          forward
+          < C BEGIN\0
+          < Z T
+          > P \0select 1\0\0\0
+          > B p\0\0\0\0\0\0\0\0
+          > E p\0\0\0\0\x01
+          > S
+          forward
+          forward
+          < 1
+          < 2
+          < D \0\0
+          < s
+          < Z T
+          asks query begin, execute select 1, step
+          done completed 0, suspended 1, completed 0
+          > E p\0\0\0\0\0
+          > S
+          asks resume select 1, step
+          forward
+          forward
+          < C SELECT 0\0
+          < Z T
+          done completed 0, completed 0
+          up QPBESES
+          down CZ12DsZCZ",
+    );
+}
+
+#[test]
+fn copy_out_over_the_extended_protocol() {
+    check(
+        r"> P \0copy t to stdout\0\0\0
+          > B \0\0\0\0\0\0\0\0
+          > E \0\0\0\0\0
+          > S
+          forward
+          forward
+          < 1
+          < 2
+          < H \0\0\x01\0\0
+          < d 1\x0a
+          < d 2\x0a
+          < c
+          < C COPY 2\0
+          < Z I
+          done completed 2, completed 0
+          up PBES
+          down 12HddcCZ",
+    );
+}
+
+#[test]
+fn copy_in_over_the_extended_protocol_syncs_behind_the_data() {
+    check(
+        r"> P \0copy t from stdin\0\0\0
+          > B \0\0\0\0\0\0\0\0
+          > E \0\0\0\0\0
+          > S
+          forward
+          forward
+          < 1
+          < 2
+          < G \0\0\x01\0\0
+          > d 1\x0a
+          > c
+          > S
+          asks execute copy t from stdin, step, step
+          forward
+          < C COPY 1\0
+          < Z I
+          up PBESdcS
+          down 12GCZ",
+    );
+}
+
+#[test]
+fn notices_and_notifications_go_through_where_they_come() {
+    check(
+        r"< A \0\0\0\x07channel\0said\0
+          down A
+          > Q select 1\0
+          forward
+          < N SNOTICE\0C00000\0Mnote\0\0
+          < S application_name\0a\0
+          < C SELECT 1\0
+          < Z I
+          down NSCZ",
+    );
+}
+
+#[test]
+fn a_parse_is_ruled_on_by_its_own_text_even_if_its_name_is_lost() {
+    check(
+        r"> Q deallocate all\0
+          > P a\0drop table t\0\0\0
+          forward
+          forget all
+          > S
+          asks query deallocate all, prepare drop table t
+          refuse
+          < C DEALLOCATE ALL\0
+          < Z I
+          up QPS
+          < E C42601\0\0
+          < Z I
+          down CZEZ",
+    );
+}
+
+#[test]
+fn a_name_that_changed_while_its_unit_was_gathered_is_not_used() {
+    check(
+        r"> P a\0select 1\0\0\0
+          > S
+          forward
+          < 1
+          < Z I
+          > Q deallocate a; prepare a as select 2\0
+          > B \0a\0\0\0\0\0\0\0
+          forward
+          forget a
+          > E \0\0\0\0\0
+          asks prepare select 1, query deallocate a; prepare a as select 2, execute select 1
+          up PSQ
+          forward
+          up P
+          done completed 0, failed 26000",
+    );
+}
+
+#[test]
+fn a_bind_does_not_ride_with_the_execution_of_another_portal() {
+    check(
+        r"> P a\0select 1\0\0\0
+          > B p\0a\0\0\0\0\0\0\0
+          > B q\0a\0\0\0\0\0\0\0
+          > E p\0\0\0\0\0
+          asks prepare select 1, step, execute select 1",
+    );
+}
+
+#[test]
+fn a_function_call_is_refused_as_a_cycle_of_its_own() {
+    check(
+        r"> F \0\0
+          asks refused
+          refuse
+          up
+          down EZ",
     );
 }
