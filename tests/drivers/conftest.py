@@ -16,7 +16,7 @@ from rig import idp, postgres, process, tls, wire  # noqa: E402
 from rig.need import need  # noqa: E402
 
 SERVERS = ("distribution", "newest")
-SECONDS_A_TEST = 30
+SECONDS_A_TEST = 90
 
 
 class TooLong(BaseException):
