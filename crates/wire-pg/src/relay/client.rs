@@ -20,7 +20,11 @@ impl PgRelay {
     /// Reads as many of the client's frames as may be read now.
     pub(super) fn read_client(&mut self) -> Result<(), WireError> {
         self.waiting = false;
-        while !self.closed && self.has_room() {
+        while !self.closed {
+            if !self.has_room() {
+                self.ask_for_answers();
+                return Ok(());
+            }
             let max = self.config.limits.message_bytes_max;
             let Some(tag) = self.down.peek(Leg::Downstream, max)? else { return Ok(()) };
             match self.read_frame(tag)? {
@@ -130,11 +134,15 @@ impl PgRelay {
         if self.asked.is_empty() && self.flight.is_empty() {
             return true;
         }
-        // The server keeps its answers to itself until it is asked for them.
+        self.ask_for_answers();
+        false
+    }
+
+    /// The server may keep its answers to itself until it is asked for them; asks once behind each command.
+    fn ask_for_answers(&mut self) {
         if self.asked.is_empty() && std::mem::replace(&mut self.flushed_at, self.last_command) != self.last_command {
             self.hasten();
         }
-        false
     }
 
     /// Whether extended messages of the current segment were asked before.
