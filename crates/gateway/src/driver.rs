@@ -46,7 +46,10 @@ pub(crate) struct Legs {
 }
 
 /// What woke the driver.
-#[allow(clippy::large_enum_variant, reason = "lives for one turn of the loop; a box would be an allocation per wake-up")]
+#[allow(
+    clippy::large_enum_variant,
+    reason = "lives for one turn of the loop; a box would be an allocation per wake-up"
+)]
 enum Wake {
     Chunk(Leg, Bytes),
     Gone(Leg),

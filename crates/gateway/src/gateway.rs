@@ -27,6 +27,7 @@ use crate::issuers::{AuthenticateError, Issuers, Save, Seed};
 use crate::mailbox::{Mail, Mailbox};
 use crate::settings::{ResourceSettings, Settings};
 use crate::tls::{Tls, Upstream};
+use crate::workers::Workers;
 use crate::{reviews, serve};
 
 /// Clients that may be in the middle of their login.
@@ -223,17 +224,25 @@ impl Gateway {
     /// Binds the listeners, serves until `shutdown`, then drains.
     pub async fn serve(&self, shutdown: impl Future<Output = ()> + Send + 'static) -> Result<(), OpenError> {
         let listeners = serve::bind(&self.0).await?;
+        let workers = Arc::new(Workers::start()?);
         let tasks: Vec<_> = listeners
             .into_iter()
-            .map(|listener| tokio::spawn(serve::accept(self.0.clone(), listener)))
+            .map(|listener| tokio::spawn(serve::accept(self.0.clone(), workers.clone(), listener)))
             .chain([
                 tokio::spawn(reviews::watch(self.0.clone())),
                 tokio::spawn(refresh_issuers(self.0.issuers.clone())),
             ])
             .collect();
         shutdown.await;
-        tasks.iter().for_each(tokio::task::JoinHandle::abort);
+        for task in tasks {
+            task.abort();
+            // Aborted, as it should be; its hold on the workers is gone then.
+            let _ = task.await;
+        }
         self.drain().await;
+        if let Some(workers) = Arc::into_inner(workers) {
+            workers.stop().await;
+        }
         Ok(())
     }
 

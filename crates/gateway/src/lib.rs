@@ -15,6 +15,7 @@ mod serve;
 mod settings;
 mod stream;
 mod tls;
+mod workers;
 
 pub use gateway::{Gateway, Health, LiveSession, OpenError};
 pub use settings::{ResourceSettings, Settings, TlsIdentity, UpstreamTls};

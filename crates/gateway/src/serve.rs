@@ -5,11 +5,12 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use socket2::{Domain, Protocol, Socket, Type};
-use tokio::net::TcpListener;
+use tokio::net::{TcpListener, TcpStream};
 
 use crate::connect;
 use crate::dial::is_loopback;
 use crate::gateway::{OpenError, Shared};
+use crate::workers::Workers;
 
 /// Connections the kernel may keep for us.
 const BACKLOG: i32 = 4_096;
@@ -52,7 +53,7 @@ fn listen(address: SocketAddr) -> std::io::Result<TcpListener> {
 }
 
 /// Takes clients until it is aborted.
-pub(crate) async fn accept(shared: Arc<Shared>, listener: Listener) {
+pub(crate) async fn accept(shared: Arc<Shared>, workers: Arc<Workers>, listener: Listener) {
     loop {
         match listener.socket.accept().await {
             Ok((socket, peer)) => {
@@ -60,9 +61,16 @@ pub(crate) async fn accept(shared: Arc<Shared>, listener: Listener) {
                     tracing::warn!(%peer, "too many logins at once");
                     continue;
                 };
+                // Out of this runtime's reactor and into the worker's.
+                let Ok(socket) = socket.into_std() else { continue };
                 let shared = shared.clone();
                 let (resource, clear) = (listener.resource, listener.clear);
-                tokio::spawn(async move { connect::client(shared, socket, peer, resource, clear, login).await });
+                workers
+                    .give(move || async move {
+                        let Ok(socket) = TcpStream::from_std(socket) else { return };
+                        connect::client(shared, socket, peer, resource, clear, login).await;
+                    })
+                    .await;
             }
             Err(error) => {
                 tracing::warn!(%error, "accept failed");
