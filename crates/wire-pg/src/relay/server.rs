@@ -340,9 +340,16 @@ impl PgRelay {
         let command = self.running()?;
         self.copy = Copy::In { command };
         // In extended query the server ignores a Sync that lies in front of the data; it will owe no answer to it.
-        while let Some(Expect::Sync { .. }) = self.flight.get(1) {
-            self.flight.remove(1);
-            self.dirty = true;
+        let mut at = 1;
+        while let Some(expect) = self.flight.get(at) {
+            match expect {
+                Expect::Sync { .. } => {
+                    self.flight.remove(at);
+                    self.dirty = true;
+                }
+                Expect::End { .. } => at += 1,
+                _ => break,
+            }
         }
         self.status(command, bytes);
         Ok(())

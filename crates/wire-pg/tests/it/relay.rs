@@ -497,3 +497,30 @@ fn a_function_call_is_refused_as_a_cycle_of_its_own() {
           down EZ",
     );
 }
+
+#[test]
+fn a_sync_sent_before_copy_data_is_not_answered() {
+    check(
+        r"> P \0copy t from stdin\0\0\0
+          > B \0\0\0\0\0\0\0\0
+          > E \0\0\0\0\0
+          > S
+          forward
+          forward
+          < 1
+          < 2
+          < G \0\0\x01\0\0
+          > f no\0
+          < E C57014\0\0
+          > S
+          < Z I
+          > P \0select 1\0\0\0
+          > S
+          forward
+          forward
+          < 1
+          < Z I
+          up PBESfSPS
+          down 12GEZ1Z",
+    );
+}
