@@ -17,11 +17,13 @@ mod inbox;
 mod server;
 mod tables;
 
-use std::collections::VecDeque;
+use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
 
 use bytes::{Bytes, BytesMut};
-use chancery_model::{Bind, CommandId, Done, DoneStatus, Input, Output, OutputKind, Refusal, RefusalCode, Settings, Statement};
+use chancery_model::{
+    Bind, Columns, CommandId, Done, DoneStatus, Input, Output, OutputKind, Refusal, RefusalCode, Settings, Statement,
+};
 use chancery_wire::{Event, Forget, Informed, Leg, Limits, Relay, WireError};
 
 use crate::{Severity, frame, notice, refuse};
@@ -52,6 +54,9 @@ pub struct PgRelay {
     to_client: VecDeque<Bytes>,
     to_server: VecDeque<Bytes>,
     names: Names,
+    /// Columns of portals as the server described them since it bound them: in the server's order, while `names` runs
+    /// ahead of it.
+    described: HashMap<Bytes, Arc<Columns>>,
     /// The unit being gathered from the client.
     unit: Unit,
     /// Units shown to the session and not answered yet, in order.
@@ -137,6 +142,7 @@ enum Expect {
     },
     Bind {
         step: u64,
+        portal: Bytes,
     },
     Close {
         step: u64,
@@ -206,6 +212,7 @@ impl PgRelay {
             to_client: VecDeque::new(),
             to_server: VecDeque::new(),
             names: Names::default(),
+            described: HashMap::new(),
             unit: Unit::default(),
             asked: VecDeque::new(),
             flight: VecDeque::new(),
@@ -372,7 +379,7 @@ impl Expect {
     /// The journal step of a frame that makes or drops a name.
     fn step(&self) -> Option<u64> {
         match self {
-            Self::Parse { step } | Self::Bind { step } | Self::Close { step } => Some(*step),
+            Self::Parse { step } | Self::Bind { step, .. } | Self::Close { step } => Some(*step),
             _ => None,
         }
     }

@@ -213,7 +213,7 @@ impl PgRelay {
         self.keep(None);
         let bind = Bind { raw, count, max_rows: 0, resumed: false };
         let step = self.names.bind(portal.clone(), statement, bind, self.segment);
-        self.unit.expects.push(Expect::Bind { step });
+        self.unit.expects.push(Expect::Bind { step, portal: portal.clone() });
         self.unit.bound = Some(portal);
         if self.unit.parsed.is_none() {
             self.unit.uses = Uses::Statement(name);

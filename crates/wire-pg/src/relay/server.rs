@@ -112,7 +112,7 @@ impl PgRelay {
         let command = self.head_command();
         match (tag, self.flight.pop_front()) {
             (b'1', Some(Expect::Parse { .. })) => {}
-            (b'2', Some(Expect::Bind { .. })) => {}
+            (b'2', Some(Expect::Bind { portal, .. })) => drop(self.described.remove(&portal)),
             (b'3', Some(Expect::Close { .. })) => {}
             _ => return Err(OUT_OF_PLACE),
         }
@@ -134,7 +134,10 @@ impl PgRelay {
                 let command = self.head_command();
                 self.flight.pop_front();
                 let columns = columns()?;
-                self.names.describe(&portal, Some(columns.clone()));
+                // Past the bound it stays unknown, and its rows cannot be shown.
+                if self.described.len() < self.config.limits.statements_max {
+                    self.described.insert(portal, columns.clone());
+                }
                 if !injected {
                     self.output(command, OutputKind::Columns(columns), bytes.clone(), 0);
                 }
@@ -171,7 +174,7 @@ impl PgRelay {
             _ => None,
         };
         if let Some(portal) = announce
-            && let Some(columns) = self.names.columns(&portal)
+            && let Some(columns) = self.described.get(&portal).cloned()
         {
             self.output(command, OutputKind::Columns(columns), Bytes::new(), 0);
         }
@@ -310,6 +313,9 @@ impl PgRelay {
             _ => return Err(OUT_OF_PLACE),
         };
         self.status = status;
+        if status == b'I' {
+            self.described.clear();
+        }
         self.names.confirm(segment, status != b'I');
         if self.skipping == Some(segment) {
             self.skipping = None;

@@ -4,10 +4,9 @@
 //! what the server then does not do (see the invariant in `relay`).
 
 use std::collections::HashMap;
-use std::sync::Arc;
 
 use bytes::Bytes;
-use chancery_model::{Bind, Columns, Statement};
+use chancery_model::{Bind, Statement};
 use chancery_wire::Forget;
 
 /// A prepared statement, and the client's segment in which it was made.
@@ -24,7 +23,6 @@ pub(super) struct Portal {
     pub(super) bind: Bind,
     pub(super) started: bool,
     pub(super) described: bool,
-    pub(super) columns: Option<Arc<Columns>>,
     segment: u64,
 }
 
@@ -73,7 +71,7 @@ impl Names {
     }
 
     pub(super) fn bind(&mut self, name: Bytes, statement: Statement, bind: Bind, segment: u64) -> u64 {
-        let portal = Portal { statement, bind, started: false, described: false, columns: None, segment };
+        let portal = Portal { statement, bind, started: false, described: false, segment };
         let previous = self.portals.insert(name.clone(), portal);
         self.note(name, segment, Previous::Portal(previous))
     }
@@ -103,17 +101,6 @@ impl Names {
             Some(p) if p.segment == segment || p.segment <= confirmed => Lookup::Known(p),
             Some(_) => Lookup::Unconfirmed,
         }
-    }
-
-    /// Remembers the columns of a portal as the server described them.
-    pub(super) fn describe(&mut self, portal: &[u8], columns: Option<Arc<Columns>>) {
-        if let Some(portal) = self.portals.get_mut(portal) {
-            portal.columns = columns;
-        }
-    }
-
-    pub(super) fn columns(&self, portal: &[u8]) -> Option<Arc<Columns>> {
-        self.portals.get(portal)?.columns.clone()
     }
 
     /// The server answered the segment's `Sync`: what it made stands, and outside a transaction its portals are gone.
@@ -187,6 +174,8 @@ impl Names {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::Arc;
+
     use super::*;
 
     fn statement(text: &'static str) -> Statement {

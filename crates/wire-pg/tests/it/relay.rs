@@ -517,7 +517,6 @@ fn a_sync_sent_before_copy_data_is_not_answered() {
           > P \0select 1\0\0\0
           > S
           forward
-          forward
           < 1
           < Z I
           up PBESfSPS
