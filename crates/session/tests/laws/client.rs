@@ -46,6 +46,8 @@ pub(crate) struct Manners {
     pub(crate) garbage: bool,
     pub(crate) deletes: usize,
     pub(crate) reads_only: bool,
+    /// Nothing that a gateway without rules and masks would answer by itself.
+    pub(crate) plain: bool,
 }
 
 pub(crate) struct Client {
@@ -125,7 +127,7 @@ impl Client {
         if self.manners.reads_only || dice.percent(45) {
             return dice.pick(&READS[..if self.manners.reads_only { 6 } else { READS.len() }]).to_owned();
         }
-        match dice.below(15) {
+        match dice.below(if self.manners.plain { 10 } else { 15 }) {
             0..4 => format!("insert into t values ({n}, 'x')"),
             4 | 5 => format!("update t set name = 'y' where id = {n}"),
             6 => format!("create table n{n} (id int)"),
@@ -147,7 +149,7 @@ impl Client {
             0..8 => self.query(dice, &mut out),
             8..14 => self.pipeline(dice, &mut out),
             14 | 15 => self.prepare(dice, &mut out),
-            16 => self.old_names(dice, &mut out),
+            16 if !self.manners.plain => self.old_names(dice, &mut out),
             17 if self.is_content() && !self.manners.reads_only => self.copy(dice, &mut out),
             18 => {
                 frame::flush(&mut out);

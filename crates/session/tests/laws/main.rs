@@ -9,8 +9,10 @@ mod rules;
 mod server;
 mod world;
 
+use std::cell::Cell;
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 
+use chancery_wire::Limits;
 use world::{Climate, Seen, World};
 
 /// Runs of each law unless the environment says otherwise.
@@ -20,19 +22,24 @@ fn number(name: &str) -> Option<u64> {
     std::env::var(name).ok()?.parse().ok()
 }
 
-/// Lives through many worlds of a climate and returns what was seen in all of them.
+/// Lives through many worlds of a climate.
 fn runs(climate: Climate) -> Seen {
+    lives(|seed| {
+        let mut world = World::new(seed, climate);
+        world.run();
+        world
+    })
+}
+
+/// Lives through many worlds and returns what was seen in all of them.
+fn lives(live: impl Fn(u64) -> World) -> Seen {
     let seeds = match number("LAWS_SEED") {
         Some(seed) => seed..seed + 1,
         None => 0..number("LAWS_RUNS").unwrap_or(RUNS),
     };
     let mut seen = Seen::default();
     for seed in seeds {
-        let run = catch_unwind(AssertUnwindSafe(|| {
-            let mut world = World::new(seed, climate);
-            world.run();
-            world.seen
-        }));
+        let run = catch_unwind(AssertUnwindSafe(|| live(seed).seen));
         match run {
             Ok(one) => seen.add(&one),
             Err(panic) => {
@@ -54,6 +61,23 @@ fn counts() -> bool {
 fn written_before_done() {
     let seen = runs(Climate { disk_fails: 40, crashes: 60, ..Climate::mild() });
     assert!(!counts() || seen.executed > 300 && seen.unrecorded > 10 && seen.crashes > 20, "{seen:?}");
+}
+
+#[test]
+fn written_before_done_wherever_the_power_fails() {
+    let climate = Climate { disk_fails: 40, ..Climate::mild() };
+    let few = number("LAWS_SEED").map_or(0..number("LAWS_RUNS").unwrap_or(RUNS) / 12, |seed| seed..seed + 1);
+    for seed in few {
+        let mut whole = World::new(seed, climate);
+        whole.run();
+        for effect in 0..whole.effects() {
+            let mut world = World::new(seed, climate);
+            world.crash_at(effect);
+            println!("LAWS_SEED={seed}, power fails in front of effect {effect}");
+            world.run();
+            assert_eq!(world.seen.crashes, 1);
+        }
+    }
 }
 
 #[test]
@@ -104,6 +128,53 @@ fn rules_bind_now() {
     climate.manners.deletes = 20;
     let seen = runs(climate);
     assert!(!counts() || seen.executed > 300, "{seen:?}");
+}
+
+#[test]
+fn everything_has_a_limit() {
+    let mut climate = Climate { deaf: true, waiting_bytes_max: 256, waits: 100, ..Climate::mild() };
+    climate.manners.deletes = 30;
+    climate.limits = || Limits {
+        message_bytes_max: 60,
+        commands_in_flight_max: 2,
+        held_bytes_max: 128,
+        statements_max: 2,
+        ..Limits::default()
+    };
+    let (too_long, expired, too_many, over) = (Cell::new(0), Cell::new(0), Cell::new(0), Cell::new(0));
+    lives(|seed| {
+        let mut world = World::new(seed, climate);
+        world.run();
+        let count = |cell: &Cell<usize>, more: usize| cell.set(cell.get() + more);
+        count(&expired, world.refusals("review-expired"));
+        count(&too_many, world.refusals("limit"));
+        match world.ended() {
+            Some("protocol-error") => count(&too_long, 1),
+            Some("token-expired") => count(&over, 1),
+            _ => {}
+        }
+        world
+    });
+    let seen = format!("{too_long:?} too long, {expired:?} expired, {too_many:?} too many, {over:?} over");
+    println!("{seen}");
+    let each = [&too_long, &expired, &too_many, &over];
+    assert!(!counts() || each.iter().all(|cell| cell.get() > 5), "{seen}");
+}
+
+/// Where everything is allowed and nothing masked, the client hears what the server said.
+#[test]
+fn transparent() {
+    for bytewise in [false, true] {
+        let mut climate = Climate { masks: false, rules: 4, bytewise, ..Climate::mild() };
+        climate.manners.plain = true;
+        let seen = lives(|seed| {
+            let mut world = World::new(seed, climate);
+            world.run();
+            world.check_transparent();
+            world
+        });
+        assert!(!counts() || seen.executed > 300, "{seen:?}");
+    }
 }
 
 impl Seen {

@@ -45,6 +45,8 @@ pub(crate) struct Climate {
     pub(crate) recorder_fails: usize,
     pub(crate) rules_change: usize,
     pub(crate) cancels: usize,
+    /// No reviewer ever answers.
+    pub(crate) deaf: bool,
     /// Hand bytes over one by one.
     pub(crate) bytewise: bool,
     pub(crate) limits: fn() -> Limits,
@@ -53,7 +55,7 @@ pub(crate) struct Climate {
 
 impl Climate {
     pub(crate) fn mild() -> Self {
-        let manners = Manners { bursts: 10, garbage: false, deletes: 6, reads_only: false };
+        let manners = Manners { bursts: 10, garbage: false, deletes: 6, reads_only: false, plain: false };
         Self {
             manners,
             masks: true,
@@ -65,6 +67,7 @@ impl Climate {
             recorder_fails: 0,
             rules_change: 0,
             cancels: 0,
+            deaf: false,
             bytewise: false,
             limits: Limits::default,
             waiting_bytes_max: 4 << 20,
@@ -225,6 +228,33 @@ impl World {
         self.check_end();
     }
 
+    /// How many effects there were.
+    pub(crate) fn effects(&self) -> usize {
+        self.effects
+    }
+
+    /// Loses its power in front of the effect with this number.
+    pub(crate) fn crash_at(&mut self, effect: usize) {
+        self.crash_at = Some(effect);
+    }
+
+    /// The client got what the server sent, byte by byte, and nothing else.
+    pub(crate) fn check_transparent(&self) {
+        assert_eq!(self.ended, Some("client-gone"));
+        let (heard, sent) = (self.client.heard.escape_ascii(), self.server.sent.escape_ascii());
+        assert!(self.client.heard == self.server.sent, "transparent:\nheard {heard}\nsent  {sent}");
+    }
+
+    /// Refusals with this code in the ledger.
+    pub(crate) fn refusals(&self, code: &str) -> usize {
+        let says = |leaf: &&Leaf| leaf.kind == Some(EntryKind::ActDeny) && leaf_says(leaf, code);
+        self.leaves.iter().filter(says).count()
+    }
+
+    pub(crate) fn ended(&self) -> Option<&'static str> {
+        self.ended
+    }
+
     fn crashed(&self) -> bool {
         self.crash_at.is_some_and(|at| self.effects >= at)
     }
@@ -327,6 +357,9 @@ impl World {
         }
         let length = self.piece(self.from_server.len());
         let unit = self.from_server.split_to(length).freeze();
+        if self.traced {
+            println!("server {}", unit.escape_ascii());
+        }
         self.feed(Input::Unit(Leg::Upstream, unit));
         true
     }
@@ -357,7 +390,8 @@ impl World {
             }
             return true;
         }
-        assert!(!holds(&frame.bytes, CANARY), "masked before recorded: {:?} of command {}", frame.kind, frame.command);
+        let masked = !self.climate.masks || !holds(&frame.bytes, CANARY);
+        assert!(masked, "masked before recorded: {:?} of command {}", frame.kind, frame.command);
         if frame.kind == FrameKind::Output {
             self.due.push_back((frame.command, frame.bytes.clone()));
         }
@@ -423,7 +457,7 @@ impl World {
             self.feed(Input::Catalog(catalog(&self.context.mask)));
             return true;
         }
-        if self.reviews.is_empty() || self.dice.percent(60) {
+        if self.reviews.is_empty() || self.climate.deaf || self.dice.percent(60) {
             return false;
         }
         self.decide();
@@ -499,8 +533,15 @@ impl World {
             self.disk = true;
             return true;
         }
-        if !self.reviews.is_empty() {
+        if !self.reviews.is_empty() && !self.climate.deaf {
             self.decide();
+            return true;
+        }
+        if self.climate.deaf
+            && let Some(deadline) = self.session.deadline()
+        {
+            self.now = deadline;
+            self.feed(Input::Tick);
             return true;
         }
         if let Some(words) = self.client.last_words() {
@@ -626,7 +667,7 @@ impl World {
 
     /// Bytes leave for the client: they were recorded, but for words of our own about the session itself.
     fn show(&mut self, bytes: &[u8]) {
-        assert!(!holds(bytes, CANARY), "masked before released");
+        assert!(!self.climate.masks || !holds(bytes, CANARY), "masked before released");
         assert!(!holds(bytes, SECRET), "secrets flow one way");
         match self.due.front() {
             Some((_, due)) if due == bytes => {
@@ -705,15 +746,58 @@ impl World {
         while self.server.step() {}
         self.judge();
         assert!(self.ended.is_some(), "the session came to its end");
+        let proper = ["client-gone", "rules-changed", "recorder-failed", "ledger-failed"];
+        if !self.climate.manners.garbage && !self.climate.deaf {
+            let ended = self.ended.unwrap_or_default();
+            assert!(proper.contains(&ended), "a conversation in order came to its end by: {ended}");
+        }
         let open = self.log.open_sessions().len();
         if self.disk {
             assert_eq!(open, 0, "every forward has one outcome, and the session its end");
         }
         self.check_pairs(&self.leaves);
         self.check_effects();
+        self.check_approvals();
         assert!(!holds(&self.server.received, "drop table"), "refused is not forwarded");
         assert!(!holds(&self.server.received, SECRET), "the secret went to the dial only");
         self.seen.errors += self.client.errors;
+    }
+
+    /// Executed exactly once after a valid approval: where nothing got in between, each approval has its one start,
+    /// and each completed start its execution.
+    fn check_approvals(&self) {
+        let climate = &self.climate;
+        let mishaps = climate.cancels + climate.rules_change + climate.disk_fails + climate.recorder_fails;
+        if mishaps > 0 || climate.manners.garbage || climate.crashes > 0 || self.ended != Some("client-gone") {
+            return;
+        }
+        let of = |leaf: &&Leaf, kind, digest: &Digest| leaf.kind == Some(kind) && leaf.digest("ch") == Some(*digest);
+        for (digest, approved) in &self.valid {
+            if !self.leaves.iter().any(|leaf| of(&leaf, EntryKind::ApprovalRequest, digest)) {
+                continue;
+            }
+            let starts: Vec<u64> = self
+                .leaves
+                .iter()
+                .filter(|leaf| of(leaf, EntryKind::ActStart, digest) && leaf.rest.contains_key("rev"))
+                .filter_map(|leaf| leaf.command)
+                .collect();
+            assert_eq!(starts.len(), *approved, "each valid approval starts its command once");
+            let completed = |leaf: &&Leaf| {
+                let word = leaf.rest.get("o").and_then(|word| word.as_str());
+                leaf.kind == Some(EntryKind::ActDone)
+                    && leaf.command.is_some_and(|command| starts.contains(&command))
+                    && word == Some("completed")
+            };
+            let completed = self.leaves.iter().filter(completed).count();
+            let runs = self
+                .server
+                .executed
+                .iter()
+                .filter(|run| SETS.iter().any(|set| crate::world::digest(run, &set.digest()) == *digest));
+            let runs = runs.count();
+            assert!(completed <= runs && runs <= *approved, "approved {approved}, ran {runs}, completed {completed}");
+        }
     }
 
     fn check_effects(&mut self) {
@@ -769,6 +853,10 @@ impl World {
             self.check_pairs(&leaves);
         }
     }
+}
+
+fn leaf_says(leaf: &Leaf, word: &str) -> bool {
+    leaf.rest.values().any(|value| value.as_str() == Some(word))
 }
 
 fn sealed(slot: impl Into<Option<Slot>>) -> Slot {
