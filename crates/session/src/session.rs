@@ -367,9 +367,16 @@ impl<R: Relay> Session<R> {
                 _ => break,
             }
             let (id, digest, scope) = (active.id, active.digest, active.scope);
-            if matches!(&active.stage, Stage::Ruled(ruling) if ruling.subject().is_stale(&self.grip.rules.digest())) {
-                self.recall(at, now);
-                break;
+            if let Stage::Ruled(ruling) = &active.stage {
+                if ruling.subject().is_stale(&self.grip.rules.digest()) {
+                    let why = "the rules changed before it was forwarded; send it again";
+                    self.recall(at, RefusalCode::Denied, why, now);
+                    break;
+                }
+                if active.cancelled && ruling.subject().is_forward() {
+                    self.recall(at, RefusalCode::Cancelled, "cancelled before it was forwarded", now);
+                    break;
+                }
             }
             let forwarded = match std::mem::replace(&mut active.stage, Stage::Ended) {
                 Stage::Unrecorded(refusal) => {
@@ -408,15 +415,14 @@ impl<R: Relay> Session<R> {
         carried
     }
 
-    /// Refuses what was allowed by rules that are not in force any more, and was not forwarded yet.
-    fn recall(&mut self, at: usize, now: Timestamp) {
+    /// Refuses what was allowed and not forwarded yet: by rules that are not in force any more, or before a cancel.
+    fn recall(&mut self, at: usize, code: RefusalCode, why: &str, now: Timestamp) {
         let active = &mut self.commands[at];
         active.starting = false;
         let id = active.id;
         let outcome = self.outcome(&self.commands[at], chancery_ledger::Outcome::Skipped, None, 0, 0, now);
         self.effects.push_back(Effect::Conclude(stage(outcome), Level::Written));
-        let refusal = self.context.refusal(RefusalCode::Denied, id, "the rules changed before it was forwarded");
-        self.refuse(at, refusal.hint("send it again"), Vec::new(), now);
+        self.refuse(at, self.context.refusal(code, id, why), Vec::new(), now);
     }
 
     pub(crate) fn drop_ended(&mut self) {
@@ -582,9 +588,11 @@ impl<R: Relay> Session<R> {
                 self.commands[at].cancelled = true;
                 self.effects.push_back(Effect::CancelUpstream);
             }
-            // On its way to being held; it is ended when it gets there.
-            Stage::Finding(_) | Stage::Requesting(_) => self.commands[at].cancelled = true,
-            _ => {}
+            // On its way to being held or forwarded; it is ended when it gets there.
+            Stage::Asked | Stage::Ruling | Stage::Ruled(_) | Stage::Finding(_) | Stage::Requesting(_) => {
+                self.commands[at].cancelled = true;
+            }
+            Stage::Stepped(_) | Stage::Unrecorded(_) | Stage::Ended => {}
         }
     }
 
