@@ -1,7 +1,7 @@
 //! Turns the text of a PostgreSQL statement into facts: what it does, on which relations, and what cannot be told.
 //!
 //! [`read`] parses with PostgreSQL's own grammar and walks the whole tree; what it does not know it calls unreadable
-//! or opaque, never harmless. [`shape`] is a fast lexer that gives texts differing only in plain constants the same
+//! or opaque, never harmless. [`shape()`] is a fast lexer that gives texts differing only in plain constants the same
 //! key, so that facts can be cached. [`redact`] and [`literals`] serve recording and masking. Nothing here panics or
 //! overflows the stack, whatever the text.
 //!
