@@ -139,12 +139,7 @@ impl Driver<'_> {
                     self.session.handle(Input::Unit(leg, bytes), now);
                 }
                 Wake::Gone(leg) => self.session.handle(Input::Gone(leg), now),
-                Wake::Mail(mail) => {
-                    if matches!(mail, Mail::Cancel) {
-                        self.read_ahead(now);
-                    }
-                    self.read_mail(mail, now);
-                }
+                Wake::Mail(mail) => self.read_mail(mail, now),
                 Wake::Worked(Some(input)) => self.session.handle(input, now),
                 Wake::Worked(None) => {}
                 Wake::Deadline => {
@@ -212,17 +207,6 @@ impl Driver<'_> {
         let lineage = self.shared.lineage(&self.context.resource.name);
         if let Some(catalog) = lineage.and_then(|lineage| lineage.newer(&mut self.catalog)) {
             self.session.handle(Input::Newer(catalog), now);
-        }
-    }
-
-    /// A cancel comes over a connection of its own: what it is meant for may still lie unread in this one.
-    fn read_ahead(&mut self, now: Timestamp) {
-        let mut cx = TaskContext::from_waker(std::task::Waker::noop());
-        if self.session.wants(Leg::Downstream)
-            && let Poll::Ready(Ok(bytes)) = self.legs.down.poll_chunk(&mut cx)
-            && !bytes.is_empty()
-        {
-            self.session.handle(Input::Unit(Leg::Downstream, bytes), now);
         }
     }
 
