@@ -166,7 +166,7 @@ fn through(world: &World, token: &str, shape: &Shape, oracle: &Oracle, tally: &m
     for way in Way::ALL {
         let answer = client.ask(last, way);
         tally.note(shape.name, way, &answer, oracle);
-        let steps = first.iter().any(|statement| *statement == "BEGIN");
+        let steps = first.contains(&"BEGIN");
         if answer.ended || (answer.status != b'T' && !client.is_alive()) || (!steps && !client.is_alive()) {
             tally.dead.push(format!("{} ({way:?}): {:?}", shape.name, answer.error));
             client = Client::open(world.port, "shop", "anybody", token);
