@@ -180,7 +180,11 @@ async fn open<'s>(
     };
     let context = Arc::new(context(shared, identity, id, chain_id, settings, login, peer, seed));
     let Ok(place) = shared.sessions.clone().try_acquire_owned() else {
-        let refusal = Refusal::new(RefusalCode::Limit, "too many sessions; try again later", id.to_string());
+        // A gateway that drains holds every place.
+        let refusal = match shared.stopping(id) {
+            Some(Mail::End(refusal, _)) => refusal,
+            _ => Refusal::new(RefusalCode::Limit, "too many sessions; try again later", id.to_string()),
+        };
         return Err(deny(shared, id, Some(chain_id), refusal));
     };
     let grip = Grip::new(shared.rules(), &context);
