@@ -22,6 +22,8 @@ use crate::stream::Stream;
 
 /// Changes that nobody told us of are seen after this time at the latest, by new sessions.
 const AGE_MAX: Duration = Duration::from_secs(60);
+/// A resource that does not tell its catalog within this time is down. All its sessions wait for one reading.
+const READ_TIMEOUT: Duration = Duration::from_secs(30);
 /// Relations that statements of our sessions filled with tagged values.
 const TAINTED_MAX: usize = 100_000;
 
@@ -44,6 +46,8 @@ pub(crate) enum CatalogFailure {
     Row,
     #[error("a query text cannot be sent")]
     Query,
+    #[error("no answer in time")]
+    Timeout,
 }
 
 /// The catalog of one resource, kept up to date.
@@ -104,7 +108,8 @@ impl Lineage {
             }
         }
         let begun = Instant::now();
-        let input = read(shared, resource, &resource.mask).await?;
+        let reading = tokio::time::timeout(READ_TIMEOUT, read(shared, resource, &resource.mask));
+        let input = reading.await.unwrap_or(Err(CatalogFailure::Timeout))?;
         let mut state = self.lock();
         state.input = Some(Arc::new(input));
         state.begun = Some(begun);
