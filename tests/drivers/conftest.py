@@ -136,11 +136,12 @@ def gateway(directory, authority, provider, request):
     """A function that starts a gateway in front of `{resource: (server, database)}`; ended after the test."""
     started = []
 
-    def start(resources, issuer=None, **options):
+    def start(resources, issuer=None, tls_downstream=True, **options):
         where = pathlib.Path(tempfile.mkdtemp(prefix="gateway-", dir=directory))
-        certificate, key = authority.issue(f"gateway-{where.name}")
-        made = need(lambda: gateways.Gateway(where / "home", issuer or provider, resources, ca=authority.certificate,
-                                             certificate=certificate, key=key, **options))
+        if tls_downstream:
+            certificate, key = authority.issue(f"gateway-{where.name}")
+            options |= {"certificate": certificate, "key": key}
+        made = need(lambda: gateways.Gateway(where / "home", issuer or provider, resources, ca=authority.certificate, **options))
         started.append(made)
         return made.prepare().start()
 
@@ -156,6 +157,25 @@ def path(request, server, fresh_database, gateway, provider, authority):
     def make(sql=""):
         name = fresh_database(sql)
         return through(request.param, server, name, gateway, provider, authority)
+
+    return make
+
+
+@pytest.fixture
+def both(server, fresh_database, gateway, provider, authority):
+    """A function that makes two equal databases from SQL and returns a `Path` to each: (direct, through the gateway).
+
+    With `shared` both ways lead to one database, for what only reads.
+    """
+
+    def make(sql="", shared=False, tls_downstream=True, **options):
+        name = fresh_database(sql)
+        other = name if shared else fresh_database(sql)
+        # Some clients write the name of the database down: the resource is called like it.
+        front = gateway({other: (server, other)}, tls_downstream=tls_downstream, **options)
+        ca = str(authority.certificate) if tls_downstream else None
+        return (Path("direct", server.host, server.port, server.user, name, server.password, ca),
+                Path("through the gateway", front.host, front.port, "ada", other, provider.person("ada"), ca))
 
     return make
 
