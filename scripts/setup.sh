@@ -41,13 +41,13 @@ if [ "$GROUP" != build ]; then
   need has_openssl openssl
   need has_postgres postgresql
   need has_psql postgresql-client
+  need has_pgbench postgresql-contrib
   need has_node nodejs
   need has_npm npm
   need has_javac default-jdk-headless
   need has_jdbc libpostgresql-jdbc-java
 fi
 if [ "$GROUP" = bench ] || [ "$GROUP" = all ]; then
-  need has_pgbench postgresql-contrib
   need has_haproxy haproxy
   need has_pgbouncer pgbouncer
 fi
