@@ -13,7 +13,7 @@ use chancery_model::{
 use chancery_policy::{Hold, Request, Scope, Verdict, decide, step};
 use chancery_wire::Relay;
 
-use crate::reading::{Known, Looked, misreads, read, unreadable};
+use crate::reading::{Known, Looked, RUNS, misreads, read, unreadable};
 use crate::ruling::{Level, Ruled, Tape};
 use crate::session::{Effect, Session, Stage, Trust};
 
@@ -114,7 +114,15 @@ impl<R: Relay> Session<R> {
             self.forwardable(at, Ruled::Forward(permit));
             return;
         }
-        let mut known = read(&statement, &self.context, &self.catalog);
+        // A portal that was begun goes on with what the name stood for then.
+        let resumed = matches!(&self.commands[at].ask, Some(Ask::Execute(_, bind)) if bind.resumed);
+        let relay = self.gate.relay();
+        let defined = |name: &str| relay.defined(name).filter(|_| !resumed);
+        let mut known = read(&statement, &self.context, &self.catalog, defined);
+        let digest = match known.runs {
+            Some(_) => self.digest_of_run(at, &statement, &known),
+            None => digest,
+        };
         if let Some(refusal) = self.unfit(id, &known) {
             let known = Arc::new(known);
             self.tape_command(id, &known, parameters, now);
@@ -131,6 +139,18 @@ impl<R: Relay> Session<R> {
         } else {
             self.settle_verdict(at, verdict, Arc::new(known), parameters, now);
         }
+    }
+
+    /// An approval of an EXECUTE is for what it runs, too.
+    fn digest_of_run(&mut self, at: usize, statement: &Statement, known: &Known) -> Digest {
+        let covered = known.covered(&statement.text);
+        let digest = match (&self.commands[at].ask, self.commands[at].scope) {
+            (Some(Ask::Execute(_, bind)), _) => self.digest("execute", &covered, &bind.raw),
+            (_, Scope::Prepare) => self.digest("prepare", &covered, &[]),
+            _ => self.digest("query", &covered, &[]),
+        };
+        self.commands[at].digest = digest;
+        digest
     }
 
     fn decide(&self, digest: Digest, known: &Known, now: Timestamp) -> Verdict {
@@ -267,6 +287,10 @@ impl<R: Relay> Session<R> {
             Some(Ask::Execute(statement, bind)) => (statement.as_str().to_owned(), self.gate.relay().parameters(bind)),
             Some(Ask::Query(statement) | Ask::Prepare(statement)) => (statement.as_str().to_owned(), Vec::new()),
             _ => (String::new(), Vec::new()),
+        };
+        let text = match active.known.as_ref().and_then(|known| known.runs.as_ref()) {
+            Some(prepared) => format!("{text}{RUNS}{}", prepared.as_str()),
+            None => text,
         };
         let facts = active.known.as_ref().map(|known| known.summary()).unwrap_or_default();
         let review = Review {

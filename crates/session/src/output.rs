@@ -6,7 +6,7 @@ use aws_lc_rs::digest::{SHA256, digest};
 use chancery_ledger::{stage, stage_frame};
 use chancery_mask::{Catalog, CatalogInput, Exposure, Plan, WhenUnknown};
 use chancery_model::{
-    Columns, CommandId, CopyDirection, CopyFact, Digest, Done, Effect as Change, Input, Output, OutputKind,
+    Columns, CommandId, CopyDirection, CopyFact, Digest, Done, DoneStatus, Effect as Change, Input, Output, OutputKind,
     RefusalCode, Timestamp,
 };
 use chancery_policy::Scope;
@@ -221,6 +221,12 @@ impl<R: Relay> Session<R> {
             self.trust = Trust::Stale;
         }
         let active = &self.commands[at];
+        if let Some((name, statement)) = active.known.as_ref().and_then(|known| known.names.as_ref())
+            && active.scope == Scope::Run
+            && done.status == DoneStatus::Completed
+        {
+            self.gate.relay_mut().define(name, statement);
+        }
         if active.scope == Scope::Step {
             self.drop_ended();
             return;

@@ -1,5 +1,6 @@
 //! What a statement means to the rules and to the masker, remembered by its shape.
 
+use std::borrow::Cow;
 use std::collections::HashMap;
 use std::sync::Arc;
 
@@ -14,6 +15,9 @@ use crate::context::Context;
 
 /// The schema of a relation that the catalog does not know. No rule about a schema covers it.
 const UNKNOWN_SCHEMA: &str = "?";
+
+/// Between the text of an EXECUTE and the text of the PREPARE that it runs, in records and for reviewers.
+pub(crate) const RUNS: &str = "\n-- runs: ";
 
 /// Everything that is known about a statement and does not depend on its literals or parameters.
 pub(crate) struct Known {
@@ -34,6 +38,12 @@ pub(crate) struct Known {
     pub(crate) stirs: bool,
     /// It shows settings or the last value of a sequence.
     pub(crate) dips: bool,
+    /// It runs code that nobody can read.
+    pub(crate) obscure: bool,
+    /// It does nothing but give a name to a statement (SQL PREPARE): the name, and itself.
+    pub(crate) names: Option<(String, Statement)>,
+    /// It runs a statement by its name: the text that gave the name.
+    pub(crate) runs: Option<Statement>,
     pub(crate) standing: Option<Standing>,
 }
 
@@ -82,6 +92,10 @@ impl Readings {
         if self.key.is_empty() || known.standing.is_none() || (shaped && !known.facts.literal_free) {
             return;
         }
+        // What a name stands for is not in the text.
+        if known.facts.statements.iter().any(|statement| statement.prepared.is_some()) {
+            return;
+        }
         if self.by_shape.len() >= shapes_max {
             self.by_shape.clear();
         }
@@ -89,10 +103,23 @@ impl Readings {
     }
 }
 
-/// Reads a statement: facts, needs with every name resolved, exposure.
-pub(crate) fn read(statement: &Statement, context: &Context, catalog: &Catalog) -> Known {
-    let facts = chancery_sql::read(statement.as_str(), &statement.settings);
-    let redacted = chancery_sql::redact(statement.as_str());
+/// Reads a statement: facts, needs with every name resolved, exposure. `defined` says what a name stands for that SQL's
+/// PREPARE gave.
+pub(crate) fn read<'a>(
+    statement: &Statement,
+    context: &Context,
+    catalog: &Catalog,
+    defined: impl FnOnce(&str) -> Option<&'a Statement>,
+) -> Known {
+    let mut facts = chancery_sql::read(statement.as_str(), &statement.settings);
+    let mut redacted = chancery_sql::redact(statement.as_str());
+    let runs = executed(&facts).and_then(defined).cloned();
+    if let Some(prepared) = &runs {
+        // Its relations, functions and the catalog are those of now: so are the server's, which plans it again when
+        // `search_path` or a definition changed.
+        facts = chancery_sql::read_execute(statement.as_str(), &statement.settings, prepared);
+        redacted = format!("{redacted}{RUNS}{}", chancery_sql::redact(prepared.as_str()));
+    }
     let mut needs: Vec<Need> =
         facts.statements.iter().flat_map(|s| &s.needs).flat_map(|n| resolve(n, catalog)).collect();
     needs.sort();
@@ -104,6 +131,11 @@ pub(crate) fn read(statement: &Statement, context: &Context, catalog: &Catalog) 
     let taints = taints(&facts, catalog);
     let computed = facts.statements.iter().flat_map(|s| &s.settings).any(|setting| setting.value.is_none());
     let stirs = exposure.opaque || !taints.is_empty() || (computed && exposure.touches_tagged);
+    let obscure = facts.is_opaque() || facts.statements.iter().any(|statement| catalog.runs_custom_code(statement));
+    let names = match facts.statements.as_slice() {
+        [one] if one.kind == "prepare" => one.prepared.clone().map(|name| (name, statement.clone())),
+        _ => None,
+    };
     let barrier =
         facts.is_opaque() || defines || facts.statements.iter().any(|s| !s.settings.is_empty() || s.prepared.is_some());
     Known {
@@ -116,10 +148,26 @@ pub(crate) fn read(statement: &Statement, context: &Context, catalog: &Catalog) 
         defines,
         stirs,
         dips: facts.statements.iter().any(dips),
+        obscure,
+        names,
+        runs,
         standing: None,
         needs,
         facts,
     }
+}
+
+/// The name of the prepared statement that a command runs, if it does nothing else.
+fn executed(facts: &Facts) -> Option<&str> {
+    match facts.statements.as_slice() {
+        [one] if !renames(one) => one.prepared.as_deref(),
+        _ => None,
+    }
+}
+
+/// Whether a statement makes or drops the names of prepared statements, rather than using them.
+pub(crate) fn renames(statement: &StatementFacts) -> bool {
+    statement.prepared.is_some() && matches!(statement.kind.as_str(), "prepare" | "deallocate" | "discard all")
 }
 
 /// One need for each relation that an unqualified name could mean: whatever `search_path` says, all must pass.
@@ -192,6 +240,14 @@ pub(crate) fn unreadable(context: &Context, command: chancery_model::CommandId, 
 }
 
 impl Known {
+    /// What a digest of the command covers: the text and, behind a NUL that no text has, the text that it runs by name.
+    pub(crate) fn covered<'a>(&self, text: &'a [u8]) -> Cow<'a, [u8]> {
+        match &self.runs {
+            Some(prepared) => Cow::Owned([text, b"\0", &prepared.text].concat()),
+            None => Cow::Borrowed(text),
+        }
+    }
+
     /// What is known of the statement, for a reviewer: kinds, relations, what is missing.
     pub(crate) fn summary(&self) -> String {
         let mut lines = Vec::new();

@@ -15,7 +15,7 @@ use chancery_wire::{Event, Forget, Leg, Relay, WireError};
 use crate::context::{Context, Grip};
 use crate::gate::Gate;
 use crate::output::Shown;
-use crate::reading::{Known, Readings};
+use crate::reading::{Known, Readings, renames};
 use crate::ruling::{Level, Outcome, Ruled, Ruling, Tape};
 
 /// What a session can be told.
@@ -440,6 +440,9 @@ impl<R: Relay> Session<R> {
             // Before its bytes are on their way: whoever reads the relation from now on sees what it may hold.
             self.effects.push_back(Effect::Taint(known.taints.clone()));
         }
+        if known.obscure {
+            self.gate.relay_mut().forget(Forget::Defined);
+        }
         if !known.barrier {
             return;
         }
@@ -451,8 +454,7 @@ impl<R: Relay> Session<R> {
         for statement in &known.facts.statements {
             let names = match (statement.prepared.as_deref(), statement.kind.as_str()) {
                 (Some(""), _) | (None, "do" | "discard") => Forget::All,
-                (Some(_), "execute") => continue,
-                (Some(name), _) => Forget::Statement(name),
+                (Some(name), _) if renames(statement) => Forget::Statement(name),
                 (None, kind) if kind.starts_with("declare") || kind.starts_with("close") => Forget::Portals,
                 _ => continue,
             };

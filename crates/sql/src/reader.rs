@@ -80,6 +80,13 @@ impl Scope {
     }
 }
 
+/// What the name of a prepared statement stands for.
+#[derive(Debug)]
+pub(crate) struct Runs {
+    pub(crate) name: String,
+    pub(crate) query: pg_query::NodeEnum,
+}
+
 /// Facts in the making.
 #[derive(Debug)]
 pub(crate) struct Reader {
@@ -98,6 +105,8 @@ pub(crate) struct Reader {
     pub(crate) moves: Vec<Move>,
     /// The SQL-level prepared statement that is made, run or dropped.
     pub(crate) prepared: Option<String>,
+    /// What that name stands for, if that is known.
+    pub(crate) runs: Option<Runs>,
     /// Whether every UPDATE and DELETE met so far is filtered.
     pub(crate) filtered: Option<bool>,
     /// Names of common table expressions in scope.
@@ -112,7 +121,7 @@ pub(crate) struct Reader {
 }
 
 /// Reads one statement; the boolean says that no literal had a say in the facts.
-pub(crate) fn read_statement(node: NodeRef<'_>) -> Walk<(StatementFacts, bool)> {
+pub(crate) fn read_statement(node: NodeRef<'_>, runs: Option<Runs>) -> Walk<(StatementFacts, bool)> {
     let mut reader = Reader {
         effect: Effect::Read,
         opaque: false,
@@ -125,6 +134,7 @@ pub(crate) fn read_statement(node: NodeRef<'_>) -> Walk<(StatementFacts, bool)> 
         moves: Vec::new(),
         settings: Vec::new(),
         prepared: None,
+        runs,
         filtered: None,
         scope: Scope::default(),
         role: Action::Read,

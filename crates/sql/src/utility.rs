@@ -54,9 +54,15 @@ impl Reader {
             NodeRef::DeclareCursorStmt(s) => self.wrapped("declare cursor", s.query.as_deref())?,
             NodeRef::ExecuteStmt(s) => {
                 self.prepared = Some(s.name.clone());
-                self.unknown_effects();
+                let top = match self.runs.take_if(|runs| runs.name == s.name) {
+                    Some(runs) => Top { plain: false, ..self.statement(runs.query.to_ref())? },
+                    None => {
+                        self.unknown_effects();
+                        Top::of("execute")
+                    }
+                };
                 self.visit_children(node)?;
-                Top::of("execute")
+                top
             }
             NodeRef::DoStmt(_) => {
                 self.unknown_effects();

@@ -117,6 +117,8 @@ struct Unit {
     /// The statement that a Parse of this unit makes, and its name. Kept here because the tables can take it back while
     /// the unit is gathered, and it is these bytes that are ruled on.
     parsed: Option<(Bytes, Statement)>,
+    /// Names of statements that its frames make or drop.
+    renames: Vec<Bytes>,
     /// The portal that a Bind of this unit makes.
     bound: Option<Bytes>,
     /// Which name it relies on that another command could change.
@@ -481,6 +483,20 @@ impl Relay for PgRelay {
                 _ => false,
             };
         }
+    }
+
+    fn define(&mut self, name: &str, statement: &Statement) {
+        // What was read before this is known and is not answered yet, reaches the server behind it.
+        let renames = |unit: &Unit| unit.renames.iter().any(|other| other == name.as_bytes());
+        let text = Bytes::copy_from_slice(&statement.text);
+        if !self.asked.iter().chain([&self.unit]).any(renames) {
+            let statement = Statement { text, settings: statement.settings.clone() };
+            self.names.define(name, statement, self.config.limits.statements_max);
+        }
+    }
+
+    fn defined(&self, name: &str) -> Option<&Statement> {
+        self.names.defined(name)
     }
 
     fn resume(&mut self) -> Result<(), WireError> {

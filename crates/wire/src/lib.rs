@@ -3,7 +3,7 @@
 //! A wire crate reads and writes one protocol. It has no sockets, no clock and no opinion: it turns bytes into
 //! [`Event`]s and does what it is told with them. This crate knows nothing of rules, masks, ledgers or files.
 
-use chancery_model::{Anatomy, Bind, Command, CommandId, Done, Input, Output, Refusal};
+use chancery_model::{Anatomy, Bind, Command, CommandId, Done, Input, Output, Refusal, Statement};
 
 /// One of the two legs of a session.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -36,6 +36,8 @@ pub enum Forget<'a> {
     Statement(&'a str),
     /// All portals (SQL `DECLARE`, `CLOSE`).
     Portals,
+    /// What [`Relay::define`] was told (code that nobody can read ran, and could change any of it).
+    Defined,
     /// Everything (SQL `DEALLOCATE ALL`, `DISCARD`).
     All,
 }
@@ -73,6 +75,14 @@ pub trait Relay: Anatomy {
     /// Forgets what names mean, because a forwarded command changed it by other means than the protocol's own.
     /// Protocols without such names have nothing to forget.
     fn forget(&mut self, _names: Forget<'_>) {}
+    /// Notes that a command gave a name to a statement by other means than the protocol's own, and ended well. Called
+    /// before anything behind that command is answered; `statement` is the text that was ruled on.
+    fn define(&mut self, _name: &str, _statement: &Statement) {}
+    /// The statement whose text gave the name its meaning, if it is certain that it still has that meaning for a command
+    /// that is answered next.
+    fn defined(&self, _name: &str) -> Option<&Statement> {
+        None
+    }
     /// Goes on reading what it was given before: answering a command can make room for the next. Must be called after
     /// commands were answered, until `poll` has nothing more.
     fn resume(&mut self) -> Result<(), WireError> {

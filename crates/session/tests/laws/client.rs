@@ -48,6 +48,8 @@ pub(crate) struct Manners {
     pub(crate) reads_only: bool,
     /// Nothing that a gateway without rules and masks would answer by itself.
     pub(crate) plain: bool,
+    /// Names by SQL's PREPARE, EXECUTE and DEALLOCATE, in among the protocol's own.
+    pub(crate) names: bool,
 }
 
 pub(crate) struct Client {
@@ -145,6 +147,16 @@ impl Client {
     pub(crate) fn burst(&mut self, dice: &mut Dice) -> BytesMut {
         let mut out = BytesMut::new();
         self.manners.bursts -= 1;
+        if self.manners.names && dice.percent(15) {
+            self.renamed_under_a_portal(&mut out);
+            return out;
+        }
+        if self.manners.names && dice.percent(70) {
+            for _ in 0..=dice.below(3) {
+                self.sql_names(dice, &mut out);
+            }
+            return out;
+        }
         match dice.below(20) {
             0..8 => self.query(dice, &mut out),
             8..14 => self.pipeline(dice, &mut out),
@@ -301,6 +313,69 @@ impl Client {
             }
         }
         self.sync(out);
+    }
+
+    /// One command about a name, which the protocol's messages use, too.
+    fn sql_names(&mut self, dice: &mut Dice, out: &mut BytesMut) {
+        self.next_mark += 1;
+        let n = self.next_mark;
+        let name = format!("s{}", dice.below(3));
+        let inner = match dice.below(6) {
+            0 => "select 1".to_owned(),
+            1 => "select upper(ssn) from people".to_owned(),
+            2 => format!("delete from t where id = {n}"),
+            3 => format!("insert into t values ({n}, 'x')"),
+            _ => dice.pick(&READS[..6]).to_owned(),
+        };
+        let text = match dice.below(10) {
+            0..3 => format!("prepare {name} as {inner}"),
+            3 => format!("deallocate {name}"),
+            4 => return self.close(b'S', &name, out),
+            5 => {
+                self.parse(&name, &inner, out);
+                return if dice.percent(60) { self.sync(out) };
+            }
+            _ => format!("execute {name}"),
+        };
+        if dice.percent(40) {
+            self.parse("", &text, out);
+            self.bind("", "", None, out);
+            let limit = i32::from(dice.percent(30));
+            self.execute("", &text, limit, out);
+            self.segment.control = true;
+            if limit == 1 && dice.percent(50) {
+                self.execute("", "", 0, out);
+            }
+            return if dice.percent(80) { self.sync(out) };
+        }
+        self.named_query(&text, out);
+    }
+
+    fn named_query(&mut self, text: &str, out: &mut BytesMut) {
+        if self.open_segment() {
+            self.sync(out);
+        }
+        frame::query(out, text);
+        self.sent.push_back(Sent::Query { ends: Ends { control: true, ..Ends::default() } });
+    }
+
+    /// A portal is begun, its name is given another meaning, and the portal goes on.
+    fn renamed_under_a_portal(&mut self, out: &mut BytesMut) {
+        for text in ["rollback", "deallocate s0", "prepare s0 as select upper(ssn) from people", "begin"] {
+            self.named_query(text, out);
+        }
+        self.parse("", "execute s0", out);
+        self.bind("p0", "", None, out);
+        self.execute("p0", "execute s0", 1, out);
+        self.segment.control = true;
+        self.sync(out);
+        for text in ["deallocate s0", "prepare s0 as select 1"] {
+            self.named_query(text, out);
+        }
+        self.execute("p0", "", 1, out);
+        self.segment.control = true;
+        self.sync(out);
+        self.named_query("commit", out);
     }
 
     fn copy(&mut self, dice: &mut Dice, out: &mut BytesMut) {

@@ -119,6 +119,16 @@ fn unreadable_is_refused() {
     assert!(!counts() || seen.denied > 200 && seen.undone > 20 && seen.committed > 100, "{seen:?}");
 }
 
+/// An EXECUTE is ruled on, recorded and approved as what its name stands for in the server at that time.
+#[test]
+fn a_name_is_ruled_on_as_what_it_runs() {
+    let mut climate = Climate { rules: 5, ..Climate::mild() };
+    climate.manners.names = true;
+    climate.manners.bursts = 30;
+    let seen = runs(climate);
+    assert!(!counts() || seen.named > 100 && seen.released > 5, "{seen:?}");
+}
+
 #[test]
 fn secrets_flow_one_way() {
     let seen = runs(Climate { bytewise: true, ..Climate::mild() });
@@ -184,6 +194,7 @@ fn transparent() {
 impl Seen {
     fn add(&mut self, other: &Self) {
         self.executed += other.executed;
+        self.named += other.named;
         self.denied += other.denied;
         self.released += other.released;
         self.held += other.held;

@@ -26,11 +26,17 @@ forbid (principal, action, resource) when { context.kinds.contains("drop table")
 
 const READS: &str = r#"permit (principal, action in [Action::"connect", Action::"read", Action::"export"], resource);"#;
 
-/// The usual rules, the same under another digest, rules without writes, rules without `connect`, and all.
-pub(crate) static SETS: LazyLock<[Arc<RuleSet>; 5]> = LazyLock::new(|| {
+/// The usual rules without `execute`: what cannot be read is not run.
+fn readable() -> String {
+    USUAL.replace(", Action::\"execute\"", "")
+}
+
+/// The usual rules, the same under another digest, rules without writes, rules without `connect`, all,
+/// and those without `execute`.
+pub(crate) static SETS: LazyLock<[Arc<RuleSet>; 6]> = LazyLock::new(|| {
     let again = format!("{USUAL}// again\n");
     let nobody = r#"permit (principal, action == Action::"read", resource);"#;
-    [USUAL, &again, READS, nobody, "permit (principal, action, resource);"].map(|text| Arc::new(load(text)))
+    [USUAL, &again, READS, nobody, "permit (principal, action, resource);", &readable()].map(|text| Arc::new(load(text)))
 });
 
 fn load(text: &str) -> RuleSet {

@@ -17,12 +17,32 @@ pub(crate) struct Executed {
     pub(crate) ask: &'static str,
     pub(crate) text: String,
     pub(crate) parameters: Vec<u8>,
+    /// The text of the PREPARE whose statement this EXECUTE ran.
+    pub(crate) prepared: Option<String>,
+}
+
+impl Executed {
+    /// What was done: for an EXECUTE what its name stood for, for a PREPARE nothing.
+    pub(crate) fn meaning(&self) -> &str {
+        match (&self.prepared, self.text.starts_with("prepare ")) {
+            (Some(prepared), _) => prepares(prepared).map_or("", |(_, inner)| inner),
+            (None, true) => "",
+            (None, false) => &self.text,
+        }
+    }
+}
+
+/// The name and the statement of `prepare name as statement`.
+fn prepares(text: &str) -> Option<(&str, &str)> {
+    text.strip_prefix("prepare ")?.split_once(" as ")
 }
 
 #[derive(Clone)]
 struct Portal {
     text: String,
     parameters: Vec<u8>,
+    /// For an EXECUTE what its name stood for, once it was started.
+    prepared: Option<Option<String>>,
     /// Rows that are left, once it was started.
     rows: Option<Vec<Vec<u8>>>,
     over: bool,
@@ -121,6 +141,8 @@ fn parses(text: &str) -> bool {
         "copy ",
         "deallocate ",
         "truncate ",
+        "prepare ",
+        "execute ",
     ];
     !text.starts_with("selec broken") && known.iter().any(|start| text.starts_with(start))
 }
@@ -256,8 +278,11 @@ impl Server {
             self.fail(&fault("42601", "syntax error"));
             return self.end_of_segment();
         }
-        self.executed.push(Executed { ask: "query", text: text.to_owned(), parameters: Vec::new() });
+        let prepared = self.prepared(text);
+        self.executed.push(Executed { ask: "query", text: text.to_owned(), parameters: Vec::new(), prepared });
         for piece in pieces {
+            let meant = self.meant(piece);
+            let piece = meant.as_str();
             if let Some(head) = head(piece).filter(|_| self.status != b'E') {
                 self.put(b'T', &describe(&head));
             }
@@ -309,7 +334,7 @@ impl Server {
                 if !portal.is_empty() && self.portals.contains_key(&portal) {
                     return Err(fault("42P03", "portal exists"));
                 }
-                self.portals.insert(portal, Portal { text, parameters, rows: None, over: false });
+                self.portals.insert(portal, Portal { text, parameters, prepared: None, rows: None, over: false });
                 self.put(b'2', b"");
             }
             b'D' | b'C' => {
@@ -344,11 +369,26 @@ impl Server {
         } else {
             self.portals.get(name).map(|portal| portal.text.clone()).ok_or_else(|| fault("34000", "no such portal"))?
         };
-        match head(&text) {
+        match head(&self.meant(&text)) {
             Some(head) => self.put(b'T', &describe(&head)),
             None => self.put(b'n', b""),
         }
         Ok(())
+    }
+
+    /// The PREPARE that gave the name of an EXECUTE its meaning.
+    fn prepared(&self, text: &str) -> Option<String> {
+        let named = text.strip_prefix("execute ").and_then(|name| self.statements.get(name.as_bytes()));
+        named.filter(|named| named.starts_with("prepare ")).cloned()
+    }
+
+    /// What stands behind an EXECUTE; any other text itself. A name that stands for nothing stays an EXECUTE.
+    fn meant(&self, text: &str) -> String {
+        let named = text.strip_prefix("execute ").and_then(|name| self.statements.get(name.as_bytes()));
+        match named {
+            Some(named) => prepares(named).map_or(named.as_str(), |(_, inner)| inner).to_owned(),
+            None => text.to_owned(),
+        }
     }
 
     fn execute(&mut self, name: &[u8], limit: usize) -> Result<(), Fault> {
@@ -358,8 +398,12 @@ impl Server {
         if again {
             return Err(fault("55000", "portal cannot be run"));
         }
-        self.executed.push(Executed { ask: "execute", text: text.clone(), parameters });
+        // What goes on with rows it has, goes on with what its name stood for.
+        let prepared = portal.prepared.clone().unwrap_or_else(|| self.prepared(&text));
+        portal.prepared = Some(prepared.clone());
+        self.executed.push(Executed { ask: "execute", text: text.clone(), parameters, prepared });
         if portal.rows.is_none() {
+            let text = self.meant(&text);
             match self.run(&text)? {
                 Done::Rows(rows) => portal.rows = Some(rows),
                 Done::Tag(tag) => {
@@ -415,6 +459,19 @@ impl Server {
             "deallocate all" => {
                 self.statements.clear();
                 return tag("DEALLOCATE ALL");
+            }
+            _ if text.starts_with("execute ") => return Err(fault("26000", "no such statement")),
+            _ if text.starts_with("deallocate ") => {
+                self.statements.remove(&text.as_bytes()["deallocate ".len()..]);
+                return tag("DEALLOCATE");
+            }
+            _ if prepares(text).is_some() => {
+                let name = prepares(text).map_or("", |(name, _)| name).as_bytes().to_vec();
+                if self.statements.contains_key(&name) {
+                    return Err(fault("42P05", "prepared statement exists"));
+                }
+                self.statements.insert(name, text.to_owned());
+                return tag("PREPARE");
             }
             "copy t from stdin" => return Ok(Done::CopyIn),
             "copy t to stdout" => return Ok(self.copy_out("1\tplain\n", 2)),

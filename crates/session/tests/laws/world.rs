@@ -55,7 +55,7 @@ pub(crate) struct Climate {
 
 impl Climate {
     pub(crate) fn mild() -> Self {
-        let manners = Manners { bursts: 10, garbage: false, deletes: 6, reads_only: false, plain: false };
+        let manners = Manners { bursts: 10, garbage: false, deletes: 6, reads_only: false, plain: false, names: false };
         Self {
             manners,
             masks: true,
@@ -86,6 +86,8 @@ enum Wait {
 #[derive(Debug, Default)]
 pub(crate) struct Seen {
     pub(crate) executed: usize,
+    /// Of them, those that ran what a PREPARE had given a name to.
+    pub(crate) named: usize,
     pub(crate) denied: usize,
     pub(crate) released: usize,
     pub(crate) held: usize,
@@ -691,8 +693,9 @@ impl World {
     fn check_current(&self, bytes: &[u8]) {
         let Some((b'Q', rest)) = bytes.split_first() else { return };
         let text = String::from_utf8_lossy(&rest[4..rest.len() - 1]).into_owned();
-        if text != "chancery_refused" {
-            let query = Executed { ask: "query", text, parameters: Vec::new() };
+        // What a name stands for is checked where it is run.
+        if text != "chancery_refused" && !text.starts_with("execute ") {
+            let query = Executed { ask: "query", text, parameters: Vec::new(), prepared: None };
             let digest = digest(&query, &SETS[self.rules].digest());
             let allowed = |leaf: &Leaf| leaf.kind == Some(EntryKind::ActStart) && leaf.digest("ch") == Some(digest);
             assert!(self.leaves.iter().any(allowed), "rules bind now: {query:?} went up under older rules");
@@ -718,7 +721,7 @@ impl World {
                 assert!(!executed.text.contains(never), "unreadable is refused: {}", executed.text);
             }
             let writes =
-                executed.text.split(';').any(|part| mark(part.trim()).is_some() || part.contains("from stdin"));
+                executed.meaning().split(';').any(|part| mark(part.trim()).is_some() || part.contains("from stdin"));
             let known = if writes { self.durable } else { self.leaves.len() };
             let starts = self.starts(&executed, known);
             let runs = self.server.executed[..self.judged].iter().filter(|other| same(other, &executed)).count();
@@ -726,7 +729,8 @@ impl World {
                 starts >= runs,
                 "written before done: {executed:?} ran {runs} times, {starts} starts are on record"
             );
-            if executed.text.contains("delete from") && self.climate.rules != 4 {
+            self.seen.named += usize::from(executed.prepared.is_some());
+            if executed.meaning().contains("delete from") && self.climate.rules != 4 {
                 let allowed: usize =
                     SETS.iter().filter_map(|set| self.valid.get(&digest(&executed, &set.digest()))).sum();
                 assert!(runs <= allowed, "approved is forwarded: {executed:?} ran {runs} times, approved {allowed}");
@@ -864,13 +868,18 @@ fn sealed(slot: impl Into<Option<Slot>>) -> Slot {
 }
 
 fn same(one: &Executed, other: &Executed) -> bool {
-    one.ask == other.ask && one.text == other.text && one.parameters == other.parameters
+    let key = |of: &Executed| (of.ask, of.text.clone(), of.parameters.clone(), of.prepared.clone());
+    key(one) == key(other)
 }
 
 fn digest(executed: &Executed, rules: &Digest) -> Digest {
     let resource = crate::rules::resource(Durability::Balanced);
-    let (text, parameters) = (executed.text.as_bytes(), &executed.parameters);
-    command_digest(&resource.name, "postgres", executed.ask, text, parameters, &chain(), rules)
+    let (mut text, parameters) = (executed.text.clone().into_bytes(), &executed.parameters);
+    if let Some(prepared) = &executed.prepared {
+        text.push(0);
+        text.extend_from_slice(prepared.as_bytes());
+    }
+    command_digest(&resource.name, "postgres", executed.ask, &text, parameters, &chain(), rules)
 }
 
 pub(crate) fn holds(bytes: &[u8], text: &str) -> bool {

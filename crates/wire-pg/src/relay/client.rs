@@ -174,6 +174,7 @@ impl PgRelay {
         }
         let statement = Statement { text, settings: self.settings.clone() };
         let step = self.names.prepare(name.clone(), statement.clone(), self.segment);
+        self.unit.renames.push(name.clone());
         self.unit.expects.push(Expect::Parse { step });
         self.unit.parsed = Some((name, statement));
         Ok(Next::Continue)
@@ -299,7 +300,11 @@ impl PgRelay {
             return Err(WireError::PeerMisbehaved(Leg::Downstream, "malformed Close"));
         };
         let step = match kind {
-            b'S' => self.names.close_statement(own_slice(name), self.segment),
+            b'S' => {
+                let name = own_slice(name);
+                self.unit.renames.push(name.clone());
+                self.names.close_statement(name, self.segment)
+            }
             b'P' => self.names.close_portal(own_slice(name), self.segment),
             _ => return Err(WireError::PeerMisbehaved(Leg::Downstream, "malformed Close")),
         };

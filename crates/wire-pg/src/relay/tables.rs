@@ -9,6 +9,9 @@ use bytes::Bytes;
 use chancery_model::{Bind, Statement};
 use chancery_wire::Forget;
 
+/// The server cuts longer names (`NAMEDATALEN`), so that two of them can be one.
+const NAME_BYTES_MAX: usize = 63;
+
 /// A prepared statement, and the client's segment in which it was made.
 #[derive(Clone, Debug)]
 pub(super) struct Prepared {
@@ -54,6 +57,8 @@ struct Change {
 pub(super) struct Names {
     statements: HashMap<Bytes, Prepared>,
     portals: HashMap<Bytes, Portal>,
+    /// The texts of SQL's own PREPAREs that ended well, by the names they gave.
+    defined: HashMap<Bytes, Statement>,
     journal: Vec<Change>,
     steps: u64,
     confirmed: u64,
@@ -66,6 +71,7 @@ impl Names {
     }
 
     pub(super) fn prepare(&mut self, name: Bytes, statement: Statement, segment: u64) -> u64 {
+        self.defined.remove(&name);
         let previous = self.statements.insert(name.clone(), Prepared { statement, segment });
         self.note(name, segment, Previous::Statement(previous))
     }
@@ -77,6 +83,7 @@ impl Names {
     }
 
     pub(super) fn close_statement(&mut self, name: Bytes, segment: u64) -> u64 {
+        self.defined.remove(&name);
         let previous = self.statements.remove(&name);
         self.note(name, segment, Previous::Statement(previous))
     }
@@ -84,6 +91,19 @@ impl Names {
     pub(super) fn close_portal(&mut self, name: Bytes, segment: u64) -> u64 {
         let previous = self.portals.remove(&name);
         self.note(name, segment, Previous::Portal(previous))
+    }
+
+    /// Notes what SQL's PREPARE gave a name to. A name past the bounds stays unknown.
+    pub(super) fn define(&mut self, name: &str, statement: Statement, names_max: usize) {
+        if name.len() < NAME_BYTES_MAX && self.defined.len() < names_max {
+            self.defined.insert(Bytes::copy_from_slice(name.as_bytes()), statement);
+        }
+    }
+
+    /// What SQL's EXECUTE runs under this name. The protocol's own messages make and drop names of the same name space:
+    /// whatever they did, failed or not, it is not certain any more.
+    pub(super) fn defined(&self, name: &str) -> Option<&Statement> {
+        self.defined.get(name.as_bytes())
     }
 
     pub(super) fn statement(&self, name: &[u8], segment: u64) -> Lookup<Statement> {
@@ -152,13 +172,16 @@ impl Names {
             Forget::All => {
                 self.statements.clear();
                 self.portals.clear();
+                self.defined.clear();
                 self.journal.clear();
             }
             Forget::Portals => {
                 self.portals.clear();
                 self.journal.retain(|c| !matches!(c.previous, Previous::Portal(_)));
             }
+            Forget::Defined => self.defined.clear(),
             Forget::Statement(name) => {
+                self.defined.remove(name.as_bytes());
                 self.statements.remove(name.as_bytes());
                 self.journal.retain(|c| !matches!(c.previous, Previous::Statement(_)) || c.name != name.as_bytes());
             }
