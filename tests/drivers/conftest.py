@@ -165,14 +165,15 @@ def path(request, server, fresh_database, gateway, provider, authority):
 def both(server, fresh_database, gateway, provider, authority):
     """A function that makes two equal databases from SQL and returns a `Path` to each: (direct, through the gateway).
 
-    With `shared` both ways lead to one database, for what only reads.
+    With `shared` both ways lead to one database, for what only reads. Masks need not name the resource.
     """
 
-    def make(sql="", shared=False, tls_downstream=True, **options):
+    def make(sql="", shared=False, tls_downstream=True, masks=(), **options):
         name = fresh_database(sql)
         other = name if shared else fresh_database(sql)
         # Some clients write the name of the database down: the resource is called like it.
-        front = gateway({other: (server, other)}, tls_downstream=tls_downstream, **options)
+        masks = [{"resource": other, **mask} for mask in masks]
+        front = gateway({other: (server, other)}, tls_downstream=tls_downstream, masks=masks, **options)
         ca = str(authority.certificate) if tls_downstream else None
         return (Path("direct", server.host, server.port, server.user, name, server.password, ca),
                 Path("through the gateway", front.host, front.port, "ada", other, provider.person("ada"), ca))
