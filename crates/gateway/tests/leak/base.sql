@@ -37,5 +37,7 @@ CREATE FUNCTION fails() RETURNS int LANGUAGE plpgsql AS
     $$ BEGIN RAISE EXCEPTION 'no: %', (SELECT string_agg(ssn, ' ') FROM person) USING DETAIL = (SELECT min(card) FROM person); END $$;
 CREATE FUNCTION first_ssn(orders) RETURNS text LANGUAGE sql STABLE AS 'SELECT ssn FROM person WHERE id = $1.person';
 CREATE VIEW function_view AS SELECT o.id, reads_ssn(o.person) AS x FROM orders o;
+CREATE FUNCTION renames_q() RETURNS void LANGUAGE plpgsql AS
+    $$ BEGIN EXECUTE 'DEALLOCATE q'; EXECUTE 'PREPARE q AS SELECT upper(ssn) FROM person'; END $$;
 CREATE PROCEDURE tells() LANGUAGE plpgsql AS $$ BEGIN RAISE NOTICE '%', (SELECT string_agg(email, ',') FROM person); END $$;
 CREATE PROCEDURE gives(INOUT x text) LANGUAGE plpgsql AS $$ BEGIN x := (SELECT min(ssn) FROM person); END $$;

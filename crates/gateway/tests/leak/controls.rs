@@ -141,6 +141,47 @@ async fn what_is_not_tagged_comes_through() {
     assert!(failures.is_empty(), "{} controls differ from a direct connection", failures.len());
 }
 
+/// A statement with a name is masked and ruled on as itself: what it shows comes through, without a permit for code that
+/// nobody can read.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_a_name_stands_for_comes_through() {
+    let permits = EVERYTHING.replace("Action::\"execute\", ", "");
+    let Some(world) = World::start("leak-prepared", &permits, rules(), Durability::Balanced).await else { return };
+    let token = world.issuer.token("alice", &["analysts"], &[]);
+    tokio::task::block_in_place(|| {
+        plant(&world);
+        let steps = [
+            "PREPARE one AS SELECT city, count(*) FROM person GROUP BY city ORDER BY 1",
+            "EXECUTE one",
+            "BEGIN",
+            "PREPARE two (int, text) AS SELECT upper(item) || $2, id FROM orders WHERE id > $1 ORDER BY 2",
+            "SET search_path = v, public",
+            "EXECUTE two (3, 'x')",
+            "EXPLAIN EXECUTE two (3, 'y')",
+            "UPDATE orders SET item = 'other' WHERE id = 7",
+            "ROLLBACK",
+            "EXECUTE two (4, 'z')",
+            "DEALLOCATE one",
+            "PREPARE one AS SELECT upper(word) FROM words ORDER BY id",
+            "EXECUTE one",
+        ];
+        for way in Way::ALL.into_iter().filter(|way| *way != Way::Paged) {
+            let mut through = Client::open(world.port, "shop", "anybody", &token);
+            let mut direct = Client::open(world.postgres.port, "mirror", "postgres", "");
+            for sql in steps {
+                let (through, direct) = (through.ask(sql, way), direct.ask(sql, way));
+                assert_eq!(direct.error, None, "{sql}");
+                assert_eq!((through.rows, through.error), (direct.rows, None), "{sql} ({way:?})");
+            }
+            // What is not known needs the permit.
+            for sql in ["DISCARD ALL", "EXECUTE two (1, '')", "PREPARE one AS SELECT 1; EXECUTE one"] {
+                let error = through.ask(sql, way).error.map(|(code, _)| code);
+                assert_eq!(error.as_deref(), (sql != "DISCARD ALL").then_some("42501"), "{sql} ({way:?})");
+            }
+        }
+    });
+}
+
 fn differs(world: &World, token: &str, name: &str, sql: &str, way: Way) -> Option<String> {
     let through = Client::open(world.port, "shop", "anybody", token).ask(sql, way);
     let direct = Client::open(world.postgres.port, "postgres", "postgres", "").ask(sql, way);

@@ -14,10 +14,12 @@ use std::ops::ControlFlow;
 use std::path::Path;
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
+use bytes::BytesMut;
 use canary::{Oracle, Row};
 use chancery_mask::{ColumnRule, MaskRules, Operator, TokenKey};
 use chancery_model::Durability;
 use chancery_store::{Directory, RecordingReader};
+use chancery_wire_pg::frame;
 use client::{Client, Way};
 use shapes::Shape;
 use world::World;
@@ -85,7 +87,8 @@ fn log() -> Log {
 const GROUPS: [&[Shape]; 5] = [shapes::PLAIN, shapes::DERIVED, shapes::EXITS, shapes::HOPS, shapes::CUSTOM];
 
 /// Tables with a tagged column for shapes that change them.
-const TAGGED: [&str; 14] = [
+const TAGGED: [&str; 15] = [
+    "searched",
     "typed",
     "deleted",
     "moved_a",
@@ -290,6 +293,86 @@ async fn only_code_that_nobody_can_read_is_a_way_out() {
         });
         world.stop().await;
     }
+}
+
+/// The protocol's own messages give and drop names of the same name space as SQL's PREPARE.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_name_of_both_kinds_carries_nothing_out() {
+    const PLAIN: &str = "SELECT upper(item) FROM orders";
+    const TAGGED: &str = "SELECT upper(ssn) FROM person";
+    let Some(world) = World::start("leak-names", EVERYTHING, rules(), Durability::Balanced).await else { return };
+    let token = world.issuer.token("alice", &["analysts"], &[]);
+    tokio::task::block_in_place(|| {
+        let (_, oracle) = plant(&world);
+        let prepare = |out: &mut BytesMut, sql: &str| frame::query(out, &format!("PREPARE q AS {sql}"));
+        let close = |out: &mut BytesMut| {
+            frame::close(out, b'S', b"q");
+            frame::sync(out);
+        };
+        let parse = |out: &mut BytesMut, sql: &str| {
+            frame::parse(out, "q", sql);
+            frame::sync(out);
+        };
+        let script = |steps: &[&dyn Fn(&mut BytesMut)]| -> Vec<BytesMut> {
+            let each = |step: &&dyn Fn(&mut BytesMut)| {
+                let mut out = BytesMut::new();
+                step(&mut out);
+                frame::query(&mut out, "EXECUTE q");
+                out
+            };
+            steps.iter().map(each).collect()
+        };
+        // Each step is followed by an EXECUTE, so that what is known of the name is used wherever it can be.
+        let scripts = [
+            script(&[&|out| prepare(out, PLAIN), &|out| close(out), &|out| parse(out, TAGGED)]),
+            script(&[&|out| {
+                prepare(out, PLAIN);
+                close(out);
+                parse(out, TAGGED);
+            }]),
+            script(&[&|out| parse(out, TAGGED), &|out| prepare(out, PLAIN)]),
+            script(&[&|out| prepare(out, TAGGED), &|out| parse(out, PLAIN)]),
+            script(&[&|out| prepare(out, PLAIN), &|out| {
+                close(out);
+                prepare(out, TAGGED);
+            }]),
+        ];
+        let mut found = Vec::new();
+        for (n, script) in scripts.iter().enumerate() {
+            for together in [false, true] {
+                let run = |port, database: &str, user: &str, password: &str| {
+                    let mut client = Client::open(port, database, user, password);
+                    let mut bytes = Vec::new();
+                    let parts = if together { vec![script.concat()] } else { script.iter().map(|s| s.to_vec()).collect() };
+                    for part in parts {
+                        client.send(&part);
+                        client.send(&end());
+                        // The constant is asked last: its answer is the last one.
+                        loop {
+                            let answer = client.answer();
+                            assert!(!answer.ended, "script {n}, {together}: {answer:?}");
+                            bytes.extend_from_slice(&answer.bytes);
+                            if answer.rows == [[Some(b"the end".to_vec())]] {
+                                break;
+                            }
+                        }
+                    }
+                    oracle.search(&bytes)
+                };
+                let direct = run(world.postgres.port, "mirror", "postgres", "");
+                assert!(!direct.is_empty(), "script {n} shows nothing");
+                let hits = run(world.port, "shop", "anybody", &token);
+                found.extend(hits.into_iter().map(|hit| format!("script {n}, {together}: {hit}")));
+            }
+        }
+        assert!(found.is_empty(), "{found:#?}");
+    });
+}
+
+fn end() -> BytesMut {
+    let mut out = BytesMut::new();
+    frame::query(&mut out, "SELECT 'the end'");
+    out
 }
 
 /// What one session fills is masked in another that was open before.

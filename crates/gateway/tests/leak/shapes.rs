@@ -274,6 +274,94 @@ pub(crate) const EXITS: &[Shape] = &[
             "SELECT * FROM of_execute",
         ],
     ),
+    leaks("explain of an execute", &["PREPARE q AS SELECT id FROM person WHERE reads_fixed(101) = ssn", "EXPLAIN EXECUTE q"]),
+    leaks(
+        "execute of a name given twice",
+        &[
+            "PREPARE q AS SELECT item FROM orders",
+            "DEALLOCATE q",
+            "PREPARE q AS SELECT upper(ssn) || '' FROM person",
+            "EXECUTE q",
+        ],
+    ),
+    leaks(
+        "execute of a name that cannot be given twice",
+        &["PREPARE q AS SELECT upper(ssn) FROM person", "PREPARE q AS SELECT upper(item) FROM orders", "EXECUTE q"],
+    ),
+    leaks(
+        "execute of a name given before a rollback",
+        &[
+            "PREPARE q AS SELECT upper(item) FROM orders",
+            "BEGIN",
+            "DEALLOCATE q",
+            "PREPARE q AS SELECT upper(ssn) FROM person",
+            "ROLLBACK",
+            "EXECUTE q",
+        ],
+    ),
+    leaks(
+        "execute of a name given in the same text",
+        &[
+            "PREPARE q AS SELECT upper(item) FROM orders",
+            "DEALLOCATE q; PREPARE q AS SELECT upper(ssn) FROM person; EXECUTE q; DISCARD ALL",
+        ],
+    ),
+    leaks(
+        "execute after discard",
+        &[
+            "PREPARE q AS SELECT upper(item) FROM orders",
+            "DISCARD ALL",
+            "PREPARE q AS SELECT upper(ssn) FROM person",
+            "EXECUTE q",
+        ],
+    ),
+    leaks(
+        "execute after code gave the name",
+        &[
+            "PREPARE q AS SELECT upper(item) FROM orders",
+            "DO $$ BEGIN EXECUTE 'DEALLOCATE q'; EXECUTE 'PREPARE q AS SELECT upper(ssn) FROM person'; END $$",
+            "EXECUTE q",
+        ],
+    ),
+    leaks(
+        "execute after a function gave the name",
+        &["PREPARE q AS SELECT upper(item) FROM orders", "SELECT renames_q()", "EXECUTE q"],
+    ),
+    leaks(
+        "execute of long names",
+        &[
+            "PREPARE qqqqqqqqqqqqqqqqqqqqqqqqqqqqqqqqqqqqqqqqqqqqqqqqqqqqqqqqqqqqqqq_safe AS SELECT upper(ssn) FROM person",
+            "PREPARE qqqqqqqqqqqqqqqqqqqqqqqqqqqqqqqqqqqqqqqqqqqqqqqqqqqqqqqqqqqqqqq AS SELECT upper(item) FROM orders",
+            "EXECUTE qqqqqqqqqqqqqqqqqqqqqqqqqqqqqqqqqqqqqqqqqqqqqqqqqqqqqqqqqqqqqqq_other",
+        ],
+    ),
+    leaks(
+        "execute on another search path",
+        &[
+            "CREATE TABLE public.searched AS SELECT id, 'none'::text AS ssn FROM orders",
+            "PREPARE q AS SELECT upper(ssn) FROM searched",
+            "SET search_path = v, public",
+            "EXECUTE q",
+        ],
+    ),
+    leaks(
+        "execute of a view that was replaced",
+        &[
+            "CREATE VIEW of_late AS SELECT item AS x FROM orders",
+            "PREPARE q AS SELECT upper(x) FROM of_late",
+            "CREATE OR REPLACE VIEW of_late AS SELECT ssn AS x FROM person",
+            "EXECUTE q",
+        ],
+    ),
+    leaks(
+        "execute of a table filled later",
+        &[
+            "CREATE TABLE of_later (x text)",
+            "PREPARE q AS SELECT upper(x) FROM of_later",
+            "INSERT INTO of_later SELECT ssn FROM person",
+            "EXECUTE q",
+        ],
+    ),
     leaks(
         "explain",
         &[
