@@ -28,7 +28,7 @@ pub(crate) const OTHER_ISSUER: &str = "https://other.test";
 
 /// A PostgreSQL server of the test's own.
 pub(crate) struct Postgres {
-    programs: PathBuf,
+    pub(crate) programs: PathBuf,
     directory: PathBuf,
     pub(crate) port: u16,
 }

@@ -182,6 +182,37 @@ async fn what_a_name_stands_for_comes_through() {
     });
 }
 
+/// `pg_dump` asks by PREPARE and EXECUTE for almost everything that it writes.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_dump_of_tagged_tables_is_masked_and_nothing_else() {
+    let Some(world) = World::start("leak-dump", EVERYTHING, rules(), Durability::Balanced).await else { return };
+    let token = world.issuer.token("alice", &["analysts"], &[]);
+    let (_, oracle) = tokio::task::block_in_place(|| plant(&world));
+    let program = world.postgres.programs.join("pg_dump");
+    for options in [&["--schema-only"][..], &[]] {
+        let dump = |port: u16, user: &'static str, database: &'static str| {
+            let mut command = tokio::process::Command::new(&program);
+            let port = port.to_string();
+            command.args(["-h", "127.0.0.1", "-p", &port, "-U", user, "-d", database]).args(options);
+            command.env("PGPASSWORD", &token).env("PGSSLMODE", "disable").stdin(std::process::Stdio::null());
+            command.output()
+        };
+        let through = dump(world.port, "anybody", "shop").await.expect("pg_dump runs");
+        let direct = dump(world.postgres.port, "postgres", "postgres").await.expect("pg_dump runs");
+        assert!(direct.status.success(), "{}", String::from_utf8_lossy(&direct.stderr));
+        assert!(through.status.success(), "{options:?}: {}", String::from_utf8_lossy(&through.stderr));
+        assert_eq!(oracle.search_noise(&through.stdout), Vec::<String>::new());
+        let lines = |output: &[u8]| -> Vec<String> {
+            String::from_utf8_lossy(output).lines().filter(|l| !l.contains("restrict ")).map(str::to_owned).collect()
+        };
+        let (through, direct) = (lines(&through.stdout), lines(&direct.stdout));
+        assert_eq!(through.len(), direct.len());
+        let other = through.iter().zip(&direct).filter(|(through, direct)| through != direct);
+        let other: Vec<_> = other.filter(|(_, direct)| oracle.search_noise(direct.as_bytes()).is_empty()).collect();
+        assert!(other.is_empty(), "{options:?}: {other:#?}");
+    }
+}
+
 fn differs(world: &World, token: &str, name: &str, sql: &str, way: Way) -> Option<String> {
     let through = Client::open(world.port, "shop", "anybody", token).ask(sql, way);
     let direct = Client::open(world.postgres.port, "postgres", "postgres", "").ask(sql, way);

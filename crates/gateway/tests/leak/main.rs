@@ -343,7 +343,8 @@ async fn a_name_of_both_kinds_carries_nothing_out() {
                 let run = |port, database: &str, user: &str, password: &str| {
                     let mut client = Client::open(port, database, user, password);
                     let mut bytes = Vec::new();
-                    let parts = if together { vec![script.concat()] } else { script.iter().map(|s| s.to_vec()).collect() };
+                    let parts =
+                        if together { vec![script.concat()] } else { script.iter().map(|s| s.to_vec()).collect() };
                     for part in parts {
                         client.send(&part);
                         client.send(&end());

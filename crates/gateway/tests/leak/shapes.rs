@@ -274,7 +274,10 @@ pub(crate) const EXITS: &[Shape] = &[
             "SELECT * FROM of_execute",
         ],
     ),
-    leaks("explain of an execute", &["PREPARE q AS SELECT id FROM person WHERE reads_fixed(101) = ssn", "EXPLAIN EXECUTE q"]),
+    leaks(
+        "explain of an execute",
+        &["PREPARE q AS SELECT id FROM person WHERE reads_fixed(101) = ssn", "EXPLAIN EXECUTE q"],
+    ),
     leaks(
         "execute of a name given twice",
         &[

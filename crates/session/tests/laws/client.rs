@@ -333,7 +333,10 @@ impl Client {
             4 => return self.close(b'S', &name, out),
             5 => {
                 self.parse(&name, &inner, out);
-                return if dice.percent(60) { self.sync(out) };
+                if dice.percent(60) {
+                    self.sync(out);
+                }
+                return;
             }
             _ => format!("execute {name}"),
         };
@@ -346,7 +349,10 @@ impl Client {
             if limit == 1 && dice.percent(50) {
                 self.execute("", "", 0, out);
             }
-            return if dice.percent(80) { self.sync(out) };
+            if dice.percent(80) {
+                self.sync(out);
+            }
+            return;
         }
         self.named_query(&text, out);
     }

@@ -36,7 +36,8 @@ fn readable() -> String {
 pub(crate) static SETS: LazyLock<[Arc<RuleSet>; 6]> = LazyLock::new(|| {
     let again = format!("{USUAL}// again\n");
     let nobody = r#"permit (principal, action == Action::"read", resource);"#;
-    [USUAL, &again, READS, nobody, "permit (principal, action, resource);", &readable()].map(|text| Arc::new(load(text)))
+    [USUAL, &again, READS, nobody, "permit (principal, action, resource);", &readable()]
+        .map(|text| Arc::new(load(text)))
 });
 
 fn load(text: &str) -> RuleSet {
