@@ -63,9 +63,10 @@ def play(program, way):
     """What the program saw, by line."""
     url = f"jdbc:postgresql://{way.host}:{way.port}/{way.database}?sslmode=verify-full&sslrootcert={way.ca}"
     # Most of the time is the machine's start: no optimising compiler, the smallest collector.
-    options = ["-XX:TieredStopAtLevel=1", "-XX:+UseSerialGC", "-Dfile.encoding=UTF-8", "-Dstdout.encoding=UTF-8", "-Duser.timezone=UTC"]
-    done = subprocess.run(["java", *options, "-cp", program, "JdbcWork", url, way.user, way.password], text=True, encoding="utf-8",
-                          capture_output=True, timeout=80)
+    options = ["-XX:TieredStopAtLevel=1", "-XX:+UseSerialGC", "-Dfile.encoding=UTF-8", "-Dstdout.encoding=UTF-8",
+               "-Duser.timezone=UTC"]
+    done = subprocess.run(["java", *options, "-cp", program, "JdbcWork", url, way.user, way.password], text=True,
+                          encoding="utf-8", capture_output=True, timeout=80)
     assert done.returncode == 0, f"{way.name}: {done.stderr[-3000:]}"
     # The driver makes specific names of routines from their object ids, which differ between databases.
     return re.sub(r"_\d{5,}", "_oid", done.stdout).splitlines()

@@ -96,8 +96,8 @@ async def introspected(line):
     """For types it does not know asyncpg asks the catalog by a long recursive statement."""
     statement = await line.prepare("INSERT INTO kinds VALUES ($1, $2, $3, $4, $5, $6, $7, $8) RETURNING *")
     span = asyncpg.Range(datetime.datetime(2024, 1, 1, tzinfo=datetime.timezone.utc), None)
-    row = await statement.fetchrow("sad", ("Main \"St\"", 1), [("a", 2), None], "0815", span, decimal.Decimal("1.50"), '{"a": 1}',
-                                   ["glad", "sad"])
+    row = await statement.fetchrow("sad", ("Main \"St\"", 1), [("a", 2), None], "0815", span, decimal.Decimal("1.50"),
+                                   '{"a": 1}', ["glad", "sad"])
     kinds = [[(one.name, one.kind, one.schema) for one in statement.get_parameters()],
              [(one.name, one.type.name, one.type.kind) for one in statement.get_attributes()]]
     await line.set_type_codec("jsonb", schema="pg_catalog", encoder=str, decoder=lambda text: ("decoded", text))
@@ -147,9 +147,10 @@ async def heard(line, way):
 
 def test_psycopg(both):
     direct, gated = (play_psycopg(way) for way in both(SETUP))
-    assert direct["pipeline"][:2] == [[1, "no result", "no result", "no result", 5], [10, 11, 12]]
+    assert direct["pipeline"][0] == [10, 11, 12] and direct["pipeline"][2] == [1, 2, 10, 11, 12]
     assert direct["raw pipeline"] == [
-        ("TUPLES_OK", b"1", None), ("FATAL_ERROR", None, b"22012"), ("PIPELINE_ABORTED", None, None), ("PIPELINE_SYNC", None, None),
+        ("TUPLES_OK", b"1", None), ("FATAL_ERROR", None, b"22012"), ("PIPELINE_ABORTED", None, None),
+        ("PIPELINE_SYNC", None, None),
         ("TUPLES_OK", b"4", None), ("COMMAND_OK", None, None), ("FATAL_ERROR", None, b"42P01"), ("PIPELINE_SYNC", None, None),
         ("TUPLES_OK", b"7", None), ("PIPELINE_SYNC", None, None),
     ]
@@ -162,25 +163,20 @@ def test_psycopg(both):
 def play_psycopg(way):
     with psycopg.connect(way.url, autocommit=True) as line:
         return {
-            "pipeline": pipeline(line), "raw pipeline": raw_pipeline(line), "notified": notified(line, way), "server side": server_side(line),
-            "copied": copied_by_psycopg(line), "streamed": streamed(line), "two phase": two_phase(line),
+            "pipeline": pipeline(line), "raw pipeline": raw_pipeline(line), "notified": notified(line, way),
+            "server side": server_side(line), "copied": copied_by_psycopg(line), "streamed": streamed(line),
+            "two phase": two_phase(line),
         }
 
 
 def pipeline(line):
-    """After an error the server skips to the next Sync; what comes behind that is answered again."""
+    """After an error the server skips to the next Sync; which statement said what, `raw_pipeline` tells."""
     said = []
-    cursors = [line.cursor() for _ in range(5)]
-    with line.pipeline() as pipe:
-        with pytest.raises(psycopg.errors.DivisionByZero):
-            cursors[0].execute("SELECT %s::int", [1])
-            pipe.sync()
-            cursors[1].execute("SELECT 1 / %s::int", [0])
-            for later in cursors[2:4]:
-                later.execute("INSERT INTO people VALUES (%s, 'gone')", [99])
-            pipe.sync()
-        cursors[4].execute("SELECT %s::int", [5])
-    said.append([state(one) for one in cursors])
+    with pytest.raises(psycopg.errors.DivisionByZero):
+        with line.pipeline():
+            line.execute("SELECT %s::int", [1])
+            line.execute("SELECT 1 / %s::int", [0])
+            line.execute("INSERT INTO people VALUES (%s, 'gone')", [99])
     with line.pipeline():
         many = line.cursor()
         many.executemany("INSERT INTO people VALUES (%s, %s) RETURNING id", [(n, "p") for n in (10, 11, 12)], returning=True)
@@ -195,18 +191,13 @@ def pipeline(line):
     return said
 
 
-def state(one):
-    """The number a cursor got, if it got one."""
-    return one.fetchone()[0] if one.description else "no result"
-
-
 def raw_pipeline(line):
     """What libpq itself says of three rounds in one flight: one with an error, one whose last fails, one that is well."""
     raw, said, syncs = line.pgconn, [], 0
     raw.nonblocking = 0
     raw.enter_pipeline_mode()
-    for sql in ("SELECT 1", "SELECT 1 / 0", "DELETE FROM people", None, "SELECT 4", "CREATE TEMP TABLE made ()", "TABLE nowhere", None,
-                "SELECT 7", None):
+    for sql in ("SELECT 1", "SELECT 1 / 0", "DELETE FROM people", None, "SELECT 4", "CREATE TEMP TABLE made ()",
+                "TABLE nowhere", None, "SELECT 7", None):
         raw.pipeline_sync() if sql is None else raw.send_query_params(sql.encode(), None)
     while syncs < 3:
         result = raw.get_result()

@@ -58,7 +58,12 @@ async fn connect(url: &str) -> Result<(Client, Messages), Error> {
 }
 
 async fn simple(client: &Client) -> Said {
-    let said = client.simple_query("SELECT id, name FROM people ORDER BY id; SELECT NULL AS nothing; CREATE TABLE made (n int); ; INSERT INTO made VALUES (1), (2)").await?;
+    let said = client
+        .simple_query(
+            "SELECT id, name FROM people ORDER BY id; SELECT NULL AS nothing; CREATE TABLE made (n int); ; \
+             INSERT INTO made VALUES (1), (2)",
+        )
+        .await?;
     let one = |message: &SimpleQueryMessage| match message {
         SimpleQueryMessage::Row(row) => json!((0..row.len()).map(|at| row.get(at)).collect::<Vec<_>>()),
         SimpleQueryMessage::CommandComplete(rows) => json!(rows),
@@ -259,8 +264,12 @@ async fn transactions(client: &mut Client) -> Said {
 
 async fn errors(client: &Client) -> Said {
     let mut said = Vec::new();
-    for sql in ["INSERT INTO people VALUES (1, 'twice')", "SELECT lower(1, 2)", "SELECT 'x'::int", "SELECT missing FROM people"]
-    {
+    for sql in [
+        "INSERT INTO people VALUES (1, 'twice')",
+        "SELECT lower(1, 2)",
+        "SELECT 'x'::int",
+        "SELECT missing FROM people",
+    ] {
         let error = client.execute(sql, &[]).await.err().ok_or("no error")?;
         let db = error.as_db_error().ok_or("no error of the server")?;
         said.push(json!({ "said": db.to_string(), "code": db.code().code(), "detail": db.detail(), "constraint": db.constraint(),
