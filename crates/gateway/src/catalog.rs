@@ -58,6 +58,8 @@ pub(crate) struct Lineage {
     reading: tokio::sync::Mutex<()>,
     /// Grows with every catalog, so that a session sees without a lock that there is a newer one.
     version: AtomicU64,
+    /// Grows with every definition that a session made.
+    definitions: AtomicU64,
 }
 
 #[derive(Default)]
@@ -67,11 +69,24 @@ struct State {
     input: Option<Arc<CatalogInput>>,
     /// When the last reading began.
     begun: Option<Instant>,
+    /// How many definitions were made before it began.
+    definitions: u64,
     tainted: HashSet<TableName>,
 }
 
-/// One catalog after the other.
-pub(crate) type Version = u64;
+/// Which catalog a session was given or promised: one after the other, and the definitions it covers.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Version {
+    catalog: u64,
+    definitions: u64,
+}
+
+/// What a session finds when it looks for another catalog.
+pub(crate) enum Found {
+    Newer(Arc<Catalog>),
+    /// None covers a definition that was made since.
+    Outdated,
+}
 
 impl Lineage {
     /// The catalog as last read, if that is not too long ago; reads it otherwise.
@@ -84,6 +99,7 @@ impl Lineage {
             let state = self.lock();
             if let (Some(catalog), Some(begun)) = (&state.catalog, state.begun)
                 && begun.elapsed() < AGE_MAX
+                && state.definitions >= self.definitions.load(Ordering::Acquire)
             {
                 return Ok(catalog.clone());
             }
@@ -107,12 +123,35 @@ impl Lineage {
                 return Ok(catalog.clone());
             }
         }
-        let begun = Instant::now();
+        self.read(shared, resource).await
+    }
+
+    /// The catalog as last read, if every definition so far was made before that; reads it otherwise.
+    pub(crate) async fn renew(
+        &self,
+        shared: &Arc<Shared>,
+        resource: &ResourceSettings,
+    ) -> Result<Arc<Catalog>, CatalogFailure> {
+        let wanted = self.definitions.load(Ordering::Acquire);
+        let _reading = self.reading.lock().await;
+        {
+            let state = self.lock();
+            if let (Some(catalog), true) = (&state.catalog, state.definitions >= wanted) {
+                return Ok(catalog.clone());
+            }
+        }
+        self.read(shared, resource).await
+    }
+
+    /// Reads it. One at a time.
+    async fn read(&self, shared: &Arc<Shared>, resource: &ResourceSettings) -> Result<Arc<Catalog>, CatalogFailure> {
+        let (begun, definitions) = (Instant::now(), self.definitions.load(Ordering::Acquire));
         let reading = tokio::time::timeout(READ_TIMEOUT, read(shared, resource, &resource.mask));
         let input = reading.await.unwrap_or(Err(CatalogFailure::Timeout))?;
         let mut state = self.lock();
         state.input = Some(Arc::new(input));
         state.begun = Some(begun);
+        state.definitions = definitions;
         Ok(self.build(&mut state, &resource.mask))
     }
 
@@ -127,14 +166,29 @@ impl Lineage {
         catalog
     }
 
-    /// The catalog, if it is another than that of this version.
-    pub(crate) fn newer(&self, than: &mut Version) -> Option<Arc<Catalog>> {
-        let version = self.version.load(Ordering::Acquire);
-        if version == *than {
+    /// A session's definition is done: a catalog whose reading began before this is outdated for everybody.
+    /// The session that made it, whose version this is, sees to it by itself that it reads another.
+    pub(crate) fn outdate(&self, own: &mut Version) {
+        let before = self.definitions.fetch_add(1, Ordering::AcqRel);
+        if own.definitions == before {
+            own.definitions = before + 1;
+        }
+    }
+
+    /// Whether there is another catalog than that of this version, or should be.
+    pub(crate) fn newer(&self, than: &mut Version) -> Option<Found> {
+        let catalog = self.version.load(Ordering::Acquire);
+        let definitions = self.definitions.load(Ordering::Acquire);
+        if (catalog, definitions) == (than.catalog, than.definitions) {
             return None;
         }
-        *than = version;
-        self.lock().catalog.clone()
+        let state = self.lock();
+        if than.definitions != definitions && state.definitions < definitions {
+            than.definitions = definitions;
+            return Some(Found::Outdated);
+        }
+        *than = Version { catalog, definitions };
+        state.catalog.clone().map(Found::Newer)
     }
 
     /// Notes relations that are filled with values of tagged ones, and tells all sessions. The notes only grow until the

@@ -21,7 +21,7 @@ use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
 use tokio::time::{Instant, Sleep};
 
-use crate::catalog::Version;
+use crate::catalog::{Found, Version};
 use crate::gateway::{Note, Shared, lock, now};
 use crate::mailbox::{Mail, Mailbox};
 use crate::reviews;
@@ -112,7 +112,7 @@ pub(crate) async fn run(
         creating: Vec::new(),
         cancelling: Arc::default(),
         commands: 0,
-        catalog: 0,
+        catalog: Version::default(),
         placed: 0,
         ending: None,
     };
@@ -205,8 +205,13 @@ impl Driver<'_> {
     /// What other sessions did to the catalog counts before anything more is read.
     fn renew_catalog(&mut self, now: Timestamp) {
         let lineage = self.shared.lineage(&self.context.resource.name);
-        if let Some(catalog) = lineage.and_then(|lineage| lineage.newer(&mut self.catalog)) {
-            self.session.handle(Input::Newer(catalog), now);
+        match lineage.and_then(|lineage| lineage.newer(&mut self.catalog)) {
+            Some(Found::Newer(catalog)) => self.session.handle(Input::Newer(catalog), now),
+            Some(Found::Outdated) => {
+                self.session.handle(Input::Outdated, now);
+                self.reread(true);
+            }
+            None => {}
         }
     }
 
@@ -260,7 +265,12 @@ impl Driver<'_> {
                         lineage.taint(tables, &self.settings.mask);
                     }
                 }
-                Effect::Refresh => self.refresh(),
+                Effect::Refresh => self.reread(false),
+                Effect::Outdate => {
+                    if let Some(lineage) = self.shared.lineage(&self.context.resource.name) {
+                        lineage.outdate(&mut self.catalog);
+                    }
+                }
                 Effect::CancelUpstream => self.cancel_upstream(),
                 Effect::Close(reason) => {
                     self.ending = Some(reason);
@@ -407,13 +417,18 @@ impl Driver<'_> {
         });
     }
 
-    fn refresh(&mut self) {
+    /// Has the catalog read, unless there is one that covers `definitions` of others.
+    fn reread(&mut self, definitions: bool) {
         let (shared, settings) = (self.shared.clone(), self.settings.clone());
         let reference = self.context.id.to_string();
         self.work.push(Box::pin(async move {
             let name = settings.resource.name.clone();
             let lineage = shared.lineage(&name)?;
-            match lineage.refresh(&shared, &settings).await {
+            let read = match definitions {
+                true => lineage.renew(&shared, &settings).await,
+                false => lineage.refresh(&shared, &settings).await,
+            };
+            match read {
                 Ok(catalog) => Some(Input::Catalog(catalog)),
                 Err(failure) => {
                     tracing::warn!(resource = %name, %failure, "catalog not read");

@@ -15,7 +15,8 @@ use chancery_wire::Relay;
 
 use crate::reading::{Known, Looked, RUNS, misreads, read, unreadable};
 use crate::ruling::{Level, Ruled, Tape};
-use crate::session::{Effect, Session, Stage, Trust};
+use crate::session::{Effect, Session, Stage};
+use crate::trust::Trust;
 
 impl<R: Relay> Session<R> {
     /// Rules on every command that may be ruled on now, in order.
@@ -43,20 +44,6 @@ impl<R: Relay> Session<R> {
         let active = &mut self.commands[at];
         if waited_for && matches!(active.stage, Stage::Forwarded) && !std::mem::replace(&mut active.hastened, true) {
             self.gate.relay_mut().hasten();
-        }
-    }
-
-    /// Asks for the catalog if it can tell the truth now. True: go on without it (open transaction, or nothing to ask).
-    pub(crate) fn refresh(&mut self) -> bool {
-        match self.trust {
-            Trust::Fresh => true,
-            Trust::Refreshing => false,
-            Trust::Stale if self.gate.relay().in_transaction() => true,
-            Trust::Stale => {
-                self.trust = Trust::Refreshing;
-                self.effects.push_back(Effect::Refresh);
-                false
-            }
         }
     }
 

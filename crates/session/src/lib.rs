@@ -15,6 +15,7 @@ mod output;
 mod reading;
 mod ruling;
 mod session;
+mod trust;
 
 pub use context::{Context, Grip, Opening, SessionLimits};
 pub use ruling::{Closing, Level, Outcome, Ruled, Ruling, Tape};

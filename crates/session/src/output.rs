@@ -14,7 +14,8 @@ use chancery_wire::Relay;
 
 use crate::reading::Known;
 use crate::ruling::{Level, Outcome, Tape};
-use crate::session::{Effect, Session, Stage, Tide, Trust, ending};
+use crate::session::{Effect, Session, Stage, Tide, ending};
+use crate::trust::Trust;
 
 /// What a command's result looks like to the masker.
 #[derive(Default)]
@@ -116,6 +117,10 @@ impl<R: Relay> Session<R> {
         if let Some(idle) = &self.idle {
             return Planned::Plan(idle.clone());
         }
+        let planned = at.is_some_and(|at| self.commands[at].shown.plan.is_some());
+        if self.trust == Trust::Refreshing && !planned {
+            return Planned::Wait;
+        }
         match &output.kind {
             OutputKind::Columns(columns) => self.plan_rows(at, columns),
             OutputKind::Rows | OutputKind::Bulk { .. } => {
@@ -150,8 +155,7 @@ impl<R: Relay> Session<R> {
             Err(_unknown) => {
                 self.commands[at].shown.refreshed = true;
                 if self.trust == Trust::Fresh {
-                    self.trust = Trust::Refreshing;
-                    self.effects.push_back(Effect::Refresh);
+                    self.reread();
                 }
                 Planned::Wait
             }
@@ -216,6 +220,7 @@ impl<R: Relay> Session<R> {
         active.stage = Stage::Ended;
         if active.known.as_ref().is_some_and(|known| known.defines) && active.scope == Scope::Run {
             self.trust = Trust::Stale;
+            self.defined |= active.known.as_ref().is_some_and(|known| known.redefines);
         }
         if active.known.as_ref().is_some_and(|known| !known.taints.is_empty()) {
             self.trust = Trust::Stale;

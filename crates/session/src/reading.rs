@@ -34,6 +34,8 @@ pub(crate) struct Known {
     pub(crate) taints: Vec<TableName>,
     /// It can change the catalog.
     pub(crate) defines: bool,
+    /// It changes what other sessions' catalogs are read from, for its text says so.
+    pub(crate) redefines: bool,
     /// It can put a tagged value into a setting or the last value of a sequence.
     pub(crate) stirs: bool,
     /// It shows settings or the last value of a sequence.
@@ -128,6 +130,7 @@ pub(crate) fn read<'a>(
     let defines = facts.statements.iter().any(|s| {
         s.needs.iter().any(|need| need.action == Action::Define) || matches!(s.kind.as_str(), "do" | "call" | "execute")
     });
+    let redefines = facts.statements.iter().any(redefines);
     let taints = taints(&facts, catalog);
     let computed = facts.statements.iter().flat_map(|s| &s.settings).any(|setting| setting.value.is_none());
     let stirs = exposure.opaque || !taints.is_empty() || (computed && exposure.touches_tagged);
@@ -146,6 +149,7 @@ pub(crate) fn read<'a>(
         barrier,
         taints,
         defines,
+        redefines,
         stirs,
         dips: facts.statements.iter().any(dips),
         obscure,
@@ -155,6 +159,14 @@ pub(crate) fn read<'a>(
         needs,
         facts,
     }
+}
+
+/// Definitions of which a catalog says nothing, and which run often.
+const WITHOUT_TRACE: [&str; 6] = ["vacuum", "analyze", "reindex", "cluster", "comment", "create index"];
+
+fn redefines(statement: &StatementFacts) -> bool {
+    statement.needs.iter().any(|need| need.action == Action::Define)
+        && !WITHOUT_TRACE.contains(&statement.kind.as_str())
 }
 
 /// The name of the prepared statement that a command runs, if it does nothing else.

@@ -17,6 +17,7 @@ use crate::gate::Gate;
 use crate::output::Shown;
 use crate::reading::{Known, Readings, renames};
 use crate::ruling::{Level, Outcome, Ruled, Ruling, Tape};
+use crate::trust::Trust;
 
 /// What a session can be told.
 pub enum Input<U> {
@@ -36,8 +37,10 @@ pub enum Input<U> {
     Found(CommandId, Option<Review>),
     /// A review of this session was decided. An approval was used up before it is told.
     Reviewed(Review),
-    /// The answer to [`Effect::Refresh`].
+    /// The answer to [`Effect::Refresh`], or what follows [`Input::Outdated`].
     Catalog(Arc<Catalog>),
+    /// Another session defined something; the catalog is being read again, and `Catalog` will follow.
+    Outdated,
     /// Another session's statements made the catalog a newer one.
     Newer(Arc<Catalog>),
     /// Another rule set is in force.
@@ -75,6 +78,8 @@ pub enum Effect<U> {
     Taint(Vec<TableName>),
     /// Read the resource's catalog again; answer with `Catalog`.
     Refresh,
+    /// The catalog that other sessions have is outdated.
+    Outdate,
     /// Ask the resource to cancel what it runs for this session.
     CancelUpstream,
     /// The session is over: write the closing down, flush, close the legs.
@@ -88,6 +93,10 @@ pub struct Session<R: Relay> {
     pub(crate) gate: Gate<R>,
     pub(crate) catalog: Arc<Catalog>,
     pub(crate) trust: Trust,
+    /// Catalogs that are being read for this session.
+    pub(crate) awaited_catalogs: usize,
+    /// It defined something that other sessions were not told of yet.
+    pub(crate) defined: bool,
     pub(crate) masker: Masker,
     /// The plan of a session whose rules mask nothing.
     pub(crate) idle: Option<Arc<Plan>>,
@@ -108,17 +117,6 @@ pub struct Session<R: Relay> {
     /// A statement may have put a tagged value where the session keeps things: settings, last values of sequences.
     pub(crate) stirred: bool,
     pub(crate) ended: bool,
-}
-
-/// Whether the catalog says what is.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Trust {
-    /// As far as anybody knows.
-    Fresh,
-    /// A command of this session may have changed it.
-    Stale,
-    /// It is being read again.
-    Refreshing,
 }
 
 /// In the order in which it must happen.
@@ -192,6 +190,8 @@ impl<R: Relay> Session<R> {
             gate: Gate::new(relay),
             catalog,
             trust: Trust::Fresh,
+            awaited_catalogs: 0,
+            defined: false,
             masker,
             idle,
             lifted: Lifted::none(),
@@ -234,12 +234,9 @@ impl<R: Relay> Session<R> {
             Input::Taped(recorded) => self.taped(recorded),
             Input::Found(command, review) => self.found(command, review, now),
             Input::Reviewed(review) => self.reviewed(&review, now),
-            Input::Catalog(catalog) => {
-                self.catalog = catalog;
-                self.trust = Trust::Fresh;
-                self.readings.clear();
-            }
+            Input::Catalog(catalog) => self.renewed(catalog),
             Input::Newer(catalog) => self.newer(catalog),
+            Input::Outdated => self.outdated(),
             Input::RulesChanged(rules) => {
                 self.rules_changed(rules, now);
                 if self.ended {
@@ -316,6 +313,7 @@ impl<R: Relay> Session<R> {
             if self.ended {
                 return;
             }
+            self.spread();
             let ruled = self.rule_next(now);
             let carried = self.carry_out(now);
             let concluded = self.run_tide(now);
@@ -530,19 +528,6 @@ impl<R: Relay> Session<R> {
         }
     }
 
-    /// Takes a catalog that nobody here asked for. What is under way is judged by it, too. A session that does not trust
-    /// its catalog reads one of its own first.
-    fn newer(&mut self, catalog: Arc<Catalog>) {
-        if self.trust != Trust::Fresh {
-            return;
-        }
-        self.catalog = catalog;
-        self.readings.clear();
-        for active in &mut self.commands {
-            active.exposure = active.known.as_ref().map(|known| Exposure::of(&self.catalog, &known.facts));
-        }
-    }
-
     fn rules_changed(&mut self, rules: Arc<RuleSet>, now: Timestamp) {
         self.grip = Grip::new(rules, &self.context);
         self.readings.clear();
@@ -644,6 +629,7 @@ impl<R: Relay> Session<R> {
             return;
         }
         self.ended = true;
+        self.spread_at_end();
         // Whose authority ended, has nothing running on it any longer. A client that leaves is the resource's affair, as
         // it is without us.
         let left = matches!(reason, "client-gone" | "client-closed" | "resource-gone" | "resource-closed");

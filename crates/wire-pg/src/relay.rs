@@ -531,7 +531,12 @@ impl Relay for PgRelay {
     }
 
     fn in_transaction(&self) -> bool {
-        self.status != b'I'
+        // A pipeline is a transaction up to its Sync.
+        self.status != b'I' || self.dirty
+    }
+
+    fn is_settled(&self) -> bool {
+        !self.in_transaction() && self.flight.is_empty()
     }
 
     fn wants(&self, leg: Leg) -> bool {

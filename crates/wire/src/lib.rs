@@ -103,6 +103,10 @@ pub trait Relay: Anatomy {
     fn in_transaction(&self) -> bool {
         false
     }
+    /// Whether everything is answered and final: no transaction is open, explicit or implicit.
+    fn is_settled(&self) -> bool {
+        !self.in_transaction()
+    }
     /// False: the driver stops reading that leg.
     fn wants(&self, leg: Leg) -> bool;
 }

@@ -403,6 +403,40 @@ async fn sessions_see_what_others_do() {
         see(&mut two, "SELECT city FROM v.moved_a");
         one.ask("ALTER TABLE v.moved_b RENAME COLUMN ssn TO plain", Way::Simple);
         see(&mut two, "SELECT plain FROM v.moved_b");
+        // Code with the name of a built-in one: nobody asks for it by another name, and its maker says nothing more.
+        let reads = "RETURNS text LANGUAGE sql AS 'SELECT ssn FROM person WHERE id = $1'";
+        see(&mut two, "SELECT lower(int4 '101')");
+        one.ask(&format!("CREATE FUNCTION public.lower(int) {reads}"), Way::Simple);
+        see(&mut two, "SELECT lower(int4 '101')");
+        see(&mut two, "BEGIN");
+        one.ask("BEGIN", Way::Simple);
+        one.ask(&format!("CREATE FUNCTION public.initcap(int) {reads}"), Way::Text);
+        see(&mut two, "SELECT initcap(int4 '101')");
+        two.ask("ROLLBACK", Way::Simple);
+        two.ask("BEGIN", Way::Simple);
+        one.ask("COMMIT", Way::Simple);
+        see(&mut two, "SELECT initcap(int4 '101')");
+        two.ask("ROLLBACK", Way::Simple);
+        one.ask(&format!("CREATE FUNCTION public.reverse(int) {reads}"), Way::Bare);
+        drop(std::mem::replace(&mut one, open()));
+        see(&mut two, "SELECT reverse(int4 '101')");
+        // Made and used in one implicit transaction, which nobody else sees.
+        let mut out = BytesMut::new();
+        for sql in [&format!("CREATE FUNCTION public.ltrim(int) {reads}"), "SELECT ltrim(int4 '101')"] {
+            frame::parse(&mut out, "", sql);
+            frame::message(&mut out, b'B', |out| out.extend_from_slice(&[0; 8]));
+            frame::message(&mut out, b'E', |out| out.extend_from_slice(&[0; 5]));
+        }
+        frame::sync(&mut out);
+        one.send(&out);
+        found.extend(oracle.search(&one.answer().bytes).into_iter().map(|hit| format!("in a pipeline: {hit}")));
+        let mut see = |client: &mut Client, sql: &str| {
+            for way in Way::ALL {
+                let answer = client.ask(sql, way);
+                found.extend(oracle.search(&answer.bytes).into_iter().map(|hit| format!("{sql} ({way:?}): {hit}")));
+            }
+        };
+        see(&mut two, "SELECT ltrim(int4 '101')");
         // Statement texts of others, with what they look for.
         let rows = canary::rows();
         let literal = format!("SELECT id FROM person WHERE ssn = '{}'", rows[0].ssn);

@@ -86,7 +86,7 @@ fn written_before_done_wherever_the_power_fails() {
 
 #[test]
 fn masked_before_recorded_before_released() {
-    let mut climate = Climate { recorder_fails: 100, ..Climate::mild() };
+    let mut climate = Climate { recorder_fails: 100, others_define: 200, ..Climate::mild() };
     climate.manners.reads_only = true;
     climate.manners.bursts = 14;
     let seen = runs(climate);
@@ -179,7 +179,7 @@ fn everything_has_a_limit() {
 #[test]
 fn transparent() {
     for bytewise in [false, true] {
-        let mut climate = Climate { masks: false, rules: 4, bytewise, ..Climate::mild() };
+        let mut climate = Climate { masks: false, rules: 4, bytewise, others_define: 100, ..Climate::mild() };
         climate.manners.plain = true;
         let seen = lives(|seed| {
             let mut world = World::new(seed, climate);

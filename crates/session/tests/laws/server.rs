@@ -178,6 +178,11 @@ impl Server {
         }
     }
 
+    /// Nothing that it has done could still be undone.
+    pub(crate) fn is_final(&self) -> bool {
+        self.pending.is_empty() || self.closed
+    }
+
     pub(crate) fn take(&mut self, bytes: &[u8]) {
         self.inbox.extend_from_slice(bytes);
         self.received.extend_from_slice(bytes);

@@ -44,6 +44,8 @@ pub(crate) struct Climate {
     pub(crate) disk_fails: usize,
     pub(crate) recorder_fails: usize,
     pub(crate) rules_change: usize,
+    /// How often another session outdates the catalog.
+    pub(crate) others_define: usize,
     pub(crate) cancels: usize,
     /// No reviewer ever answers.
     pub(crate) deaf: bool,
@@ -66,6 +68,7 @@ impl Climate {
             disk_fails: 0,
             recorder_fails: 0,
             rules_change: 0,
+            others_define: 0,
             cancels: 0,
             deaf: false,
             bytewise: false,
@@ -128,6 +131,8 @@ pub(crate) struct World {
     valid: HashMap<Digest, usize>,
     finds: VecDeque<(CommandId, Digest)>,
     refreshes: usize,
+    /// A definition was spread before it was committed; that may be at the end of a session only.
+    early: bool,
     rules: usize,
     disk: bool,
     /// The ledger refused an entry once.
@@ -201,6 +206,7 @@ impl World {
             valid: HashMap::new(),
             finds: VecDeque::new(),
             refreshes: 0,
+            early: false,
             rules: climate.rules,
             disk: true,
             refused: false,
@@ -304,6 +310,10 @@ impl World {
         if self.dice.below(1000) == 0 {
             let notice = self.dice.percent(50);
             self.server.say_aside(notice);
+        }
+        if self.climate.others_define > 0 && self.dice.below(10_000) < self.climate.others_define {
+            self.feed(Input::Outdated);
+            self.refreshes += 1;
         }
         if self.session.deadline().is_some_and(|deadline| deadline <= self.now) {
             self.feed(Input::Tick);
@@ -563,6 +573,7 @@ impl World {
     }
 
     pub(crate) fn feed(&mut self, input: Input<Bytes>) {
+        assert!(!self.early, "a definition is spread when it is committed");
         self.session.handle(input, self.now);
         self.drain();
     }
@@ -613,6 +624,7 @@ impl World {
             Effect::Withdraw(id, _) => format!("withdraw {id}"),
             Effect::Taint(_) => "taint".to_owned(),
             Effect::Refresh => "refresh".to_owned(),
+            Effect::Outdate => "outdate".to_owned(),
             Effect::CancelUpstream => "cancel".to_owned(),
             Effect::Close(reason) => format!("close {reason}"),
         };
@@ -659,7 +671,10 @@ impl World {
             Effect::Refresh => self.refreshes += 1,
             Effect::CancelUpstream => {}
             Effect::Taint(_) => {}
+            // The toy commits at a Sync or the end of a Query; until then nobody else could see it.
+            Effect::Outdate => self.early |= !self.server.is_final(),
             Effect::Close(reason) => {
+                self.early = false;
                 self.ended = Some(reason);
                 self.seen.ended += 1;
                 self.place(&mut Closing::of(self.context.clone(), reason, None));
