@@ -25,7 +25,7 @@ CREATE TABLE shop.customers (
   tags text[] DEFAULT '{}',
   about jsonb,
   raw bytea,
-  twice integer GENERATED ALWAYS AS (shop.twice(7)) STORED,
+  long text GENERATED ALWAYS AS (name || '!') STORED,
   born timestamptz DEFAULT '2001-02-03 04:05:06.789+00',
   price numeric(12, 4),
   ratio double precision,
@@ -51,6 +51,8 @@ INSERT INTO shop.bookings VALUES ('[2020-01-01, 2020-01-02)'), ('empty');
 CREATE TABLE "odd ""name"."Table; --" ("Column 'x'" integer, "SELECT" text);
 INSERT INTO "odd ""name"."Table; --" VALUES (1, '$$'), (NULL, ';');
 CREATE TABLE shop.empty ();
+CREATE TABLE shop.computed (n integer, twice integer GENERATED ALWAYS AS (shop.twice(n)) STORED);
+INSERT INTO shop.computed VALUES (21);
 CREATE UNLOGGED TABLE shop.unlogged (n integer);
 CREATE TABLE shop.parent (a integer);
 CREATE TABLE shop.child (b text) INHERITS (shop.parent);
