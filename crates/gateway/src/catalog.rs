@@ -22,8 +22,10 @@ use crate::stream::Stream;
 
 /// Changes that nobody told us of are seen after this time at the latest, by new sessions.
 const AGE_MAX: Duration = Duration::from_secs(60);
-/// A resource that does not tell its catalog within this time is down. All its sessions wait for one reading.
-const READ_TIMEOUT: Duration = Duration::from_secs(30);
+/// How long a lock on a relation may keep the reading of view definitions.
+const LOCK_WAIT: &str = "SET LOCAL lock_timeout = '2s'";
+/// SQLSTATE of a lock that was not to be had in that time.
+const LOCK_NOT_AVAILABLE: &str = "55P03";
 /// Relations that statements of our sessions filled with tagged values.
 const TAINTED_MAX: usize = 100_000;
 
@@ -51,8 +53,9 @@ pub(crate) enum CatalogFailure {
 }
 
 /// The catalog of one resource, kept up to date.
-#[derive(Default)]
 pub(crate) struct Lineage {
+    /// How long a reading may take.
+    wait: Duration,
     state: Mutex<State>,
     /// Held while it is read, so that those who come meanwhile share one reading.
     reading: tokio::sync::Mutex<()>,
@@ -89,6 +92,17 @@ pub(crate) enum Found {
 }
 
 impl Lineage {
+    /// A catalog that was not read yet.
+    pub(crate) fn new(wait: Duration) -> Self {
+        Self {
+            wait,
+            state: Mutex::default(),
+            reading: tokio::sync::Mutex::default(),
+            version: AtomicU64::new(0),
+            definitions: AtomicU64::new(0),
+        }
+    }
+
     /// The catalog as last read, if that is not too long ago; reads it otherwise.
     pub(crate) async fn current(
         &self,
@@ -146,7 +160,7 @@ impl Lineage {
     /// Reads it. One at a time.
     async fn read(&self, shared: &Arc<Shared>, resource: &ResourceSettings) -> Result<Arc<Catalog>, CatalogFailure> {
         let (begun, definitions) = (Instant::now(), self.definitions.load(Ordering::Acquire));
-        let reading = tokio::time::timeout(READ_TIMEOUT, read(shared, resource, &resource.mask));
+        let reading = tokio::time::timeout(self.wait, read(shared, resource, &resource.mask));
         let input = reading.await.unwrap_or(Err(CatalogFailure::Timeout))?;
         let mut state = self.lock();
         state.input = Some(Arc::new(input));
@@ -323,7 +337,18 @@ async fn views(stream: &mut Stream, input: &mut CatalogInput, rules: &MaskRules)
         return Ok(());
     }
     let mut definitions = Vec::new();
-    for row in fetch(stream, DEFINITIONS).await? {
+    // The server locks what a view reads to spell it out. Somebody who has a table for himself for long must not keep
+    // everybody out: nothing is known of any view then, until the catalog is read again.
+    fetch(stream, LOCK_WAIT).await?;
+    let rows = match fetch(stream, DEFINITIONS).await {
+        Err(CatalogFailure::Fetch(FetchError::Server(report))) if report.sqlstate.as_str() == LOCK_NOT_AVAILABLE => {
+            let views = input.relations.iter().filter(|one| one.oid >= FIRST_NORMAL_OID && "vm".contains(one.kind));
+            input.opaque.extend(views.map(|view| view.oid));
+            return Ok(());
+        }
+        rows => rows?,
+    };
+    for row in rows {
         definitions.push((number::<u32>(&row, 0)?, text(&row, 1)?.trim_end().trim_end_matches(';').to_owned()));
     }
     let of_system = input.relations.iter().filter(|relation| relation.oid < FIRST_NORMAL_OID);

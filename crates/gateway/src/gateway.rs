@@ -25,7 +25,7 @@ use zeroize::Zeroizing;
 use crate::catalog::Lineage;
 use crate::issuers::{AuthenticateError, Issuers, Save, Seed};
 use crate::mailbox::{Mail, Mailbox};
-use crate::settings::{ResourceSettings, Settings};
+use crate::settings::{Bounds, ResourceSettings, Settings};
 use crate::tls::{Tls, Upstream};
 use crate::workers::Workers;
 use crate::{reviews, serve};
@@ -151,20 +151,16 @@ pub(crate) enum Note {
 impl Gateway {
     /// Opens the state, recovers the ledger, closes what a former process left open, and writes `boot`.
     pub async fn open(state: StateDir, settings: Settings) -> Result<Self, OpenError> {
-        Self::open_with_reserve(state, settings, None).await
+        Self::open_within(state, settings, Bounds::default()).await
     }
 
-    /// The same, with another bound of free bytes below which the ledger takes nothing new.
-    pub async fn open_with_reserve(
-        state: StateDir,
-        settings: Settings,
-        reserve_bytes: Option<u64>,
-    ) -> Result<Self, OpenError> {
+    /// The same, with other bounds.
+    pub async fn open_within(state: StateDir, settings: Settings, bounds: Bounds) -> Result<Self, OpenError> {
         let mut boot = [0; 16];
         chancery_store::random(&mut boot)?;
         let ledger = Arc::new(Directory::exclusive(&state.ledger())?);
         let mut options = Options::new(system_clock(), boot);
-        options.reserve_bytes = reserve_bytes.unwrap_or(options.reserve_bytes);
+        options.reserve_bytes = bounds.reserve_bytes.unwrap_or(options.reserve_bytes);
         let (sequencer, recovery) = Sequencer::open(ledger, state.log_signer()?, state.origin(), options)?;
         let recordings = Arc::new(Directory::exclusive(&state.recordings())?);
         let told = sequencer.clone();
@@ -187,7 +183,8 @@ impl Gateway {
         let fingerprint_key = hmac::Key::new(hmac::HMAC_SHA256, fingerprint.as_slice());
         let kek = Kek::new(Zeroizing::new(state.wrap_key()?))?;
         let (notes, inbox) = mpsc::channel(NOTES_MAX);
-        let lineage = settings.resources.iter().map(|r| (r.resource.name.clone(), Lineage::default())).collect();
+        let lineage = |r: &ResourceSettings| (r.resource.name.clone(), Lineage::new(bounds.catalog_wait));
+        let lineage = settings.resources.iter().map(lineage).collect();
         let shared = Arc::new(Shared {
             rules: ArcSwap::new(settings.rules.clone()),
             rejected: AtomicBool::new(false),

@@ -18,4 +18,4 @@ mod tls;
 mod workers;
 
 pub use gateway::{Gateway, Health, LiveSession, OpenError};
-pub use settings::{ResourceSettings, Settings, TlsIdentity, UpstreamTls};
+pub use settings::{Bounds, ResourceSettings, Settings, TlsIdentity, UpstreamTls};

@@ -3,6 +3,7 @@
 
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::time::Duration;
 
 use chancery_mask::MaskRules;
 use chancery_model::{Digest, Resource};
@@ -32,6 +33,21 @@ pub struct Settings {
     pub dangerous: Vec<String>,
     /// Version of the software.
     pub version: &'static str,
+}
+
+/// Bounds that are the same for every gateway, but for those that test them.
+#[derive(Clone, Copy, Debug)]
+pub struct Bounds {
+    /// Free bytes below which the ledger takes nothing new; `None`: the ledger's own choice.
+    pub reserve_bytes: Option<u64>,
+    /// A resource that does not tell its catalog within this time is down. All its sessions wait for one reading.
+    pub catalog_wait: Duration,
+}
+
+impl Default for Bounds {
+    fn default() -> Self {
+        Self { reserve_bytes: None, catalog_wait: Duration::from_secs(30) }
+    }
 }
 
 /// PEM texts of a server's identity.

@@ -2,6 +2,7 @@
 #![allow(missing_docs)]
 
 mod cancel;
+mod catalog;
 mod failures;
 mod holds;
 mod rig;

@@ -11,7 +11,7 @@ use aws_lc_rs::signature::{ECDSA_P256_SHA256_FIXED_SIGNING, EcdsaKeyPair, KeyPai
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use chancery_gateway::issuers::IssuerSource;
-use chancery_gateway::{Gateway, ResourceSettings, Settings, TlsIdentity, UpstreamTls};
+use chancery_gateway::{Bounds, Gateway, ResourceSettings, Settings, TlsIdentity, UpstreamTls};
 use chancery_identity::IssuerRules;
 use chancery_mask::MaskRules;
 use chancery_model::{Assurance, Digest, Durability, Protocol, Resource, ResourceName, Timestamp};
@@ -28,7 +28,7 @@ pub(crate) const OTHER_ISSUER: &str = "https://other.test";
 
 /// A PostgreSQL server of the test's own.
 pub(crate) struct Postgres {
-    pub(crate) programs: PathBuf,
+    programs: PathBuf,
     directory: PathBuf,
     pub(crate) port: u16,
 }
@@ -203,6 +203,7 @@ pub(crate) struct Setup {
     pub(crate) state: Option<PathBuf>,
     pub(crate) reserve_bytes: Option<u64>,
     pub(crate) token_leeway: Option<u32>,
+    pub(crate) catalog_wait: Option<std::time::Duration>,
 }
 
 impl Setup {
@@ -224,6 +225,7 @@ impl Setup {
             state: None,
             reserve_bytes: None,
             token_leeway: None,
+            catalog_wait: None,
         }
     }
 }
@@ -324,7 +326,10 @@ impl World {
             dangerous: Vec::new(),
             version: "test",
         };
-        let opened = Gateway::open_with_reserve(directory, settings, setup.reserve_bytes);
+        let bounds = Bounds::default();
+        let catalog_wait = setup.catalog_wait.unwrap_or(bounds.catalog_wait);
+        let bounds = Bounds { reserve_bytes: setup.reserve_bytes, catalog_wait };
+        let opened = Gateway::open_within(directory, settings, bounds);
         let gateway = opened.await.expect("it opens");
         let (stop, served) = serve(&gateway, port).await;
         let swept = Swept(state.clone());

@@ -188,7 +188,7 @@ async fn a_dump_of_tagged_tables_is_masked_and_nothing_else() {
     let Some(world) = World::start("leak-dump", EVERYTHING, rules(), Durability::Balanced).await else { return };
     let token = world.issuer.token("alice", &["analysts"], &[]);
     let (_, oracle) = tokio::task::block_in_place(|| plant(&world));
-    let program = world.postgres.programs.join("pg_dump");
+    let program = world.postgres.program("pg_dump");
     for options in [&["--schema-only"][..], &[]] {
         let dump = |port: u16, user: &'static str, database: &'static str| {
             let mut command = tokio::process::Command::new(&program);
