@@ -117,7 +117,7 @@ async fn greet(
                 accept.secured()
             }
             AcceptStep::Cancel { key, .. } => {
-                shared.cancel(&key);
+                shared.cancel(&key).await;
                 // Inside TLS a client takes a bare end for an error.
                 stream.shutdown().await;
                 return None;

@@ -23,7 +23,7 @@ use tokio::time::{Instant, Sleep};
 
 use crate::catalog::{Found, Version};
 use crate::gateway::{Note, Shared, lock, now};
-use crate::mailbox::{Mail, Mailbox};
+use crate::mailbox::{Delivered, Mail, Mailbox};
 use crate::reviews;
 use crate::settings::ResourceSettings;
 use crate::stream::{Outbox, Stream};
@@ -76,6 +76,8 @@ struct Driver<'a> {
     creating: Vec<(ReviewId, JoinHandle<()>)>,
     /// Whether a cancel request is on its way to the resource.
     cancelling: Arc<AtomicBool>,
+    /// Whose cancel is being taken.
+    delivered: Option<Delivered>,
     commands: u64,
     /// Which catalog the session was given.
     catalog: Version,
@@ -111,6 +113,7 @@ pub(crate) async fn run(
         waits_for: Vec::new(),
         creating: Vec::new(),
         cancelling: Arc::default(),
+        delivered: None,
         commands: 0,
         catalog: Version::default(),
         placed: 0,
@@ -127,6 +130,7 @@ impl Driver<'_> {
         let mut due = self.arm(sleep.as_mut(), now, None);
         loop {
             self.perform(now).await;
+            self.delivered = None;
             if self.ending.is_some() {
                 break;
             }
@@ -217,7 +221,10 @@ impl Driver<'_> {
 
     fn read_mail(&mut self, mail: Mail, now: Timestamp) {
         match mail {
-            Mail::Cancel => self.session.handle(Input::Cancel, now),
+            Mail::Cancel(delivered) => {
+                self.delivered = Some(delivered);
+                self.session.handle(Input::Cancel, now);
+            }
             Mail::Rules => self.session.handle(Input::RulesChanged(self.shared.rules()), now),
             Mail::End(refusal, reason) => self.session.handle(Input::End(refusal, reason), now),
             Mail::Review(id) => {
@@ -447,7 +454,7 @@ impl Driver<'_> {
         if self.cancelling.swap(true, Ordering::Relaxed) {
             return;
         }
-        let cancelling = self.cancelling.clone();
+        let (cancelling, delivered) = (self.cancelling.clone(), self.delivered.take());
         let mut request = BytesMut::new();
         key.write_request(&mut request);
         let (host, port) = (self.settings.host.clone(), self.settings.port);
@@ -463,6 +470,7 @@ impl Driver<'_> {
                 tracing::debug!("a cancel request could not be sent");
             }
             cancelling.store(false, Ordering::Relaxed);
+            drop(delivered);
         });
     }
 

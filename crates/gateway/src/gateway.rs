@@ -141,6 +141,9 @@ pub(crate) struct Shared {
     _state: StateDir,
 }
 
+/// A client that cancels takes the end of its connection for the end of the cancel; it has to wait this long at most.
+const CANCEL_WAIT: Duration = Duration::from_secs(1);
+
 /// What the catalog is told about sessions, in order and apart from their way.
 pub(crate) enum Note {
     Opened(SessionRecord),
@@ -455,13 +458,16 @@ impl Shared {
         lock(&self.cancels).remove(&process);
     }
 
-    /// Tells the session that has this key. Whoever asks learns nothing.
-    pub(crate) fn cancel(&self, key: &CancelKey) {
-        let cancels = lock(&self.cancels);
-        if let Some((own, mailbox)) = cancels.get(&key.process_id())
-            && own.matches(key)
-        {
-            mailbox.post(Mail::Cancel);
+    /// Tells the session that has this key, and waits until it was delivered, within bounds.
+    pub(crate) async fn cancel(&self, key: &CancelKey) {
+        let delivered = {
+            let cancels = lock(&self.cancels);
+            let session = cancels.get(&key.process_id()).filter(|(own, _)| own.matches(key));
+            session.map(|(_, mailbox)| mailbox.cancel())
+        };
+        if let Some(mut delivered) = delivered {
+            // Ends when the other side is dropped; a resource that takes no cancel keeps nobody waiting.
+            let _ = tokio::time::timeout(CANCEL_WAIT, delivered.changed()).await;
         }
     }
 

@@ -6,13 +6,17 @@ use std::sync::{Arc, Mutex};
 use std::task::{Context, Poll, Waker};
 
 use chancery_model::{Refusal, ReviewId};
+use tokio::sync::watch;
 
 use crate::gateway::lock;
+
+/// Dropped when a cancel was delivered, or came to nothing.
+pub(crate) type Delivered = watch::Sender<()>;
 
 /// One word to a session. Reasons to look again carry nothing.
 #[derive(Debug)]
 pub(crate) enum Mail {
-    Cancel,
+    Cancel(Delivered),
     Review(ReviewId),
     Rules,
     End(Refusal, &'static str),
@@ -26,7 +30,7 @@ pub(crate) struct Mailbox(Arc<Mutex<Waiting>>);
 struct Waiting {
     end: Option<(Refusal, &'static str)>,
     rules: bool,
-    cancel: bool,
+    cancel: Option<Delivered>,
     /// At most the reviews that the session waits for.
     reviews: BTreeSet<ReviewId>,
     waker: Option<Waker>,
@@ -35,18 +39,28 @@ struct Waiting {
 impl Mailbox {
     /// Leaves a word. The first word that ends the session stays.
     pub(crate) fn post(&self, mail: Mail) {
-        let mut waiting = lock(&self.0);
-        match mail {
-            Mail::Cancel => waiting.cancel = true,
+        self.put(|waiting| match mail {
+            Mail::Cancel(delivered) => _ = waiting.cancel.get_or_insert(delivered),
             Mail::Rules => waiting.rules = true,
             Mail::Review(id) => drop(waiting.reviews.insert(id)),
-            Mail::End(refusal, reason) => drop(waiting.end.get_or_insert((refusal, reason))),
-        }
+            Mail::End(refusal, reason) => _ = waiting.end.get_or_insert((refusal, reason)),
+        });
+    }
+
+    /// Leaves a cancel. What is returned ends when it was delivered; one that is not read yet does for all.
+    pub(crate) fn cancel(&self) -> watch::Receiver<()> {
+        self.put(|waiting| waiting.cancel.get_or_insert_with(|| watch::channel(()).0).subscribe())
+    }
+
+    fn put<T>(&self, put: impl FnOnce(&mut Waiting) -> T) -> T {
+        let mut waiting = lock(&self.0);
+        let result = put(&mut waiting);
         let waker = waiting.waker.take();
         drop(waiting);
         if let Some(waker) = waker {
             waker.wake();
         }
+        result
     }
 
     /// The next word, the most pressing first. One task polls.
@@ -58,8 +72,8 @@ impl Mailbox {
         if std::mem::take(&mut waiting.rules) {
             return Poll::Ready(Mail::Rules);
         }
-        if std::mem::take(&mut waiting.cancel) {
-            return Poll::Ready(Mail::Cancel);
+        if let Some(delivered) = waiting.cancel.take() {
+            return Poll::Ready(Mail::Cancel(delivered));
         }
         if let Some(id) = waiting.reviews.pop_first() {
             return Poll::Ready(Mail::Review(id));
@@ -80,14 +94,18 @@ mod tests {
     #[test]
     fn a_flood_of_cancels_leaves_room_for_every_other_word() {
         let mailbox = Mailbox::default();
-        (0..100_000).for_each(|_| mailbox.post(Mail::Cancel));
+        let ends: Vec<_> = (0..100_000).map(|_| mailbox.cancel()).collect();
         mailbox.post(Mail::Rules);
         mailbox.post(Mail::End(Refusal::new(RefusalCode::SessionEnded, "first", ""), "first"));
         mailbox.post(Mail::End(Refusal::new(RefusalCode::SessionEnded, "second", ""), "second"));
         let mut cx = Context::from_waker(Waker::noop());
         assert!(matches!(mailbox.poll(&mut cx), Poll::Ready(Mail::End(_, "first"))));
         assert!(matches!(mailbox.poll(&mut cx), Poll::Ready(Mail::Rules)));
-        assert!(matches!(mailbox.poll(&mut cx), Poll::Ready(Mail::Cancel)));
+        let cancel = mailbox.poll(&mut cx);
+        assert!(matches!(cancel, Poll::Ready(Mail::Cancel(_))));
+        assert!(ends.iter().all(|end| end.has_changed().is_ok()), "it was read, not delivered");
+        drop(cancel);
+        assert!(ends.iter().all(|end| end.has_changed().is_err()), "one does for all");
         assert!(mailbox.poll(&mut cx).is_pending());
     }
 }

@@ -3,9 +3,12 @@
 use std::time::{Duration, Instant};
 
 use chancery_ledger::EntryKind;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::watch;
 
 use crate::rig::{PATIENCE, Raw, complaint, entries, field, finish, listen, sqlstate, tags, until, values};
-use crate::world::{Setup, World};
+use crate::world::{Postgres, Setup, World};
 use crate::{ALLOW_ALL, err};
 
 async fn world(name: &str) -> Option<World> {
@@ -126,5 +129,87 @@ async fn a_flood_of_cancels_does_not_keep_the_session_from_its_end() {
     })
     .await;
     tokio::time::sleep(Duration::ZERO).await;
+    finish(world).await;
+}
+
+/// Stands in front of the resource and keeps cancel requests back until it is told.
+struct Detour {
+    port: u16,
+    /// Cancel requests that arrived, and how many of them may go on.
+    arrived: watch::Receiver<usize>,
+    allowed: watch::Sender<usize>,
+}
+
+async fn detour(server: u16) -> Detour {
+    let listener = TcpListener::bind(("127.0.0.1", 0)).await.expect("a port");
+    let port = listener.local_addr().expect("bound").port();
+    let (count, arrived) = watch::channel(0);
+    let (allowed, permits) = watch::channel(0);
+    tokio::spawn(async move {
+        while let Ok((mut client, _)) = listener.accept().await {
+            let (count, mut permits) = (count.clone(), permits.clone());
+            tokio::spawn(async move {
+                let mut head = [0; 8];
+                client.read_exact(&mut head).await.expect("a first packet");
+                if head[4..] == 80_877_102_i32.to_be_bytes() {
+                    let mut mine = 0;
+                    count.send_modify(|arrived| {
+                        *arrived += 1;
+                        mine = *arrived;
+                    });
+                    if permits.wait_for(|allowed| *allowed >= mine).await.is_err() {
+                        return;
+                    }
+                }
+                let mut onward = TcpStream::connect(("127.0.0.1", server)).await.expect("the server");
+                onward.write_all(&head).await.expect("sent");
+                // Either may hang up.
+                let _ = tokio::io::copy_bidirectional(&mut client, &mut onward).await;
+            });
+        }
+    });
+    Detour { port, arrived, allowed }
+}
+
+/// A client may take the end of the connection for the end of the cancel: what it sends next is not hit by it.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_cancel_has_its_end_when_it_was_delivered() {
+    listen();
+    let Some(postgres) = Postgres::start("cancelled") else { return };
+    let mut detour = detour(postgres.port).await;
+    let setup =
+        Setup { upstream_port: Some(detour.port), postgres: Some(postgres), ..Setup::new("cancelled", ALLOW_ALL) };
+    let Some(world) = World::with(setup).await else { return };
+    let mut raw = Raw::login(&world, &world.issuer.token("alice", &[], &[]), &[]).await;
+
+    raw.ask("select pg_sleep(30)").await;
+    sleeping(&world, "1").await;
+    let (port, key) = (world.port, raw.key.clone());
+    let cancel = tokio::spawn(async move { Raw::cancel(port, &key).await });
+    detour.arrived.wait_for(|arrived| *arrived == 1).await.expect("the detour lives");
+    assert!(!cancel.is_finished(), "it is on its way");
+    detour.allowed.send_replace(1);
+    cancel.await.expect("it ends");
+    assert_eq!(sqlstate(&raw.ready().await), "57014");
+
+    // A resource that does not take it keeps nobody for long.
+    raw.ask("select pg_sleep(30)").await;
+    sleeping(&world, "1").await;
+    let began = Instant::now();
+    Raw::cancel(world.port, &raw.key).await;
+    let waited = began.elapsed();
+    assert!(waited > Duration::from_millis(500) && waited < PATIENCE / 2, "{waited:?}");
+    detour.allowed.send_replace(usize::MAX);
+    assert_eq!(sqlstate(&raw.ready().await), "57014");
+
+    // Nothing runs: nobody has to wait, and nothing is hit later.
+    for _ in 0..20 {
+        Raw::cancel(world.port, &raw.key).await;
+        assert_eq!(
+            values(&raw.query("select pg_sleep(0.001), 'not hit'").await).last().map(String::as_str),
+            Some("not hit")
+        );
+    }
+    drop(raw);
     finish(world).await;
 }
