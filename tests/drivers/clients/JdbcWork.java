@@ -1,5 +1,5 @@
 // PostgreSQL's JDBC driver, the parts beyond a first query: the scenarios of test_jdbc.py.
-// usage: java -cp postgresql.jar JdbcWork.java URL USER PASSWORD
+// usage: java -cp postgresql.jar JdbcWork.java URL USER PASSWORD [SCENARIO]      (without one: all)
 // Prints "scenario: what was seen", a line each; the test compares the lines of two servers.
 import java.io.ByteArrayInputStream;
 import java.io.ByteArrayOutputStream;
@@ -36,11 +36,13 @@ public class JdbcWork {
 
     private static String url;
     private static String[] who;
+    private static String only;
     private static String scenarioName;
 
     public static void main(String[] arguments) throws Exception {
         url = arguments[0];
         who = new String[] {arguments[1], arguments[2]};
+        only = arguments.length > 3 ? arguments[3] : null;
         play("batch", "", JdbcWork::batch);
         play("batch rewritten", "&reWriteBatchedInserts=true", JdbcWork::batch);
         play("batch by simple queries", "&preferQueryMode=simple", JdbcWork::batch);
@@ -57,6 +59,9 @@ public class JdbcWork {
     }
 
     private static void play(String name, String options, Scenario scenario) throws Exception {
+        if (only != null && !only.equals(name)) {
+            return;
+        }
         scenarioName = name;
         try (Connection connection = DriverManager.getConnection(url + options, who[0], who[1])) {
             scenario.play(connection);
