@@ -189,6 +189,30 @@ fn a_changed_entry_is_named() {
 }
 
 #[test]
+fn the_first_of_two_swapped_entries_is_named() {
+    let home = Home::made("swap").with_resource();
+    for password in ["one\n", "two\n", "three\n", "four\n"] {
+        expect(home.run_with(&["secret", "set", "shop", "--username", "app"], password), 0);
+    }
+    let segment = fs::read_dir(home.path("state/ledger/entries")).expect("a ledger").next().expect("a segment");
+    let path = segment.expect("a segment").path();
+    let bytes = fs::read(&path).expect("own file");
+    let (head, mut rest) = bytes.split_at(16);
+    let mut frames = Vec::new();
+    while let Some((length, _)) = rest.split_first_chunk::<4>().filter(|(length, _)| **length != [0; 4]) {
+        let (frame, more) = rest.split_at(8 + u32::from_le_bytes(*length) as usize);
+        frames.push(frame);
+        rest = more;
+    }
+    frames.swap(2, 4);
+    fs::write(&path, [head, &frames.concat(), rest].concat()).expect("own file");
+    let said = expect(home.run(&["ledger", "verify"]), 1);
+    assert!(said.contains("first bad entry: 2\n"), "{said}");
+    let said = expect(home.run(&["ledger", "verify", "--json"]), 1);
+    assert!(said.contains("\"first_bad_entry\":2") || said.contains("\"first_bad_entry\": 2"), "{said}");
+}
+
+#[test]
 fn a_ruling_is_explained() {
     let home = Home::made("explain").with_resource();
     let explain =

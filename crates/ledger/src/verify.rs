@@ -78,6 +78,8 @@ pub struct Finding {
     pub verdict: Verdict,
     /// The first entry concerned.
     pub entry: Option<u64>,
+    /// The last entry concerned, where it is one of several and not known which.
+    pub last: Option<u64>,
     /// What was found there; empty for a pass.
     pub what: String,
     /// How many places failed.
@@ -112,6 +114,17 @@ impl Report {
     /// The gravest verdict.
     pub fn verdict(&self) -> Verdict {
         self.findings.iter().map(|finding| finding.verdict).max().unwrap_or(Verdict::Inconclusive)
+    }
+    /// The first entry that does not hold, as far as it can be told: the first of what a checkpoint covers only if no
+    /// entry of it is known by its own form or hash.
+    pub fn first_bad_entry(&self) -> Option<u64> {
+        let failed = || self.findings.iter().filter(|one| one.verdict == Verdict::Fail);
+        let by_itself = failed().find(|one| one.check == Check::Lines).and_then(|one| one.entry);
+        let places = failed().filter_map(|one| match (one.entry, one.last, by_itself) {
+            (Some(first), Some(last), Some(known)) if (first..=last).contains(&known) => Some(known),
+            (entry, ..) => entry,
+        });
+        places.min()
     }
     /// The finding of a check.
     pub fn finding(&self, check: Check) -> Option<&Finding> {
@@ -317,7 +330,7 @@ impl Verifier {
         } else {
             let first = self.checked;
             let what = format!("an entry from {first} to {} is not the one that was signed", size - 1);
-            self.fail(Check::Checkpoints, Some(first), what);
+            self.note(Check::Checkpoints, Verdict::Fail, Some(first), Some(size - 1), what);
         }
     }
 
@@ -349,21 +362,28 @@ impl Verifier {
             self.doubt(Check::Recordings, None, "no recordings were handed in".into());
         }
         let (root, mut findings) = (self.range.root(), self.findings);
-        let pass = |check| Finding { check, verdict: Verdict::Pass, entry: None, what: String::new(), failures: 0 };
+        let pass = |check| Finding {
+            check,
+            verdict: Verdict::Pass,
+            entry: None,
+            last: None,
+            what: String::new(),
+            failures: 0,
+        };
         let findings = Check::ALL.into_iter().map(|check| findings.remove(&check).unwrap_or_else(|| pass(check)));
         Report { findings: findings.collect(), size, root }
     }
 
     fn fail(&mut self, check: Check, entry: Option<u64>, what: String) {
-        self.note(check, Verdict::Fail, entry, what);
+        self.note(check, Verdict::Fail, entry, None, what);
     }
     fn doubt(&mut self, check: Check, entry: Option<u64>, what: String) {
-        self.note(check, Verdict::Inconclusive, entry, what);
+        self.note(check, Verdict::Inconclusive, entry, None, what);
     }
     /// Keeps the first place of the gravest verdict.
-    fn note(&mut self, check: Check, verdict: Verdict, entry: Option<u64>, what: String) {
+    fn note(&mut self, check: Check, verdict: Verdict, entry: Option<u64>, last: Option<u64>, what: String) {
         let failures = u64::from(verdict == Verdict::Fail);
-        let new = Finding { check, verdict, entry, what, failures };
+        let new = Finding { check, verdict, entry, last, what, failures };
         match self.findings.get_mut(&check) {
             Some(old) if old.verdict >= verdict => old.failures += failures,
             Some(old) => *old = new,

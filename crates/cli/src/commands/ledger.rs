@@ -142,7 +142,7 @@ fn verified(args: &args::Verify, out: Out) -> Done {
         out.line(format!("{} {:<11}{at}{what}", out.paint(exit_of(finding.verdict), &word), finding.check.as_str()));
     }
     let verdict = report.verdict();
-    let bad = report.findings.iter().filter(|one| one.verdict == Verdict::Fail).filter_map(|one| one.entry).min();
+    let bad = report.first_bad_entry();
     let shown = out.paint(exit_of(verdict), &verdict.to_string());
     out.line(format!("{shown}: {} entries, root {}", report.size, report.root));
     if let Some(bad) = bad {
@@ -153,7 +153,7 @@ fn verified(args: &args::Verify, out: Out) -> Done {
         .iter()
         .map(|one| {
             json!({ "check": one.check.as_str(), "verdict": one.verdict.to_string(), "entry": one.entry,
-                    "what": one.what, "failures": one.failures })
+                    "last": one.last, "what": one.what, "failures": one.failures })
         })
         .collect();
     out.document(&json!({ "verdict": verdict.to_string(), "entries": report.size, "root": report.root.to_string(),

@@ -143,10 +143,54 @@ fn every_swap_and_removal_is_found_and_placed() {
         let found = report(&fixture, &swapped);
         let lines = found.finding(Check::Lines).expect("always there");
         assert_eq!(lines.entry, lowest.map(|at| at as u64));
+        assert_eq!(found.first_bad_entry(), lowest.map(|at| at as u64), "not the first of what a checkpoint covers");
         let mut removed = fixture.lines.clone();
         removed.remove(first);
         assert_eq!(report(&fixture, &removed).finding(Check::Lines).and_then(|f| f.entry), Some(first as u64));
     }
+}
+
+/// Whoever swaps two entries can give each the other's index, so that only their hashes tell.
+#[test]
+fn a_swapped_pair_in_the_right_form_is_named_by_the_tile() {
+    let fixture = fixture();
+    let text = |at: usize| String::from_utf8(fixture.lines[at].clone()).expect("text");
+    let numbered = |line: String, from: usize, to: usize| {
+        line.replace(&format!("\"n\":{from},"), &format!("\"n\":{to},")).into_bytes()
+    };
+    let tile: Vec<u8> = fixture.lines.iter().flat_map(|line| leaf_hash(line).0).collect();
+    // Below the first checkpoint and above it, neighbours and not; each is a whole session's pair of commands.
+    for (one, other) in [(11, 13), (50, 52), (150, 153), (98, 101)] {
+        let mut lines = fixture.lines.clone();
+        lines[one] = numbered(text(other), other, one);
+        lines[other] = numbered(text(one), one, other);
+        assert_ne!((&lines[one], &lines[other]), (&fixture.lines[one], &fixture.lines[other]));
+        let found = report(&fixture, &lines);
+        let signed = found.finding(Check::Checkpoints).cloned().expect("always there");
+        let (first, last) = if one < 96 { (0, 95) } else { (96, 191) };
+        assert_eq!((signed.verdict, signed.entry, signed.last), (Verdict::Fail, Some(first), Some(last)), "{signed}");
+        assert!(found.first_bad_entry().is_some_and(|entry| entry <= one as u64), "never one behind it");
+
+        let mut verifier = Verifier::new(fixture.key.clone());
+        verifier.leaves(0, &tile);
+        fixture.notes.iter().for_each(|note| verifier.checkpoint(note));
+        lines.iter().for_each(|line| verifier.entry(line));
+        assert_eq!(verifier.finish().first_bad_entry(), Some(one as u64), "{one} and {other}");
+    }
+}
+
+/// What other checks find says something of their own entry, not that those before it are right.
+#[test]
+fn a_forged_entry_without_a_tile_is_placed_at_the_start_of_what_was_signed() {
+    let fixture = fixture();
+    let mut lines = fixture.lines.clone();
+    let forged = String::from_utf8(lines[99].clone()).expect("text").replace("\"allow\"", "\"alloy\"");
+    assert_ne!(forged.as_bytes(), &lines[99][..]);
+    lines[99] = forged.into_bytes();
+    let found = report(&fixture, &lines);
+    assert!(found.finding(Check::Rolling).is_some_and(|rolling| rolling.entry == Some(103)), "{found:?}");
+    assert_eq!(found.first_bad_entry(), Some(96));
+    assert_eq!(report(&fixture, &fixture.lines).first_bad_entry(), None);
 }
 
 #[test]
