@@ -183,7 +183,7 @@ pub struct StatementFacts {
     pub counts: Vec<u16>,
     /// What columns of the changed relation are assigned from, where that is more than constants.
     pub moves: Vec<Move>,
-    /// True if what the statement does cannot be told from its text (DO, CALL, EXECUTE, FETCH, unlisted functions):
+    /// True if what the statement does cannot be told from its text (DO, CALL, FETCH, EXECUTE of a name that is not known, unlisted functions):
     /// the masker then treats every value without proven origin as sensitive.
     pub opaque: bool,
     /// Why the statement cannot be read at all; then nothing else here counts.

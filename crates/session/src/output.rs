@@ -117,8 +117,8 @@ impl<R: Relay> Session<R> {
         if let Some(idle) = &self.idle {
             return Planned::Plan(idle.clone());
         }
-        let planned = at.is_some_and(|at| self.commands[at].shown.plan.is_some());
-        if self.trust == Trust::Refreshing && !planned {
+        let planned = || at.is_some_and(|at| self.commands[at].shown.plan.is_some());
+        if self.trust == Trust::Refreshing && !planned() {
             return Planned::Wait;
         }
         match &output.kind {

@@ -127,10 +127,10 @@ pub(crate) fn read<'a>(
     needs.sort();
     needs.dedup();
     let exposure = Exposure::of(catalog, &facts);
-    let defines = facts.statements.iter().any(|s| {
-        s.needs.iter().any(|need| need.action == Action::Define) || matches!(s.kind.as_str(), "do" | "call" | "execute")
-    });
     let redefines = facts.statements.iter().any(redefines);
+    let opaque_code = |s: &StatementFacts| matches!(s.kind.as_str(), "do" | "call" | "execute");
+    let has_definition = |s: &StatementFacts| s.needs.iter().any(|need| need.action == Action::Define);
+    let defines = redefines || facts.statements.iter().any(|s| has_definition(s) || opaque_code(s));
     let taints = taints(&facts, catalog);
     let computed = facts.statements.iter().flat_map(|s| &s.settings).any(|setting| setting.value.is_none());
     let stirs = exposure.opaque || !taints.is_empty() || (computed && exposure.touches_tagged);
@@ -165,8 +165,10 @@ pub(crate) fn read<'a>(
 const WITHOUT_TRACE: [&str; 6] = ["vacuum", "analyze", "reindex", "cluster", "comment", "create index"];
 
 fn redefines(statement: &StatementFacts) -> bool {
-    statement.needs.iter().any(|need| need.action == Action::Define)
-        && !WITHOUT_TRACE.contains(&statement.kind.as_str())
+    let kind = statement.kind.as_str();
+    let defines = statement.needs.iter().any(|need| need.action == Action::Define) && !WITHOUT_TRACE.contains(&kind);
+    // What it makes last was defined earlier, perhaps by another session.
+    defines || kind == "commit prepared"
 }
 
 /// The name of the prepared statement that a command runs, if it does nothing else.

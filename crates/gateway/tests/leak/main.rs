@@ -22,7 +22,7 @@ use chancery_store::{Directory, RecordingReader};
 use chancery_wire_pg::frame;
 use client::{Client, Way};
 use shapes::Shape;
-use world::World;
+use world::{Postgres, Setup, World};
 
 /// Everything but seeing values unmasked.
 const EVERYTHING: &str = r#"
@@ -379,7 +379,9 @@ fn end() -> BytesMut {
 /// What one session fills is masked in another that was open before.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn sessions_see_what_others_do() {
-    let Some(world) = World::start("leak-two", EVERYTHING, rules(), Durability::Balanced).await else { return };
+    let Some(postgres) = Postgres::start_with("leak-two", "-c max_prepared_transactions=4", |_| ()) else { return };
+    let setup = Setup { mask: rules(), postgres: Some(postgres), ..Setup::new("leak-two", EVERYTHING) };
+    let Some(world) = World::with(setup).await else { return };
     let token = world.issuer.token("alice", &["analysts"], &[]);
     tokio::task::block_in_place(|| {
         let (_, oracle) = plant(&world);
@@ -437,6 +439,13 @@ async fn sessions_see_what_others_do() {
             }
         };
         see(&mut two, "SELECT ltrim(int4 '101')");
+        // Made by one, kept, and committed by a statement that defines nothing.
+        for sql in ["BEGIN", &format!("CREATE FUNCTION public.rtrim(int) {reads}"), "PREPARE TRANSACTION 'kept'"] {
+            assert_eq!(one.ask(sql, Way::Simple).error, None, "{sql}");
+        }
+        see(&mut two, "SELECT rtrim(int4 '101')");
+        assert_eq!(one.ask("COMMIT PREPARED 'kept'", Way::Simple).error, None);
+        see(&mut two, "SELECT rtrim(int4 '101')");
         // Statement texts of others, with what they look for.
         let rows = canary::rows();
         let literal = format!("SELECT id FROM person WHERE ssn = '{}'", rows[0].ssn);
