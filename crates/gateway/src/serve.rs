@@ -68,7 +68,8 @@ pub(crate) async fn accept(shared: Arc<Shared>, workers: Arc<Workers>, listener:
                 workers
                     .give(move || async move {
                         let Ok(socket) = TcpStream::from_std(socket) else { return };
-                        connect::client(shared, socket, peer, resource, clear, login).await;
+                        // Boxed: it is kept for as long as the session, and is too large to be moved about.
+                        Box::pin(connect::client(shared, socket, peer, resource, clear, login)).await;
                     })
                     .await;
             }
