@@ -22,7 +22,8 @@ use std::sync::Arc;
 
 use bytes::{Bytes, BytesMut};
 use chancery_model::{
-    Bind, Columns, CommandId, Done, DoneStatus, Input, Output, OutputKind, Refusal, RefusalCode, Settings, Statement,
+    Ask, Bind, Columns, CommandId, Done, DoneStatus, Input, Output, OutputKind, Refusal, RefusalCode, Settings,
+    Statement,
 };
 use chancery_wire::{Event, Forget, Informed, Leg, Limits, Relay, WireError};
 
@@ -119,8 +120,8 @@ struct Unit {
     parsed: Option<(Bytes, Statement)>,
     /// Names of statements that its frames make or drop.
     renames: Vec<Bytes>,
-    /// The portal that a Bind of this unit makes.
-    bound: Option<Bytes>,
+    /// The portal that a Bind of this unit makes, and the text that it binds.
+    bound: Option<(Bytes, Bytes)>,
     /// Which name it relies on that another command could change.
     uses: Uses,
     /// That name changed after the unit was read.
@@ -141,10 +142,14 @@ enum Uses {
 enum Expect {
     Parse {
         step: u64,
+        /// It is the statement that its unit was ruled on as; see `PgRelay::blamed`.
+        ruled: bool,
     },
     Bind {
         step: u64,
         portal: Bytes,
+        /// The same for the statement that it binds.
+        ruled: bool,
     },
     Close {
         step: u64,
@@ -375,13 +380,33 @@ impl Unit {
     fn owes(&self) -> bool {
         self.expects.iter().any(|expect| !matches!(expect, Expect::End { .. }))
     }
+
+    /// Tells every frame which command it belongs to, and whether the ruling on that is a ruling on its statement.
+    fn belong(&mut self, id: CommandId, ask: &Ask) {
+        let text = match ask {
+            Ask::Prepare(statement) | Ask::Execute(statement, _) => Some(&statement.text),
+            Ask::Query(_) | Ask::Step(_) | Ask::Refused(_) => None,
+        };
+        let binds = text.is_some() && self.bound.as_ref().map(|(_, bound)| bound) == text;
+        for expect in &mut self.expects {
+            match expect {
+                Expect::Execute { command, .. } | Expect::Query { command, .. } | Expect::End { command } => {
+                    *command = id;
+                }
+                // `prepare` and `execute` of the client's side end a unit before it holds a Parse of another text.
+                Expect::Parse { ruled, .. } => *ruled = text.is_some(),
+                Expect::Bind { ruled, .. } => *ruled = binds,
+                _ => {}
+            }
+        }
+    }
 }
 
 impl Expect {
     /// The journal step of a frame that makes or drops a name.
     fn step(&self) -> Option<u64> {
         match self {
-            Self::Parse { step } | Self::Bind { step, .. } | Self::Close { step } => Some(*step),
+            Self::Parse { step, .. } | Self::Bind { step, .. } | Self::Close { step } => Some(*step),
             _ => None,
         }
     }

@@ -175,7 +175,7 @@ impl PgRelay {
         let statement = Statement { text, settings: self.settings.clone() };
         let step = self.names.prepare(name.clone(), statement.clone(), self.segment);
         self.unit.renames.push(name.clone());
-        self.unit.expects.push(Expect::Parse { step });
+        self.unit.expects.push(Expect::Parse { step, ruled: false });
         self.unit.parsed = Some((name, statement));
         Ok(Next::Continue)
     }
@@ -213,9 +213,10 @@ impl PgRelay {
         }
         self.keep(None);
         let bind = Bind { raw, count, max_rows: 0, resumed: false };
+        let text = statement.text.clone();
         let step = self.names.bind(portal.clone(), statement, bind, self.segment);
-        self.unit.expects.push(Expect::Bind { step, portal: portal.clone() });
-        self.unit.bound = Some(portal);
+        self.unit.expects.push(Expect::Bind { step, portal: portal.clone(), ruled: false });
+        self.unit.bound = Some((portal, text));
         if self.unit.parsed.is_none() {
             self.unit.uses = Uses::Statement(name);
         }
@@ -273,7 +274,7 @@ impl PgRelay {
         // A Parse that rides in this unit is ruled on as a part of it only if it is this very text, and a Bind only if it
         // made this very portal.
         let other_text = self.unit.parsed.as_ref().is_some_and(|(_, parsed)| parsed.text != statement.text);
-        if other_text || self.unit.bound.as_ref().is_some_and(|bound| bound != name) {
+        if other_text || self.unit.bound.as_ref().is_some_and(|(bound, _)| bound != name) {
             self.finish_unit("prepare");
         }
         let portal = own_slice(name);
@@ -419,14 +420,7 @@ impl PgRelay {
                 self.extended_in = self.segment;
             }
         }
-        for expect in &mut unit.expects {
-            match expect {
-                Expect::Execute { command, .. } | Expect::Query { command, .. } | Expect::End { command } => {
-                    *command = id;
-                }
-                _ => {}
-            }
-        }
+        unit.belong(id, &ask);
         self.held += unit.parts.len();
         self.asked.push_back(unit);
         self.events.push_back(Event::Command(chancery_model::Command { id, ask }));

@@ -66,7 +66,7 @@ impl PgRelay {
             b'E' => self.error(bytes, body),
             b'Z' => self.ready(bytes, body),
             b'N' => {
-                let command = self.head_command();
+                let command = self.blamed();
                 self.output(command, OutputKind::Text, bytes.clone(), 0);
                 Ok(())
             }
@@ -91,6 +91,18 @@ impl PgRelay {
     /// The command that the server works on now; 0 if none.
     fn head_command(&self) -> CommandId {
         self.flight.iter().find_map(Expect::command).unwrap_or(CommandId(0))
+    }
+
+    /// The command whose statement the server's words are about: whatever they quote, that statement brought up. 0 where
+    /// this is not certain. A Parse and a Bind say no more than their own statement can: they read its literals and
+    /// parameters and may compute what is constant in it. But a unit can also hold frames of statements other than the
+    /// one it was ruled on, and a Sync speaks for all before it (deferred constraints).
+    fn blamed(&self) -> CommandId {
+        match self.flight.front() {
+            Some(Expect::Execute { .. } | Expect::Query { .. }) => self.head_command(),
+            Some(Expect::Parse { ruled: true, .. } | Expect::Bind { ruled: true, .. }) => self.head_command(),
+            _ => CommandId(0),
+        }
     }
 
     /// The command whose execution is at the head.
@@ -173,10 +185,14 @@ impl PgRelay {
             }
             _ => None,
         };
-        if let Some(portal) = announce
-            && let Some(columns) = self.described.get(&portal).cloned()
-        {
-            self.output(command, OutputKind::Columns(columns), Bytes::new(), 0);
+        let first = announce.is_some();
+        match announce.and_then(|portal| self.described.get(&portal).cloned()) {
+            Some(columns) => self.output(command, OutputKind::Columns(columns), Bytes::new(), 0),
+            // Another portal's, described in the same unit, are not to be taken for them.
+            None if first && self.config.describe => {
+                return Err(WireError::LimitReached(Leg::Upstream, "rows of a portal whose description is not known"));
+            }
+            None => {}
         }
         let (run, rows) = self.up.take_run(Leg::Upstream, max)?;
         let seen = self.seen()?;
@@ -249,17 +265,18 @@ impl PgRelay {
             }
             // At a Sync: the commit failed. With nothing owed: the server says goodbye (shutdown, timeout).
             Some(Expect::Sync { .. }) | None => self.output(CommandId(0), OutputKind::Text, bytes.clone(), 0),
+            // Its words come before its end: how they are shown is known of a command that is not over.
             Some(_) => {
-                let command = self.head_command();
-                self.skip_flight(Some((command, sqlstate)));
+                let command = self.blamed();
                 self.output(command, OutputKind::Text, bytes.clone(), 0);
+                self.skip_flight(Some(sqlstate));
             }
         }
         Ok(())
     }
 
     /// The server skips to the next Sync: everything before it is over, the first command failed, the others skipped.
-    fn skip_flight(&mut self, mut failed: Option<(CommandId, String)>) {
+    fn skip_flight(&mut self, mut failed: Option<String>) {
         let mut first_step = None;
         let mut segment = None;
         while let Some(expect) = self.flight.front() {
@@ -275,7 +292,7 @@ impl PgRelay {
                 _ => None,
             };
             if let Some((command, seen)) = ended {
-                let status = failed.take().map_or(DoneStatus::Skipped, |(_, code)| DoneStatus::Failed(code));
+                let status = failed.take().map_or(DoneStatus::Skipped, DoneStatus::Failed);
                 self.done(command, status, seen);
             }
         }

@@ -2,18 +2,21 @@
 //!
 //! A line is `>` from the client, `<` from the server: a tag and its body, `\0` for a zero byte, `\xNN` for any other.
 //! `forward` and `refuse` answer the oldest command, `forget` says what a forwarded one made the names lose. `asks` says
-//! what was asked since, `done` what ended, `up` and `down` what has gone out, tag by tag.
+//! what was asked since, `done` what ended, `says` whose errors and notices came (the number of a command, 0 if it is not
+//! certain), `up` and `down` what has gone out, tag by tag.
 
 use bytes::{Bytes, BytesMut};
-use chancery_model::{Ask, CommandId, DoneStatus, Refusal, RefusalCode};
-use chancery_wire::{Event, Forget, Leg, Limits, Relay};
+use chancery_model::{Ask, CommandId, DoneStatus, OutputKind, Refusal, RefusalCode};
+use chancery_wire::{Event, Forget, Leg, Limits, Relay, WireError};
 use chancery_wire_pg::{PgRelay, RelayConfig, frame};
 
 struct Wire {
     relay: PgRelay,
     asked: Vec<CommandId>,
     asks: Vec<String>,
+    ended: Vec<CommandId>,
     done: Vec<String>,
+    says: Vec<String>,
     up: BytesMut,
     down: BytesMut,
 }
@@ -67,13 +70,23 @@ impl Wire {
                     self.asks.push(ask(&command.ask));
                 }
                 Event::Input(input) => self.relay.pass(input),
-                Event::Output(output) => self.relay.release(output),
-                Event::Done(done) => self.done.push(match done.status {
-                    DoneStatus::Completed => format!("completed {}", done.rows),
-                    DoneStatus::Suspended => format!("suspended {}", done.rows),
-                    DoneStatus::Failed(code) => format!("failed {code}"),
-                    DoneStatus::Skipped => "skipped".to_owned(),
-                }),
+                Event::Output(output) => {
+                    if matches!(output.kind, OutputKind::Text) {
+                        // It is still known which statement this is.
+                        assert!(!self.ended.contains(&output.command), "{:?} is over", output.command);
+                        self.says.push(output.command.0.to_string());
+                    }
+                    self.relay.release(output);
+                }
+                Event::Done(done) => {
+                    self.ended.push(done.command);
+                    self.done.push(match done.status {
+                        DoneStatus::Completed => format!("completed {}", done.rows),
+                        DoneStatus::Suspended => format!("suspended {}", done.rows),
+                        DoneStatus::Failed(code) => format!("failed {code}"),
+                        DoneStatus::Skipped => "skipped".to_owned(),
+                    });
+                }
                 Event::Closed(_) => {}
             }
             self.relay.resume().expect("well-formed");
@@ -101,8 +114,9 @@ fn check_with(describe: bool, transcript: &str) {
     for step in [usize::MAX, 1] {
         let config = RelayConfig { limits: Limits::default(), describe, status: b'I' };
         let relay = PgRelay::new(config, BytesMut::new(), BytesMut::new()).expect("nothing was said");
-        let (asked, asks, done) = (Vec::new(), Vec::new(), Vec::new());
-        let mut wire = Wire { relay, asked, asks, done, up: BytesMut::new(), down: BytesMut::new() };
+        let (asked, asks, done, says) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
+        let (up, down) = (BytesMut::new(), BytesMut::new());
+        let mut wire = Wire { relay, asked, asks, ended: Vec::new(), done, says, up, down };
         for line in transcript.lines().map(str::trim).filter(|line| !line.is_empty()) {
             let (word, rest) = line.split_once(' ').unwrap_or((line, ""));
             match word {
@@ -123,6 +137,7 @@ fn check_with(describe: bool, transcript: &str) {
                 }),
                 "asks" => assert_eq!(wire.asks.split_off(0).join(", "), rest, "in steps of {step}\n{transcript}"),
                 "done" => assert_eq!(wire.done.split_off(0).join(", "), rest, "in steps of {step}\n{transcript}"),
+                "says" => assert_eq!(wire.says.split_off(0).join(", "), rest, "in steps of {step}\n{transcript}"),
                 "up" => assert_eq!(tags(&mut wire.up), rest, "up, in steps of {step}, at: {line}\n{transcript}"),
                 "down" => assert_eq!(tags(&mut wire.down), rest, "down, in steps of {step}, at: {line}\n{transcript}"),
                 _ => panic!("not a line of a transcript: {line}"),
@@ -485,6 +500,115 @@ fn a_bind_does_not_ride_with_the_execution_of_another_portal() {
           > E p\0\0\0\0\0
           asks prepare select 1, step, execute select 1",
     );
+}
+
+#[test]
+fn errors_are_those_of_the_command_that_holds_their_statement() {
+    for (answers, status) in [("", "42601"), ("< 1", "22P02"), ("< 1\n< 2", "23505")] {
+        check(&format!(
+            r"> P \0select 1\0\0\0
+              > B \0\0\0\0\0\0\0\0
+              > E \0\0\0\0\0
+              forward
+              {answers}
+              < N SNOTICE\0C00000\0Mnote\0\0
+              < E C{status}\0\0
+              says 1, 1
+              done failed {status}
+              > S
+              < Z I"
+        ));
+    }
+    check(
+        r"> P a\0select 1\0\0\0
+          > D Sa\0
+          > S
+          forward
+          < N SNOTICE\0C00000\0Mnote\0\0
+          < E C22012\0\0
+          says 1, 1
+          done failed 22012
+          < Z I",
+    );
+}
+
+#[test]
+fn errors_are_nobodys_where_the_statement_is_another() {
+    let prepare = r"> P a\0select 1\0\0\0
+          > S
+          forward
+          < 1
+          < Z I
+          done completed 0";
+    // A Bind of one statement in front of the Parse of another, or alone; a Describe of any; the end of a transaction.
+    for (messages, answers) in [
+        (r"> B p\0a\0\0\0\0\0\0\0 > P \0select 2\0\0\0 > H", ""),
+        (r"> B p\0a\0\0\0\0\0\0\0 > H", ""),
+        (r"> D Sa\0 > P \0select 2\0\0\0 > H", ""),
+        (r"> P \0select 2\0\0\0 > D Sa\0 > H", "< 1"),
+        (r"> B p\0a\0\0\0\0\0\0\0 > P \0select 2\0\0\0 > S > Q select 3\0", "< 2 < 1"),
+    ] {
+        let lines = |text: &str| text.replace(" > ", "\n> ").replace(" < ", "\n< ");
+        let (messages, answers) = (lines(messages), lines(answers));
+        let rest = messages.matches("> Q").map(|_| "forward").collect::<String>();
+        check(&format!(
+            r"{prepare}
+              {messages}
+              forward
+              {rest}
+              {answers}
+              < N SNOTICE\0C00000\0Mnote\0\0
+              < E C22012\0\0
+              says 0, 0"
+        ));
+    }
+}
+
+#[test]
+fn rows_are_not_taken_for_those_of_another_portal() {
+    let limits = Limits { statements_max: 2, ..Limits::default() };
+    let config = RelayConfig { limits, describe: true, status: b'T' };
+    let mut relay = PgRelay::new(config, BytesMut::new(), BytesMut::new()).expect("nothing was said");
+    let mut next = 0;
+    let mut play = |script: &str| {
+        for line in script.lines().map(str::trim) {
+            let (way, text) = line.split_once(' ').expect("a way");
+            let leg = if way == ">" { Leg::Downstream } else { Leg::Upstream };
+            relay.receive(leg, message(text))?;
+            while let Some(event) = relay.poll() {
+                if let Event::Command(_) = event {
+                    next += 1;
+                    relay.forward(CommandId(next));
+                }
+            }
+        }
+        Ok(())
+    };
+    let described = |name: &str| {
+        format!(
+            r"> B {name}\0s\0\0\0\0\0\0\0
+              > D P{name}\0
+              > H
+              < 2
+              < T \0\0"
+        )
+    };
+    let closed = |name: &str| format!("> C P{name}\\0\n> H\n< 3");
+    let steps = [
+        "> P s\\0select 1\\0\\0\\0\n> H\n< 1".to_owned(),
+        described("a"),
+        closed("a"),
+        described("b"),
+        closed("b"),
+        described("tagged"),
+        "> B other\\0s\\0\\0\\0\\0\\0\\0\\0\n> H\n< 2".to_owned(),
+    ];
+    for step in steps {
+        assert_eq!(play(&step), Ok(()), "{step}");
+    }
+    let error =
+        play("> D Pother\\0\n> E tagged\\0\\0\\0\\0\\0\n> H\n< T \\0\\0\n< D \\0\\0").expect_err("no description");
+    assert!(matches!(error, WireError::LimitReached(Leg::Upstream, _)), "{error:?}");
 }
 
 #[test]
