@@ -3,7 +3,7 @@
 use chancery_model::{Action, Object, Setting, TableName};
 use pg_query::{NodeEnum, NodeRef, protobuf as p};
 
-use crate::functions::{Class, class, is_builtin_operator};
+use crate::functions::{Class, class, is_builtin_operator, is_of_information_schema};
 use crate::reader::{Reader, Walk, string, strings};
 use crate::utility::constant_text;
 
@@ -162,6 +162,7 @@ impl Reader {
         self.calls.extend(parts.last().map(|name| (*name).to_owned()));
         let known = match parts.as_slice() {
             [name] | ["pg_catalog", name] => class(name),
+            ["information_schema", name] if is_of_information_schema(name) => Class::Harmless,
             _ => Class::Unlisted,
         };
         if known == Class::Harmless {
@@ -186,6 +187,8 @@ impl Reader {
     fn set_config(&mut self, args: &[p::Node]) {
         match (args.first().and_then(constant_text), args.get(1).and_then(constant_text)) {
             (Some(name), Some(value)) => self.setting(&name, Some(value)),
+            // The client's own value, as a literal is.
+            (Some(name), None) if args.get(1).is_some_and(is_parameter) && !decides(&name) => self.setting(&name, None),
             // A value that is computed can be data, on its way out as a parameter status.
             (Some(name), None) => {
                 self.setting(&name, None);
@@ -261,6 +264,35 @@ fn looks_up(name: &str) -> bool {
     let name = name.strip_prefix("to_").unwrap_or(name);
     name.starts_with("reg") && !name.starts_with("regexp_") && !name.starts_with("regr_")
 }
+
+/// Whether an argument is a parameter and nothing else, cast or not to a type that only takes it as text.
+fn is_parameter(node: &p::Node) -> bool {
+    match node.node.as_ref() {
+        Some(NodeEnum::ParamRef(_)) => true,
+        Some(NodeEnum::TypeCast(cast)) => {
+            let target = cast.type_name.as_ref().map(|name| strings(&name.names)).unwrap_or_default();
+            let plain = matches!(target.as_slice(), ["text" | "varchar"] | ["pg_catalog", "text" | "varchar"]);
+            plain && cast.arg.as_deref().is_some_and(is_parameter)
+        }
+        _ => false,
+    }
+}
+
+/// Whether a setting has a say in what statements mean, so that its value must be known.
+fn decides(name: &str) -> bool {
+    let name = name.to_lowercase();
+    STRONG_SETTINGS.contains(&name.as_str()) || READING_SETTINGS.contains(&name.as_str())
+}
+
+/// Settings that change how the text of later statements is read, or what its names mean.
+const READING_SETTINGS: &[&str] = &[
+    "backslash_quote",
+    "client_encoding",
+    "names",
+    "search_path",
+    "standard_conforming_strings",
+    "transform_null_equals",
+];
 
 /// Settings that change who the session is, what code it loads, or which safeguards of the server are off.
 const STRONG_SETTINGS: &[&str] = &[

@@ -51,6 +51,12 @@ pub(crate) fn is_builtin_operator(symbol: &str) -> bool {
     OPERATORS.binary_search(&symbol).is_ok()
 }
 
+/// Whether a function of `information_schema` is one that the server made there for its views. They read the system
+/// catalogs and compute; drivers use some of them to read keys and indexes.
+pub(crate) fn is_of_information_schema(name: &str) -> bool {
+    INFORMATION_SCHEMA.binary_search(&name).is_ok()
+}
+
 /// Functions with the same consequences.
 struct Group {
     /// Whole names.
@@ -162,6 +168,22 @@ const SPECIAL: &[Group] = &[
     },
 ];
 
+/// Functions that `initdb` creates in `information_schema`, sorted.
+const INFORMATION_SCHEMA: &[&str] = &[
+    "_pg_char_max_length",
+    "_pg_char_octet_length",
+    "_pg_datetime_precision",
+    "_pg_expandarray",
+    "_pg_index_position",
+    "_pg_interval_type",
+    "_pg_keysequal",
+    "_pg_numeric_precision",
+    "_pg_numeric_precision_radix",
+    "_pg_numeric_scale",
+    "_pg_truetypid",
+    "_pg_truetypmod",
+];
+
 /// Symbols of the operators in `pg_catalog`, sorted.
 const OPERATORS: &[&str] = &[
     "!!", "!=", "!~", "!~*", "!~~", "!~~*", "#", "##", "#-", "#>", "#>>", "%", "&", "&&", "&<", "&<|", "&>", "*", "*<",
@@ -181,7 +203,7 @@ mod tests {
     #[test]
     fn the_lists_are_sorted() {
         assert!(include_str!("harmless.txt").lines().is_sorted());
-        assert!(OPERATORS.is_sorted());
+        assert!(OPERATORS.is_sorted() && INFORMATION_SCHEMA.is_sorted());
     }
 
     #[test]
