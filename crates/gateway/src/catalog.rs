@@ -245,9 +245,13 @@ const OPAQUE: &str = "SELECT DISTINCT r.ev_class FROM pg_catalog.pg_depend d \
      UNION SELECT r.ev_class FROM pg_catalog.pg_depend d JOIN pg_catalog.pg_rewrite r ON r.oid = d.objid \
      WHERE d.classid = 'pg_catalog.pg_rewrite'::pg_catalog.regclass \
      AND d.refclassid = 'pg_catalog.pg_operator'::pg_catalog.regclass AND d.refobjid >= 16384";
+// Deferred constraints are triggers, too: a unique or exclusion constraint's own, and those of a foreign key on either side.
+const DEFERRING: &str = "SELECT DISTINCT t.tgrelid FROM pg_catalog.pg_trigger t WHERE t.tgdeferrable";
 // Objects of the database's own have OIDs from 16384 on (`FirstNormalObjectId`), whatever schema they are in.
+// The functions of `information_schema` can be dropped, unlike those of `pg_catalog`, and others put in their place.
 const CUSTOM_CALLS: &str = "SELECT p.proname FROM pg_catalog.pg_proc p WHERE p.oid >= 16384 \
-     AND p.proname IN (SELECT b.proname FROM pg_catalog.pg_proc b WHERE b.oid < 16384) \
+     AND (p.proname IN (SELECT b.proname FROM pg_catalog.pg_proc b WHERE b.oid < 16384) OR p.pronamespace IN \
+     (SELECT n.oid FROM pg_catalog.pg_namespace n WHERE n.nspname = 'information_schema')) \
      AND NOT EXISTS (SELECT FROM pg_catalog.pg_depend d WHERE d.classid = 'pg_catalog.pg_proc'::pg_catalog.regclass \
      AND d.objid = p.oid AND d.deptype = 'e') \
      UNION SELECT o.oprname FROM pg_catalog.pg_operator o WHERE o.oid >= 16384 \
@@ -311,6 +315,9 @@ async fn read(
     }
     for row in fetch(&mut stream, OPAQUE_GENERATED).await? {
         input.opaque.push(number(&row, 0)?);
+    }
+    for row in fetch(&mut stream, DEFERRING).await? {
+        input.deferring.push(number(&row, 0)?);
     }
     for row in fetch(&mut stream, CUSTOM_CALLS).await? {
         input.customs.calls.push(text(&row, 0)?.to_owned());

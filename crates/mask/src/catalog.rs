@@ -6,7 +6,7 @@
 use std::collections::{BTreeMap, HashMap, HashSet, VecDeque};
 use std::sync::Arc;
 
-use chancery_model::{Move, StatementFacts, TableName};
+use chancery_model::{Move, StatementFacts, TableName, Transaction};
 
 use crate::{MaskRules, Operator, Tags};
 
@@ -29,6 +29,8 @@ pub struct CatalogInput {
     /// Relations whose definition cannot be followed by dependencies: views that call functions outside `pg_catalog`,
     /// and views over system relations that `pg_depend` does not list (pinned ones such as `pg_statistic`).
     pub opaque: Vec<u32>,
+    /// Relations with constraints or triggers that can wait for the end of the transaction (`tgdeferrable`).
+    pub deferring: Vec<u32>,
     /// Relations that a statement wrote while it touched tagged values or was opaque (CREATE TABLE AS, INSERT … SELECT
     /// and the like). The caller remembers them.
     pub tainted: Vec<TableName>,
@@ -142,6 +144,8 @@ pub struct Catalog {
     custom_fields: HashSet<String>,
     /// Any statement can run code of the database's own.
     murky: bool,
+    /// What a check that waited for the end of the transaction can quote.
+    deferred: Tags,
 }
 
 impl std::fmt::Debug for Catalog {
@@ -187,6 +191,7 @@ impl Catalog {
             murky: input.customs.casts || input.customs.calls.iter().any(|call| SILENT.contains(&call.as_str())),
             custom_calls: input.customs.calls.iter().cloned().collect(),
             custom_fields: input.customs.fields.iter().cloned().collect(),
+            deferred: Tags::none(),
         };
         catalog.load(&input);
         if catalog.tagging {
@@ -196,6 +201,10 @@ impl Catalog {
             }
             catalog.tag_whole_relations(&input);
             catalog.propagate(&input);
+            let deferring = input.deferring.iter().filter_map(|oid| catalog.whole_marks(*oid));
+            for tag in deferring.flat_map(Marks::into_keys).collect::<Vec<_>>() {
+                catalog.deferred.insert(tag);
+            }
         }
         catalog
     }
@@ -279,6 +288,12 @@ impl Catalog {
         self.murky && computes
             || statement.calls.iter().any(|call| self.custom_calls.contains(call))
             || statement.columns.iter().any(|column| self.custom_fields.contains(column))
+    }
+
+    /// The tags of what a statement makes the server check only now: values that statements before it wrote.
+    pub(crate) fn tags_checked_by(&self, statement: &StatementFacts) -> Tags {
+        let checks = statement.transaction == Some(Transaction::Commit) || statement.kind == "set constraints";
+        if checks { self.deferred.clone() } else { Tags::none() }
     }
 
     /// Whether there are column rules at all.

@@ -42,6 +42,9 @@ impl Exposure {
         for table in facts.tables() {
             exposure.tags.join(&catalog.tags_of(table));
         }
+        for statement in &facts.statements {
+            exposure.tags.join(&catalog.tags_checked_by(statement));
+        }
         exposure.opaque |= facts.statements.iter().any(|statement| catalog.runs_custom_code(statement));
         // Of several statements it is not known which one a result belongs to.
         if let [statement] = facts.statements.as_slice() {

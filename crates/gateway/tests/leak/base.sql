@@ -16,7 +16,7 @@ CREATE TABLE sink (n int, value text);
 CREATE TABLE sink_a (n int, value text);
 CREATE TABLE sink_b (n int, value text);
 CREATE TABLE sink_c (n int, value text);
-CREATE SCHEMA v;
+CREATE SCHEMA IF NOT EXISTS v;
 CREATE SCHEMA hr;
 CREATE TABLE staff (id int, badge text);
 CREATE TABLE hr.staff (id int, badge text);

@@ -42,6 +42,10 @@ const SAME: &[(&str, &str)] = &[
     ("constants", "SELECT 1, 'x', version(), current_database() IS NOT NULL, 1.5::numeric"),
     ("settings", "SELECT current_setting('server_version_num'), current_schema()"),
     ("show", "SHOW transaction_isolation"),
+    (
+        "keys, JDBC",
+        "SELECT result.a, result.seq, result.name FROM (SELECT a.attname AS a, (information_schema._pg_expandarray(i.indkey)).n AS seq, ci.relname AS name, (information_schema._pg_expandarray(i.indkey)).x AS x, a.attnum AS at FROM pg_catalog.pg_class ct JOIN pg_catalog.pg_attribute a ON ct.oid = a.attrelid JOIN pg_catalog.pg_index i ON a.attrelid = i.indrelid JOIN pg_catalog.pg_class ci ON ci.oid = i.indexrelid WHERE ct.relname = 'person') result WHERE result.at = result.x ORDER BY 3, 2",
+    ),
     ("copy of an untagged table", "COPY orders TO STDOUT"),
     ("copy of an untagged table as csv", "COPY words TO STDOUT (FORMAT csv, HEADER)"),
     ("copy of an untagged table as binary", "COPY orders TO STDOUT (FORMAT binary)"),

@@ -5,6 +5,7 @@
 mod canary;
 mod client;
 mod controls;
+mod errors;
 mod shapes;
 #[path = "../it/world.rs"]
 mod world;

@@ -877,6 +877,13 @@ pub(crate) const CUSTOM: &[Shape] = &[
         ],
     ),
     leaks(
+        "function put into information_schema",
+        &[
+            "CREATE FUNCTION information_schema._pg_keysequal(int) RETURNS text LANGUAGE sql AS 'SELECT ssn FROM person WHERE id = $1'",
+            "SELECT information_schema._pg_keysequal(101)",
+        ],
+    ),
+    leaks(
         "row function made here",
         &[
             "CREATE FUNCTION hop_row(words) RETURNS text LANGUAGE sql AS 'SELECT max(ssn) FROM person'",
