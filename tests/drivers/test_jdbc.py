@@ -53,8 +53,6 @@ def test_jdbc(both, program):
 
 
 @pytest.mark.parametrize("server", ["distribution"], indirect=True)
-@pytest.mark.xfail(strict=True, reason="information_schema._pg_expandarray counts as a function of the database's own: keys and "
-                                       "indexes are masked, and then all settings")
 def test_metadata_beside_a_tagged_column(both, program):
     """What IDEs ask first of a database in which a table that nobody asks for has a tag."""
     sql = SETUP + "CREATE SCHEMA vault; CREATE TABLE vault.secrets (word text);"

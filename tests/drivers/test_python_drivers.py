@@ -276,8 +276,6 @@ def two_phase(line):
 
 
 @pytest.mark.parametrize("server", ["distribution"], indirect=True)
-@pytest.mark.xfail(strict=True, reason="set_config() with a parameter makes the rest of a session's settings masked, "
-                                       "and asyncpg sets jit back to what it was told")
 def test_asyncpg_asks_for_types_beside_a_tagged_column(both):
     direct, gated = (asyncio.run(two_types(way)) for way in both(SETUP + ELSEWHERE, masks=[TAG]))
     assert gated == direct
@@ -292,8 +290,6 @@ async def two_types(way):
 
 
 @pytest.mark.parametrize("server", ["distribution"], indirect=True)
-@pytest.mark.xfail(strict=True, reason="an error in the extended protocol counts as one of an unknown statement: its command "
-                                       "is done before its words come")
 def test_errors_of_parameters_beside_a_tagged_column(both):
     direct, gated = (parameter_errors(way) for way in both(SETUP + ELSEWHERE, masks=[TAG]))
     assert gated == direct
