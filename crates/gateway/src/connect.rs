@@ -232,7 +232,7 @@ async fn opening(
     };
     let level = if context.resource.durability == Durability::Strict { Level::Durable } else { Level::Written };
     let staged = Opening::rule(context, grip, now);
-    let recorded: Recorded<Ruling> = match shared.sequencer.append(staged, level).map_err(unavailable)? {
+    let recorded: Recorded<Box<Ruling>> = match shared.sequencer.append(staged, level).map_err(unavailable)? {
         Appended::Recorded(recorded) => recorded,
         Appended::Pending(pending) => pending.recorded().await.map_err(unavailable)?,
     };

@@ -21,7 +21,7 @@ use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
 use tokio::time::{Instant, Sleep};
 
-use crate::catalog::{Found, Version};
+use crate::catalog::{Found, Lineage, Version};
 use crate::gateway::{Note, Shared, lock, now};
 use crate::mailbox::{Delivered, Mail, Mailbox};
 use crate::reviews;
@@ -63,6 +63,7 @@ struct Driver<'a> {
     shared: &'a Arc<Shared>,
     context: &'a Arc<Context>,
     settings: &'a ResourceSettings,
+    lineage: Option<&'a Lineage>,
     session: Session<PgRelay>,
     spool: Spool,
     legs: Legs,
@@ -102,6 +103,7 @@ pub(crate) async fn run(
         shared,
         context,
         settings,
+        lineage: shared.lineage(&context.resource.name),
         session,
         spool,
         legs,
@@ -208,8 +210,7 @@ impl Driver<'_> {
 
     /// What other sessions did to the catalog counts before anything more is read.
     fn renew_catalog(&mut self, now: Timestamp) {
-        let lineage = self.shared.lineage(&self.context.resource.name);
-        match lineage.and_then(|lineage| lineage.newer(&mut self.catalog)) {
+        match self.lineage.and_then(|lineage| lineage.newer(&mut self.catalog)) {
             Some(Found::Newer(catalog)) => self.session.handle(Input::Newer(catalog), now),
             Some(Found::Outdated) => {
                 self.session.handle(Input::Outdated, now);
@@ -268,13 +269,13 @@ impl Driver<'_> {
                 Effect::Ask(review) => self.ask(*review),
                 Effect::Withdraw(id, state) => self.withdraw(id, state),
                 Effect::Taint(tables) => {
-                    if let Some(lineage) = self.shared.lineage(&self.context.resource.name) {
+                    if let Some(lineage) = self.lineage {
                         lineage.taint(tables, &self.settings.mask);
                     }
                 }
                 Effect::Refresh => self.reread(false),
                 Effect::Outdate => {
-                    if let Some(lineage) = self.shared.lineage(&self.context.resource.name) {
+                    if let Some(lineage) = self.lineage {
                         lineage.outdate(&mut self.catalog);
                     }
                 }
@@ -291,7 +292,7 @@ impl Driver<'_> {
     /// not seen before its entry survives this process.
     fn show(&mut self, bytes: Bytes, now: Timestamp) {
         if self.placed > self.shared.sequencer.written()
-            && let Err(stall) = self.shared.sequencer.write_through()
+            && let Err(stall) = self.shared.sequencer.write_through(self.placed)
         {
             let end = unrecorded(&self.context.id.to_string(), &stall);
             return self.session.handle(end, now);
@@ -299,7 +300,7 @@ impl Driver<'_> {
         self.to_client.push(bytes);
     }
 
-    fn rule(&mut self, id: CommandId, staged: Staged<Ruling>, level: Level, now: Timestamp) {
+    fn rule(&mut self, id: CommandId, staged: Staged<Box<Ruling>>, level: Level, now: Timestamp) {
         self.commands += 1;
         if let Some(fault) = self.shared.recorder.stalled() {
             tracing::error!(session = %self.context.id, %fault, "recording stalled");
@@ -331,11 +332,16 @@ impl Driver<'_> {
     }
 
     fn conclude(&mut self, staged: Staged<Outcome>, level: Level, now: Timestamp) {
-        match self.shared.sequencer.append(staged, of(level)) {
-            // Nobody waits for what need not be on disk.
-            Ok(_) if level != Level::OnDisk => {}
-            Ok(Appended::Recorded(recorded)) => self.session.handle(Input::Concluded(recorded), now),
-            Ok(Appended::Pending(pending)) => {
+        // Nobody waits for what may come later.
+        let appended = match level {
+            Level::Lazy => self.shared.sequencer.leave(staged).map(|()| None),
+            level => self.shared.sequencer.append(staged, of(level)).map(Some),
+        };
+        match appended {
+            Ok(None) => {}
+            Ok(Some(_)) if level != Level::OnDisk => {}
+            Ok(Some(Appended::Recorded(recorded))) => self.session.handle(Input::Concluded(recorded), now),
+            Ok(Some(Appended::Pending(pending))) => {
                 let spool = self.spool.clone();
                 let reference = self.context.id.to_string();
                 self.work.push(Box::pin(async move { Some(concluded(pending, spool, reference).await) }));

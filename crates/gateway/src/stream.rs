@@ -16,6 +16,8 @@ use tokio_rustls::{client, server};
 const READ_BYTES: usize = 64 * 1024;
 /// A buffer with less room than this is replaced.
 const READ_BYTES_MIN: usize = 16 * 1024;
+/// Pieces up to this size are copied together.
+const SHORT: usize = 1024;
 /// Slices handed to one `writev`.
 const SLICES: usize = 32;
 
@@ -83,6 +85,8 @@ impl Stream {
 #[derive(Default)]
 pub(crate) struct Outbox {
     queue: VecDeque<Bytes>,
+    /// Short pieces behind the queue, copied together: the kernel takes one long piece for less than many short ones.
+    tail: BytesMut,
     bytes: usize,
     /// TLS has records that the socket did not take yet.
     unflushed: bool,
@@ -90,9 +94,27 @@ pub(crate) struct Outbox {
 
 impl Outbox {
     pub(crate) fn push(&mut self, bytes: Bytes) {
-        if !bytes.is_empty() {
-            self.bytes += bytes.len();
-            self.queue.push_back(bytes);
+        if bytes.is_empty() {
+            return;
+        }
+        self.bytes += bytes.len();
+        let short = bytes.len() <= SHORT;
+        if short && self.tail.is_empty() {
+            match self.queue.pop_back_if(|last| last.len() <= SHORT) {
+                Some(last) => self.tail.extend_from_slice(&last),
+                None => return self.queue.push_back(bytes),
+            }
+        }
+        if short {
+            return self.tail.extend_from_slice(&bytes);
+        }
+        self.close_tail();
+        self.queue.push_back(bytes);
+    }
+
+    fn close_tail(&mut self) {
+        if !self.tail.is_empty() {
+            self.queue.push_back(std::mem::take(&mut self.tail).freeze());
         }
     }
 
@@ -102,12 +124,22 @@ impl Outbox {
     }
 
     pub(crate) fn is_empty(&self) -> bool {
-        self.queue.is_empty() && !self.unflushed
+        self.queue.is_empty() && self.tail.is_empty() && !self.unflushed
     }
 
     /// Writes until everything is out (`Ready`) or the socket takes no more (`Pending`).
     pub(crate) fn poll_flush(&mut self, stream: &mut Stream, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        while !self.queue.is_empty() {
+        self.close_tail();
+        while let Some(front) = self.queue.front() {
+            if let (1, Stream::Plain(socket)) = (self.queue.len(), &mut *stream) {
+                // The common case by far; a plain `write` costs the kernel less than a `writev` of one slice.
+                let written = ready!(pin!(socket.write(front)).poll(cx))?;
+                if written == 0 {
+                    return Poll::Ready(Err(io::ErrorKind::WriteZero.into()));
+                }
+                self.advance(written);
+                continue;
+            }
             let mut slices = [IoSlice::new(&[]); SLICES];
             let count = self.queue.len().min(SLICES);
             for (slice, bytes) in slices.iter_mut().zip(&self.queue) {

@@ -58,10 +58,7 @@ struct Line<'a, 'b> {
 
 impl Line<'_, '_> {
     fn name(&mut self, name: &str) {
-        if self.out.len() > self.start + 1 {
-            self.out.push(b',');
-        }
-        self.out.push(b'"');
+        self.out.extend_from_slice(if self.out.len() > self.start + 1 { b",\"" } else { b"\"" });
         self.out.extend_from_slice(name.as_bytes());
         self.out.extend_from_slice(b"\":");
     }
@@ -83,7 +80,9 @@ impl Line<'_, '_> {
     fn key(&mut self, name: &'static str) -> &mut Vec<u8> {
         debug_assert!(self.last < name, "{name} after {}", self.last);
         self.last = name;
-        while self.next < COMMON.len() && COMMON[self.next] < name {
+        // The common names have one letter each, and no other field has that name.
+        let first = name.as_bytes().first().copied().unwrap_or_default();
+        while self.next < COMMON.len() && COMMON[self.next].as_bytes()[0] <= first {
             self.common_field();
         }
         self.name(name);
@@ -339,9 +338,10 @@ const fn hex_pairs() -> [[u8; 2]; 256] {
 static HEX: [[u8; 2]; 256] = hex_pairs();
 
 pub(crate) fn hex(out: &mut Vec<u8>, bytes: &[u8]) {
-    out.reserve(2 * bytes.len());
-    for byte in bytes {
-        out.extend_from_slice(&HEX[usize::from(*byte)]);
+    let start = out.len();
+    out.resize(start + 2 * bytes.len(), 0);
+    for (pair, byte) in out[start..].chunks_exact_mut(2).zip(bytes) {
+        pair.copy_from_slice(&HEX[usize::from(*byte)]);
     }
 }
 

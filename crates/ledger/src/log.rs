@@ -1,8 +1,7 @@
 //! The head of a log: gives entries their index, time, line and hash, and keeps what is open. Not here: any file.
 
-use std::collections::HashMap;
-
 use chancery_model::{Digest, EntryRef, SessionId, Timestamp};
+use foldhash::HashMap;
 
 use crate::line::{self, Common, Tally};
 use crate::staged::NOTHING;
@@ -38,6 +37,9 @@ impl OpenSession {
     }
 }
 
+/// What is open, by session.
+pub(crate) type Sessions = HashMap<SessionId, OpenSession>;
+
 /// The head of one log. Single writer; the caller serialises.
 pub struct Log {
     origin: String,
@@ -45,7 +47,7 @@ pub struct Log {
     range: Range,
     wall: i64,
     mono: i64,
-    sessions: HashMap<SessionId, OpenSession>,
+    sessions: Sessions,
     scratch: Vec<u8>,
 }
 
@@ -68,7 +70,7 @@ impl Log {
             range: Range::default(),
             wall: i64::MIN,
             mono: 0,
-            sessions: HashMap::new(),
+            sessions: Sessions::default(),
             scratch: Vec::with_capacity(1024),
         })
     }
@@ -225,7 +227,7 @@ impl Change {
         }
     }
     /// Whether it fits.
-    pub(crate) fn check(&self, sessions: &HashMap<SessionId, OpenSession>) -> Result<(), LedgerError> {
+    pub(crate) fn check(&self, sessions: &Sessions) -> Result<(), LedgerError> {
         let running = |session, command: &u64| {
             let open: Option<&OpenSession> = sessions.get(session);
             open.ok_or(LedgerError::Misuse("the session is not open")).map(|open| open.running.contains(command))
@@ -254,7 +256,7 @@ impl Change {
         }
     }
     /// Takes effect; `check` passed.
-    pub(crate) fn apply(&self, sessions: &mut HashMap<SessionId, OpenSession>, leaf: Digest) {
+    pub(crate) fn apply(&self, sessions: &mut Sessions, leaf: Digest) {
         let session = match self {
             Self::Nothing => return,
             Self::Close(session) | Self::Lost(session) => {

@@ -10,6 +10,12 @@ pub trait ToEntry {
     fn entry(&self) -> Entry<'_>;
 }
 
+impl<T: ToEntry> ToEntry for Box<T> {
+    fn entry(&self) -> Entry<'_> {
+        (**self).entry()
+    }
+}
+
 /// Something that has a frame in the recording of its session.
 pub trait ToFrame {
     /// Returns what is to be recorded. The bytes are shared, not copied.

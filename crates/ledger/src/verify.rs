@@ -9,8 +9,8 @@ use std::fmt;
 use chancery_model::{Digest, SessionId};
 
 use crate::block::Block;
-use crate::log::Change;
-use crate::{ChainCheck, EntryKind, Leaf, LogVerifier, OpenSession, Range, RecordingChain, leaf_hash};
+use crate::log::{Change, Sessions};
+use crate::{ChainCheck, EntryKind, Leaf, LogVerifier, Range, RecordingChain, leaf_hash};
 
 /// What is checked.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -144,7 +144,7 @@ pub struct Verifier {
     checked: u64,
     last: Option<(i64, i64, String)>,
     boots: Vec<String>,
-    sessions: HashMap<SessionId, OpenSession>,
+    sessions: Sessions,
     findings: BTreeMap<Check, Finding>,
 }
 
@@ -167,7 +167,7 @@ impl Verifier {
             checked: 0,
             last: None,
             boots: Vec::new(),
-            sessions: HashMap::new(),
+            sessions: Sessions::default(),
             findings: BTreeMap::new(),
         }
     }

@@ -2,6 +2,9 @@
 
 use std::sync::Arc;
 
+use bytes::BytesMut;
+use chancery_model::Output;
+
 use crate::Detector;
 
 /// Something the masker has seen and changed where it had to. Cannot be made anywhere else.
@@ -37,6 +40,21 @@ impl<T> Masked<T> {
     /// frames: the session must end, with an error in the protocol's own words.
     pub fn is_withheld(&self) -> bool {
         self.report.withheld
+    }
+}
+
+impl Masked<Output> {
+    /// Two outputs of one command as one, the second behind the first, if they are no longer than `max` together.
+    pub fn join(self, next: Self, max: usize) -> Result<Self, (Self, Self)> {
+        let fits = self.inner.command == next.inner.command && self.inner.bytes.len() + next.inner.bytes.len() <= max;
+        if !fits || self.report.withheld || next.report.withheld {
+            return Err((self, next));
+        }
+        let Self { inner, mut report } = self;
+        report.add(&next.report);
+        let mut bytes = BytesMut::from(inner.bytes);
+        bytes.extend_from_slice(&next.inner.bytes);
+        Ok(Self { inner: Output { bytes: bytes.freeze(), rows: inner.rows + next.inner.rows, ..inner }, report })
     }
 }
 

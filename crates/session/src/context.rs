@@ -137,7 +137,7 @@ pub struct Opening;
 
 impl Opening {
     /// Rules on it. The staged ruling narrows to a permit or a refusal once it is recorded.
-    pub fn rule(context: &Arc<Context>, grip: &Grip, now: Timestamp) -> Staged<Ruling> {
+    pub fn rule(context: &Arc<Context>, grip: &Grip, now: Timestamp) -> Staged<Box<Ruling>> {
         let (digest, verdict) = grip.connect(context, now);
         let ruled = match verdict {
             Verdict::Allow(permit) => Ruled::Open(permit),
@@ -151,7 +151,7 @@ impl Opening {
                 Ruled::Refuse(refusal.hint("reviews of whole sessions are not supported yet"), Vec::new())
             }
         };
-        stage(Ruling {
+        stage(Box::new(Ruling {
             context: context.clone(),
             command: CommandId(0),
             digest,
@@ -159,6 +159,6 @@ impl Opening {
             effect: Effect::Read,
             rules: grip.rules.digest(),
             ruled,
-        })
+        }))
     }
 }

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use aws_lc_rs::digest::{SHA256, digest};
 use chancery_ledger::{stage, stage_frame};
-use chancery_mask::{Catalog, CatalogInput, Exposure, Plan, WhenUnknown};
+use chancery_mask::{Catalog, CatalogInput, Exposure, Masked, Plan, WhenUnknown};
 use chancery_model::{
     Columns, CommandId, CopyDirection, CopyFact, Digest, Done, DoneStatus, Effect as Change, Input, Output, OutputKind,
     RefusalCode, Timestamp,
@@ -16,6 +16,9 @@ use crate::reading::Known;
 use crate::ruling::{Level, Outcome, Tape};
 use crate::session::{Effect, Session, Stage, Tide, ending};
 use crate::trust::Trust;
+
+/// Outputs no longer than this together are recorded as one.
+const GATHERED_BYTES_MAX: usize = 4096;
 
 /// What a command's result looks like to the masker.
 #[derive(Default)]
@@ -55,16 +58,39 @@ impl<R: Relay> Session<R> {
                     break;
                 }
                 Tide::Done(done) => {
+                    self.tape_gathered(now);
                     self.conclude(&done, now);
                     concluded = true;
                 }
                 Tide::Input(input) => {
+                    self.tape_gathered(now);
                     self.tide_bytes = self.tide_bytes.saturating_sub(input.raw.len());
                     self.tape_input(input, now);
                 }
             }
         }
+        self.tape_gathered(now);
         concluded
+    }
+
+    /// Short outputs of one command go into the recording, and to the client, as one.
+    fn gather(&mut self, masked: Masked<Output>, now: Timestamp) {
+        self.gathered = match self.gathered.take() {
+            None => Some(masked),
+            Some(before) => match before.join(masked, GATHERED_BYTES_MAX) {
+                Ok(both) => Some(both),
+                Err((before, masked)) => {
+                    self.effects.push_back(Effect::Tape(stage_frame(Tape::Output(now, before))));
+                    Some(masked)
+                }
+            },
+        };
+    }
+
+    fn tape_gathered(&mut self, now: Timestamp) {
+        if let Some(masked) = self.gathered.take() {
+            self.effects.push_back(Effect::Tape(stage_frame(Tape::Output(now, masked))));
+        }
     }
 
     /// Strict profile: the command's entry is on disk before its first output byte.
@@ -107,7 +133,7 @@ impl<R: Relay> Session<R> {
             self.commands[at].report.add(masked.report());
         }
         if !masked.inner().bytes.is_empty() {
-            self.effects.push_back(Effect::Tape(stage_frame(Tape::Output(now, masked))));
+            self.gather(masked, now);
         }
         Next::Shown
     }

@@ -1,7 +1,6 @@
 //! What a statement means to the rules and to the masker, remembered by its shape.
 
 use std::borrow::Cow;
-use std::collections::HashMap;
 use std::sync::Arc;
 
 use bytes::Bytes;
@@ -10,6 +9,7 @@ use chancery_model::{
     Action, Digest, Effect, Facts, Need, Object, Refusal, RefusalCode, Setting, Statement, StatementFacts, TableName,
 };
 use chancery_policy::Standing;
+use foldhash::HashMap;
 
 use crate::context::Context;
 

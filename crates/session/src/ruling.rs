@@ -115,29 +115,32 @@ impl ToEntry for Ruling {
     }
 }
 
-impl Narrow<Permit> for Ruling {
+impl Narrow<Permit> for Box<Ruling> {
     fn narrow(self) -> Result<Permit, Self> {
-        match self.ruled {
+        let whole = *self;
+        match whole.ruled {
             Ruled::Forward(permit) | Ruled::Open(permit) => Ok(permit),
-            ruled => Err(Self { ruled, ..self }),
+            ruled => Err(Box::new(Ruling { ruled, ..whole })),
         }
     }
 }
 
-impl Narrow<Refusal> for Ruling {
+impl Narrow<Refusal> for Box<Ruling> {
     fn narrow(self) -> Result<Refusal, Self> {
-        match self.ruled {
+        let whole = *self;
+        match whole.ruled {
             Ruled::Refuse(refusal, _) => Ok(refusal),
-            ruled => Err(Self { ruled, ..self }),
+            ruled => Err(Box::new(Ruling { ruled, ..whole })),
         }
     }
 }
 
-impl Narrow<Hold> for Ruling {
+impl Narrow<Hold> for Box<Ruling> {
     fn narrow(self) -> Result<Hold, Self> {
-        match self.ruled {
+        let whole = *self;
+        match whole.ruled {
             Ruled::Hold(hold, ..) => Ok(hold),
-            ruled => Err(Self { ruled, ..self }),
+            ruled => Err(Box::new(Ruling { ruled, ..whole })),
         }
     }
 }

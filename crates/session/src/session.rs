@@ -4,7 +4,7 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 
 use chancery_ledger::{Recorded, Staged, StagedFrame, stage, stage_frame};
-use chancery_mask::{Catalog, Exposure, Lifted, Masker, Plan, Report};
+use chancery_mask::{Catalog, Exposure, Lifted, Masked, Masker, Plan, Report};
 use chancery_model::{
     Ask, CommandId, Digest, Done, DoneStatus, Input as Data, Output, Refusal, RefusalCode, Review, ReviewId,
     ReviewState, TableName, Timestamp,
@@ -24,7 +24,7 @@ pub enum Input<U> {
     /// Bytes, or whatever the relay's unit is, from a leg.
     Unit(Leg, U),
     /// A ruling stands in the ledger.
-    Ruled(Recorded<Ruling>),
+    Ruled(Recorded<Box<Ruling>>),
     /// The ruling on this command cannot be written down: the command is refused, whatever it said.
     Unrecorded(CommandId),
     /// An outcome stands in the ledger.
@@ -61,7 +61,7 @@ pub enum Effect<U> {
     /// Write to a leg.
     Transmit(Leg, U),
     /// Write the ruling on this command down; answer with `Ruled`, or `Unrecorded` if it cannot be.
-    Rule(CommandId, Staged<Ruling>, Level),
+    Rule(CommandId, Staged<Box<Ruling>>, Level),
     /// Write an outcome down; answer with `Concluded`.
     Conclude(Staged<Outcome>, Level),
     /// Answer with `OnDisk` once the entry with this index is on disk.
@@ -107,6 +107,8 @@ pub struct Session<R: Relay> {
     /// What the resource said and the client sent along, in order, not yet shown or passed.
     pub(crate) tide: VecDeque<Tide>,
     pub(crate) tide_bytes: usize,
+    /// Masked, and not on its way into the recording yet: short outputs are recorded together.
+    pub(crate) gathered: Option<Masked<Output>>,
     pub(crate) effects: VecDeque<Effect<R::Unit>>,
     /// Outcomes that must be on disk before anything more is shown.
     pub(crate) concluding: usize,
@@ -116,6 +118,8 @@ pub struct Session<R: Relay> {
     pub(crate) reviews: u64,
     /// A statement may have put a tagged value where the session keeps things: settings, last values of sequences.
     pub(crate) stirred: bool,
+    /// Inputs were taken at this time, and what follows from them is not worked out yet.
+    due: Option<Timestamp>,
     pub(crate) ended: bool,
 }
 
@@ -155,7 +159,7 @@ pub(crate) enum Stage {
     /// The ruling is on its way into the ledger or the recording.
     Ruling,
     /// It is there, and waits for its turn.
-    Ruled(Recorded<Ruling>),
+    Ruled(Recorded<Box<Ruling>>),
     /// A step's permit is recorded.
     Stepped(Recorded<Tape>),
     /// Held: an earlier approval is looked for.
@@ -199,20 +203,22 @@ impl<R: Relay> Session<R> {
             commands: VecDeque::new(),
             tide: VecDeque::new(),
             tide_bytes: 0,
+            gathered: None,
             effects: VecDeque::new(),
             concluding: 0,
             on_disk: 0,
             awaited: 0,
             reviews: 0,
             stirred: false,
+            due: Some(now),
             ended: false,
         };
         session.lift(now);
-        session.advance(now);
         session
     }
 
-    /// Takes one input and does what follows from it.
+    /// Takes one input. What follows from it, and from others taken since, `poll` works out when it has nothing else
+    /// to give.
     pub fn handle(&mut self, input: Input<R::Unit>, now: Timestamp) {
         if self.ended {
             return;
@@ -231,6 +237,8 @@ impl<R: Relay> Session<R> {
                 self.concluding = self.concluding.saturating_sub(usize::from(recorded.into_inner().gates));
             }
             Input::OnDisk(below) => self.on_disk = self.on_disk.max(below),
+            // Nothing waits for a note.
+            Input::Taped(recorded) if matches!(recorded.subject(), Tape::Note(..)) => return,
             Input::Taped(recorded) => self.taped(recorded),
             Input::Found(command, review) => self.found(command, review, now),
             Input::Reviewed(review) => self.reviewed(&review, now),
@@ -266,7 +274,7 @@ impl<R: Relay> Session<R> {
             }
             Input::Tick => self.tick(now),
         }
-        self.advance(now);
+        self.due = Some(now);
     }
 
     /// Notes that the client itself said this value of a parameter, so that it may be shown to it again.
@@ -279,9 +287,17 @@ impl<R: Relay> Session<R> {
         self.effects.push_front(Effect::Tape(stage_frame(Tape::Note(now, CommandId(0), kind, bytes))));
     }
 
-    /// The next thing to do, if any.
+    /// The next thing to do, if any. `deadline` and `wants` are true once this said `None`.
     pub fn poll(&mut self) -> Option<Effect<R::Unit>> {
-        self.effects.pop_front()
+        loop {
+            if let Some(effect) = self.effects.pop_front() {
+                return Some(effect);
+            }
+            let now = self.due.take()?;
+            if !self.ended {
+                self.advance(now);
+            }
+        }
     }
 
     /// When `Tick` is due at the latest.
@@ -460,7 +476,7 @@ impl<R: Relay> Session<R> {
         }
     }
 
-    fn ruled(&mut self, recorded: Recorded<Ruling>, now: Timestamp) {
+    fn ruled(&mut self, recorded: Recorded<Box<Ruling>>, now: Timestamp) {
         let id = recorded.subject().command();
         let strict = self.context.resource.durability == chancery_model::Durability::Strict;
         let index = recorded.entry_ref().map(|entry| entry.index);
@@ -704,7 +720,7 @@ impl<R: Relay> Session<R> {
             .known
             .as_ref()
             .map_or((Digest::default(), chancery_model::Effect::Read), |known| (known.fingerprint, known.effect));
-        let ruling = Ruling {
+        let ruling = Box::new(Ruling {
             context: self.context.clone(),
             command: active.id,
             digest: active.digest,
@@ -712,7 +728,7 @@ impl<R: Relay> Session<R> {
             effect,
             rules: self.grip.rules.digest(),
             ruled,
-        };
+        });
         let id = self.commands[at].id;
         self.effects.push_back(Effect::Rule(id, stage(ruling), level));
     }

@@ -11,6 +11,7 @@ mod writer;
 use std::collections::VecDeque;
 use std::fmt;
 use std::io;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
 use std::time::Duration;
@@ -120,6 +121,10 @@ impl Drop for RecorderThread {
 struct Shared {
     queue: Mutex<Queue>,
     wake: Condvar,
+    /// Bytes appended to all spools since the last round began.
+    bytes: AtomicUsize,
+    /// The queue has something to say about a fault. Set under its lock.
+    unwell: AtomicBool,
     options: RecorderOptions,
 }
 
@@ -127,7 +132,6 @@ struct Shared {
 struct Queue {
     /// Spools with something to write, each once.
     spools: Vec<Arc<SpoolState>>,
-    bytes: usize,
     wanted: bool,
     full: bool,
     stopping: bool,
@@ -143,7 +147,13 @@ impl Shared {
 impl Recorder {
     /// Opens the recordings in `volume` and begins a new file. Files that a former process left are closed first.
     pub fn open(volume: Arc<dyn Volume>, options: RecorderOptions, on_closed: OnClosed) -> io::Result<Self> {
-        let shared = Arc::new(Shared { queue: Mutex::default(), wake: Condvar::new(), options });
+        let shared = Arc::new(Shared {
+            queue: Mutex::default(),
+            wake: Condvar::new(),
+            bytes: AtomicUsize::new(0),
+            unwell: AtomicBool::new(false),
+            options,
+        });
         let thread = writer::start(shared.clone(), volume, on_closed)?;
         let thread = Arc::new(RecorderThread { shared: shared.clone(), thread: Mutex::new(Some(thread)) });
         Ok(Self { shared, thread })
@@ -155,6 +165,9 @@ impl Recorder {
     }
     /// Why nothing is written now, if so. `StorageFull` ends by itself.
     pub fn stalled(&self) -> Option<RecordFault> {
+        if !self.shared.unwell.load(Ordering::Acquire) {
+            return None;
+        }
         let queue = self.shared.lock();
         queue.ended.or(queue.full.then_some(RecordFault::Failed(io::ErrorKind::StorageFull)))
     }
@@ -265,7 +278,13 @@ impl Spool {
         Ok(staged.commit(slot).expect("the frame was placed for this subject"))
     }
 
+    /// Whoever is queued already needs no lock of all sessions: a fault is told to every spool in the queue.
     fn enqueue(&self, queue: bool, bytes: usize) -> Result<(), RecordFault> {
+        let before = self.shared.bytes.fetch_add(bytes, Ordering::Relaxed);
+        let hurry = before < HURRY_BYTES && before.saturating_add(bytes) >= HURRY_BYTES;
+        if !queue && !hurry {
+            return Ok(());
+        }
         let mut all = self.shared.lock();
         if let Some(fault) = all.ended {
             drop(all);
@@ -277,9 +296,8 @@ impl Spool {
         if queue {
             all.spools.push(self.state.clone());
         }
-        all.bytes += bytes;
         // The thread sleeps without a limit while nothing waits.
-        if idle || all.bytes >= HURRY_BYTES {
+        if idle || hurry {
             self.shared.wake.notify_one();
         }
         Ok(())

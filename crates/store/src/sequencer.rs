@@ -11,6 +11,7 @@ mod segment;
 mod syncer;
 #[cfg(test)]
 mod tests;
+mod tiles;
 mod volume;
 
 use std::fmt;
@@ -112,13 +113,13 @@ pub struct Options {
 }
 
 impl Options {
-    /// Segments of 64 MiB, 1 MiB ahead, 512 MiB reserve, sync within 20 ms, a checkpoint a second.
+    /// Segments of 64 MiB, 4 MiB ahead, 512 MiB reserve, sync within 20 ms, a checkpoint a second.
     pub fn new(clock: Clock, boot: [u8; 16]) -> Self {
         Self {
             clock,
             boot,
             segment_bytes: 64 << 20,
-            ahead_bytes: 1 << 20,
+            ahead_bytes: 4 << 20,
             reserve_bytes: 512 << 20,
             flush: Duration::from_millis(20),
             checkpoint: Duration::from_secs(1),
@@ -251,17 +252,27 @@ struct Shared {
     options: Options,
     signer: LogSigner,
     head: Mutex<Head>,
+    /// Held while bytes go from the buffer to the file. The head's lock is taken within it, never the other way round.
+    writer: Mutex<Writer>,
     wake: Condvar,
     progress: watch::Sender<Progress>,
-    /// Entries below this index are handed to the kernel. Moved under the lock.
+    /// Entries below this index are handed to the kernel. Moved under the writer's lock.
     written: AtomicU64,
 }
 
-/// What the lock guards. Held for encoding, hashing and one `pwrite`; never for a sync.
+/// What the writer's lock guards.
+struct Writer {
+    /// The buffer that the head does not use. Empty, except while it is written.
+    spare: Vec<u8>,
+    /// Something was written since the last sync began.
+    dirty: bool,
+}
+
+/// What the head's lock guards. Held for encoding and hashing; never for a write or a sync.
 struct Head {
     log: Log,
     segment: Arc<Segment>,
-    /// Where the next write goes.
+    /// Where the buffer goes.
     offset: u64,
     /// Frames placed and not yet written.
     buffer: Vec<u8>,
@@ -270,8 +281,8 @@ struct Head {
     state: State,
     /// The `stall` entry of this shortage is placed.
     stall_told: bool,
-    /// Something was written since the last sync began.
-    dirty: bool,
+    /// Entries were placed since the last round began.
+    fresh: bool,
     /// Somebody waits for a sync.
     wanted: bool,
     /// The thread sleeps without a time limit worth waiting for.
@@ -338,23 +349,31 @@ impl Shared {
             Ok(()) => Err(Stall::DiskFull),
         }
     }
-    /// One `pwrite` of everything placed.
-    fn write_out(&self, head: &mut Head) -> Result<(), Stall> {
-        if let State::Ended(stall) = &head.state {
-            return Err(stall.clone());
-        }
-        if head.buffer.is_empty() {
+    fn writer(&self) -> MutexGuard<'_, Writer> {
+        self.writer.lock().unwrap_or_else(|poisoned| {
+            self.end(&mut self.lock(), Stall::Failed(io::ErrorKind::Other));
+            poisoned.into_inner()
+        })
+    }
+    /// Everything placed goes out, unless entries below this index are out already.
+    fn write_below(&self, index: u64) -> Result<(), Stall> {
+        let mut writer = self.writer();
+        if self.written.load(Ordering::Acquire) >= index {
             return Ok(());
         }
-        // If we crash here, the entries were promised to nobody as written; recovery cuts a partial frame.
-        if let Err(error) = head.segment.blob.write_at(head.offset, &head.buffer) {
-            return Err(self.failed(head, &error));
+        self.write_out(&mut writer, |_| ())
+    }
+    /// One `pwrite` of everything placed; others place more meanwhile. `look` sees the head as it is with that written.
+    fn write_out<R>(&self, writer: &mut Writer, look: impl FnOnce(&mut Head) -> R) -> Result<R, Stall> {
+        let (batch, seen) = {
+            let mut head = self.lock();
+            (Batch::take(&mut head, writer)?, look(&mut head))
+        };
+        if let Err(error) = batch.write(writer) {
+            return Err(self.failed(&mut self.lock(), &error));
         }
-        head.offset += head.buffer.len() as u64;
-        head.buffer.clear();
-        head.dirty = true;
-        self.written.store(head.log.size(), Ordering::Release);
-        Ok(())
+        self.written.store(batch.size, Ordering::Release);
+        Ok(seen)
     }
     /// Places one entry into the buffer by `place`, inside a frame.
     fn frame<R>(
@@ -368,6 +387,7 @@ impl Shared {
             Ok((placed, leaf)) => {
                 segment::end_frame(&mut head.buffer, start);
                 head.leaves.push(leaf);
+                head.fresh = true;
                 Ok(placed)
             }
             Err(error) => {
@@ -383,16 +403,46 @@ impl Shared {
         self.make_room(head, entry.kind().opens())?;
         self.frame(head, |log, stamp, out| log.append(entry, stamp, out).map(|at| (at, at.leaf)))
     }
-    fn settle(&self, head: &mut Head, level: Level) -> Result<(), Stall> {
-        if level == Level::Written || head.buffer.len() >= BUFFER_MAX {
-            self.write_out(head)?;
-        }
+    /// Wakes the thread if it must hurry, lets the head go, and writes if the level or the buffer asks for it.
+    fn settle(&self, mut head: MutexGuard<'_, Head>, level: Level) -> Result<(), Stall> {
+        let (size, write) = (head.log.size(), level == Level::Written || head.buffer.len() >= BUFFER_MAX);
         if level == Level::Durable {
             head.wanted = true;
         }
         if level == Level::Durable || head.idle {
             head.idle = false;
             self.wake.notify_one();
+        }
+        drop(head);
+        if write { self.write_below(size) } else { Ok(()) }
+    }
+}
+
+/// What a writer took from the head; its bytes are the writer's.
+struct Batch {
+    segment: Arc<Segment>,
+    offset: u64,
+    /// The size of the log with it.
+    size: u64,
+}
+
+impl Batch {
+    fn take(head: &mut Head, writer: &mut Writer) -> Result<Self, Stall> {
+        if let State::Ended(stall) = &head.state {
+            return Err(stall.clone());
+        }
+        std::mem::swap(&mut head.buffer, &mut writer.spare);
+        let offset = head.offset;
+        head.offset += writer.spare.len() as u64;
+        Ok(Self { segment: head.segment.clone(), offset, size: head.log.size() })
+    }
+    fn write(&self, writer: &mut Writer) -> io::Result<()> {
+        if !writer.spare.is_empty() {
+            segment::check_frames(&mut writer.spare);
+            // If we crash here, the entries were promised to nobody as written; recovery cuts a partial frame.
+            self.segment.blob.write_at(self.offset, &writer.spare)?;
+            writer.spare.clear();
+            writer.dirty = true;
         }
         Ok(())
     }
@@ -417,8 +467,7 @@ impl Sequencer {
     pub fn append<T: ToEntry>(&self, staged: Staged<T>, level: Level) -> Result<Appended<T>, Stall> {
         let mut head = self.shared.lock();
         let (staged, placed) = self.place(&mut head, staged)?;
-        self.shared.settle(&mut head, level)?;
-        drop(head);
+        self.shared.settle(head, level)?;
         self.appended(staged, placed, level)
     }
 
@@ -427,9 +476,15 @@ impl Sequencer {
     pub fn append_many<T: ToEntry>(&self, staged: Vec<Staged<T>>, level: Level) -> Result<Vec<Appended<T>>, Stall> {
         let mut head = self.shared.lock();
         let placed: Result<Vec<_>, Stall> = staged.into_iter().map(|one| self.place(&mut head, one)).collect();
-        self.shared.settle(&mut head, level)?;
-        drop(head);
+        self.shared.settle(head, level)?;
         placed?.into_iter().map(|(staged, placed)| self.appended(staged, placed, level)).collect()
+    }
+
+    /// Appends the entry of a subject that nobody waits for, as `Lazy` does. The subject is destroyed.
+    pub fn leave<T: ToEntry>(&self, staged: Staged<T>) -> Result<(), Stall> {
+        let mut head = self.shared.lock();
+        drop(self.place(&mut head, staged)?);
+        self.shared.settle(head, Level::Lazy)
     }
 
     /// Appends an entry that guards no subject. At `Durable` it returns before the entry is on disk; see
@@ -437,16 +492,20 @@ impl Sequencer {
     pub fn append_entry(&self, entry: &Entry<'_>, level: Level) -> Result<EntryRef, Stall> {
         let mut head = self.shared.lock();
         let at = self.shared.append_entry(&mut head, entry)?;
-        self.shared.settle(&mut head, level)?;
+        self.shared.settle(head, level)?;
         Ok(at)
     }
 
     /// Returns once every entry appended before the call is on disk.
     pub async fn synced(&self) -> Result<(), Stall> {
         let (size, mut progress) = {
-            let mut head = self.shared.lock();
-            self.shared.settle(&mut head, Level::Durable)?;
-            (head.log.size(), self.shared.progress.subscribe())
+            let head = self.shared.lock();
+            if let State::Ended(stall) = &head.state {
+                return Err(stall.clone());
+            }
+            let size = head.log.size();
+            self.shared.settle(head, Level::Durable)?;
+            (size, self.shared.progress.subscribe())
         };
         let decided = |progress: &Progress| progress.durable >= size || progress.ended.is_some();
         let progress = progress.wait_for(decided).await.map_err(|_| Stall::Closed)?;
@@ -456,10 +515,10 @@ impl Sequencer {
         }
     }
 
-    /// Returns once every entry appended before the call is handed to the kernel. One `pwrite` serves all who wait; none
-    /// is made if that was done already.
-    pub fn write_through(&self) -> Result<(), Stall> {
-        self.shared.write_out(&mut self.shared.lock())
+    /// Returns once every entry below this index is handed to the kernel. One `pwrite` serves all who wait; none is made
+    /// if that was done already.
+    pub fn write_through(&self, below: u64) -> Result<(), Stall> {
+        self.shared.write_below(below)
     }
 
     /// Entries below this index are handed to the kernel.
@@ -514,7 +573,7 @@ impl Sequencer {
             }
             // The buffer holds the entry, and leaves with the next write whoever asks for it.
             Level::Placed => Durable::buffered_assertion(),
-            // `settle` wrote out the whole buffer after the entry was placed, and `pwrite` returned success for it.
+            // `settle` returned after a `pwrite` of the entry had returned success.
             Level::Written => Durable::written_assertion(),
         };
         let slot = placed.seal(durable);

@@ -17,7 +17,7 @@ mod inbox;
 mod server;
 mod tables;
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::VecDeque;
 use std::sync::Arc;
 
 use bytes::{Bytes, BytesMut};
@@ -26,6 +26,7 @@ use chancery_model::{
     Statement,
 };
 use chancery_wire::{Event, Forget, Informed, Leg, Limits, Relay, WireError};
+use foldhash::HashMap;
 
 use crate::{Severity, frame, notice, refuse};
 use inbox::{Inbox, Pieces};
@@ -219,7 +220,7 @@ impl PgRelay {
             to_client: VecDeque::new(),
             to_server: VecDeque::new(),
             names: Names::default(),
-            described: HashMap::new(),
+            described: HashMap::default(),
             unit: Unit::default(),
             asked: VecDeque::new(),
             flight: VecDeque::new(),

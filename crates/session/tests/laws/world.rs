@@ -79,7 +79,7 @@ impl Climate {
 }
 
 enum Wait {
-    Rule(Staged<Ruling>, Placed, Level),
+    Rule(Staged<Box<Ruling>>, Placed, Level),
     Conclude(Staged<Outcome>, Placed, Level),
     Refused(CommandId),
     Failed,

@@ -1,17 +1,21 @@
 //! The recorder's thread: takes what the spools hold, packs and chains blocks, writes and syncs once per round.
 
 use std::io;
+use std::sync::atomic::Ordering;
 use std::sync::{Arc, PoisonError};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use chancery_ledger::{BLOCK_HEADER_BYTES, BlockHeader, Codec, Hasher, RecordingSegment};
 use chancery_model::{Digest, SessionId};
+use lz4_flex::block::CompressTable;
 
 use super::reader::{FileScan, file_name, file_number};
-use super::{OnClosed, Queue, RecordFault, Shared, SpoolState};
+use super::{OnClosed, RecordFault, Shared, SpoolState};
 use crate::sequencer::{Blob, Volume, read_whole};
 
+/// Up to here a small table will do (`lz4_flex`).
+const SMALL_BLOCK_BYTES: usize = 64 * 1024 - 1;
 /// How long to wait before a full disk is tried again.
 const FULL_RETRY: Duration = Duration::from_millis(250);
 /// Holds the number of the last file whose entry the ledger took.
@@ -27,6 +31,9 @@ struct Writer {
     blocks: u64,
     hasher: Hasher,
     out: Vec<u8>,
+    /// Kept, because making one costs more than packing a small block.
+    small: CompressTable,
+    large: CompressTable,
 }
 
 /// What a round took from one spool.
@@ -57,6 +64,8 @@ pub(super) fn start(
         blocks: 0,
         hasher: Hasher::default(),
         out: Vec::new(),
+        small: CompressTable::small(),
+        large: CompressTable::large(),
     };
     std::thread::Builder::new().name("recorder".into()).spawn(move || writer.run())
 }
@@ -113,7 +122,8 @@ impl Writer {
         let mut since: Option<Instant> = None;
         let mut queue = self.shared.lock();
         loop {
-            let hurry = queue.stopping || queue.wanted || queue.bytes >= super::HURRY_BYTES;
+            let hurry =
+                queue.stopping || queue.wanted || self.shared.bytes.load(Ordering::Relaxed) >= super::HURRY_BYTES;
             if hurry && (queue.stopping || !queue.spools.is_empty()) {
                 break;
             }
@@ -126,9 +136,9 @@ impl Writer {
             let Some(left) = flush.checked_sub(elapsed).filter(|left| !left.is_zero()) else { break };
             queue = self.shared.wake.wait_timeout(queue, left).unwrap_or_else(PoisonError::into_inner).0;
         }
-        let Queue { spools, bytes, wanted, stopping, .. } = &mut *queue;
-        (*bytes, *wanted) = (0, false);
-        (std::mem::take(spools), *stopping)
+        self.shared.bytes.store(0, Ordering::Relaxed);
+        queue.wanted = false;
+        (std::mem::take(&mut queue.spools), queue.stopping)
     }
 
     fn round(&mut self, spools: &[Arc<SpoolState>]) -> io::Result<()> {
@@ -168,13 +178,16 @@ impl Writer {
                     if queue.stopping {
                         return Err(error);
                     }
+                    self.shared.unwell.store(true, Ordering::Release);
                     if !std::mem::replace(&mut queue.full, true) {
                         tracing::error!("recordings are short of space");
                     }
                     drop(self.shared.wake.wait_timeout(queue, FULL_RETRY).unwrap_or_else(PoisonError::into_inner));
                 }
                 done => {
-                    self.shared.lock().full = false;
+                    let mut queue = self.shared.lock();
+                    queue.full = false;
+                    self.shared.unwell.store(queue.ended.is_some(), Ordering::Release);
                     return done;
                 }
             }
@@ -189,7 +202,8 @@ impl Writer {
             self.out.resize(start + BLOCK_HEADER_BYTES + room, 0);
             let body = start + BLOCK_HEADER_BYTES;
             // Stored as it is unless that saves an eighth: decoding is not free.
-            let packed = lz4_flex::block::compress_into(raw, &mut self.out[body..]).ok();
+            let table = if raw.len() < SMALL_BLOCK_BYTES { &mut self.small } else { &mut self.large };
+            let packed = lz4_flex::block::compress_into_with_table(raw, &mut self.out[body..], table).ok();
             let codec = match packed.filter(|packed| packed + raw.len() / 8 < raw.len()) {
                 Some(packed) => {
                     self.out.truncate(body + packed);
@@ -235,6 +249,7 @@ impl Writer {
         {
             let mut queue = self.shared.lock();
             queue.ended = Some(fault);
+            self.shared.unwell.store(true, Ordering::Release);
             spools.append(&mut queue.spools);
         }
         for spool in spools {

@@ -126,12 +126,6 @@ impl Volume for MemoryVolume {
         lock(&self.shared.files).insert(name.to_owned(), file);
         Ok(())
     }
-    fn derive(&self, name: &str, bytes: &[u8]) -> io::Result<()> {
-        let file = self.make();
-        file.write_at(0, bytes)?;
-        lock(&self.shared.files).insert(name.to_owned(), file);
-        Ok(())
-    }
     fn remove(&self, name: &str) -> io::Result<()> {
         lock(&self.shared.files).remove(name);
         Ok(())

@@ -5,10 +5,10 @@ use std::sync::Arc;
 
 use chancery_ledger::{LogVerifier, Report, Verifier};
 
-use super::OpenError;
 use super::recovery::{SEGMENT_BYTES_MAX, read_note};
 use super::segment::{self, HEADER_BYTES, Next};
 use super::volume::{Volume, read_whole};
+use super::{OpenError, tiles};
 use crate::recordings::RecordingReader;
 
 /// Reads the entries of a ledger. One segment in memory at a time.
@@ -124,10 +124,8 @@ impl LedgerReader {
     /// Hands the level-0 tile that begins at `first`, if it is whole, to the verifier, so that it can name a changed
     /// entry exactly.
     fn tile(&self, first: u64, verifier: &mut Verifier) -> Result<(), OpenError> {
-        let path = chancery_ledger::tile_path("0", first / 256, chancery_ledger::BUNDLE_ENTRIES);
-        match self.volume.open(&path) {
-            Err(error) if error.kind() == std::io::ErrorKind::NotFound => {}
-            blob => verifier.leaves(first, &read_whole(blob?.as_ref(), 32 * 256)?),
+        if let Some(hashes) = tiles::read(self.volume.as_ref(), 0, first / 256)? {
+            verifier.leaves(first, &hashes);
         }
         Ok(())
     }

@@ -8,14 +8,15 @@ use std::sync::atomic::AtomicU64;
 use std::sync::{Arc, Condvar, Mutex};
 use std::time::Instant;
 
-use chancery_ledger::{Log, LogSigner, LogVerifier, TileBuilder};
+use chancery_ledger::{Log, LogSigner, LogVerifier};
 use chancery_model::Digest;
 use tokio::sync::watch;
 
 use super::segment::{self, HEADER_BYTES, Next, Segment};
 use super::syncer::{RESERVE, RESERVE_BYTES, Syncer};
+use super::tiles::Tiles;
 use super::volume::{Blob, Volume, read_whole};
-use super::{CLOSING_ROOM, Head, OpenError, Options, Progress, Sequencer, Shared, State, SyncThread};
+use super::{CLOSING_ROOM, Head, OpenError, Options, Progress, Sequencer, Shared, State, SyncThread, Writer};
 
 /// The longest segment that is read. Segments are closed at their limit plus one write.
 pub(super) const SEGMENT_BYTES_MAX: u64 = 1 << 30;
@@ -40,7 +41,7 @@ struct Scan {
     log: Log,
     signed: u64,
     root: Digest,
-    tiles: TileBuilder,
+    tiles: Tiles,
     whole: Vec<chancery_ledger::Tile>,
     cut_bytes: u64,
 }
@@ -60,7 +61,7 @@ pub(super) fn open(
         log: Log::new(origin, options.boot).map_err(misuse)?,
         signed: 0,
         root: Digest::default(),
-        tiles: TileBuilder::default(),
+        tiles: Tiles::default(),
         whole: Vec::new(),
         cut_bytes: 0,
     };
@@ -77,11 +78,7 @@ pub(super) fn open(
         return Err(OpenError::ClockBehind { now, last });
     }
     for tile in &scan.whole {
-        // Nobody waited for it to reach the disk: it may be absent or cut.
-        let length = volume.open(&tile.path()).and_then(|blob| blob.length()).unwrap_or(0);
-        if length != tile.hashes.len() as u64 {
-            volume.derive(&tile.path(), &tile.hashes)?;
-        }
+        scan.tiles.mend(volume.as_ref(), tile)?;
     }
     let (segment, offset) = match last {
         Some(last) => last,
@@ -122,8 +119,7 @@ fn start(
         leaves: Vec::new(),
         state: State::Running,
         stall_told: false,
-        // What an earlier process wrote may still be in the page cache only.
-        dirty: true,
+        fresh: true,
         wanted: true,
         idle: false,
         stopping: false,
@@ -133,6 +129,8 @@ fn start(
         options,
         signer,
         head: Mutex::new(head),
+        // What an earlier process wrote may still be in the page cache only.
+        writer: Mutex::new(Writer { spare: Vec::with_capacity(64 * 1024), dirty: true }),
         wake: Condvar::new(),
         progress: watch::Sender::new(Progress::default()),
         written: AtomicU64::new(recovery.size),
@@ -142,11 +140,12 @@ fn start(
         let mut head = shared.lock();
         shared.append_entry(&mut head, crash)?;
     }
-    shared.write_out(&mut shared.lock())?;
+    shared.write_below(u64::MAX)?;
     let now = Instant::now();
     let syncer = Syncer {
         shared: shared.clone(),
         tiles: scan.tiles,
+        leaves: Vec::new(),
         signed: u64::MAX,
         signed_at: now.checked_sub(shared.options.checkpoint).unwrap_or(now),
         watched_at: now.checked_sub(super::syncer::WATCH).unwrap_or(now),

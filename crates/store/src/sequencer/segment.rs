@@ -62,7 +62,7 @@ pub(crate) fn name(first: u64) -> String {
     format!("entries/{first:020}.seg")
 }
 
-/// Begins a frame in `out`; the entry's bytes follow, then [`end_frame`].
+/// Begins a frame in `out`; the entry's bytes follow, then [`end_frame`]. Its checksum is made by [`check_frames`].
 pub(crate) fn begin_frame(out: &mut Vec<u8>) -> usize {
     out.extend_from_slice(&[0; FRAME_HEADER_BYTES]);
     out.len()
@@ -70,9 +70,17 @@ pub(crate) fn begin_frame(out: &mut Vec<u8>) -> usize {
 
 pub(crate) fn end_frame(out: &mut [u8], start: usize) {
     let length = (out.len() - start) as u32;
-    let crc = crc(&out[start..]);
     out[start - 8..start - 4].copy_from_slice(&length.to_le_bytes());
-    out[start - 4..start].copy_from_slice(&crc.to_le_bytes());
+}
+
+/// Writes the checksums of a sequence of frames, all at once before they are written, so that nobody waits for them.
+pub(crate) fn check_frames(mut frames: &mut [u8]) {
+    while let Some((header, rest)) = frames.split_first_chunk_mut::<FRAME_HEADER_BYTES>() {
+        let length = u32::from_le_bytes([header[0], header[1], header[2], header[3]]) as usize;
+        let (entry, after) = rest.split_at_mut(length.min(rest.len()));
+        header[4..].copy_from_slice(&crc(entry).to_le_bytes());
+        frames = after;
+    }
 }
 
 pub(crate) fn crc(bytes: &[u8]) -> u32 {

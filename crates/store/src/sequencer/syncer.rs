@@ -1,13 +1,16 @@
 //! The thread that makes entries durable in groups, signs the head, grows and rotates segments, and watches the space.
 
 use std::io;
+use std::sync::atomic::Ordering;
 use std::sync::{Arc, PoisonError};
 use std::time::{Duration, Instant};
 
-use chancery_ledger::{Checkpoint, Entry, Stall as StallEntry, Tile, TileBuilder};
+use chancery_ledger::{Checkpoint, Entry, Stall as StallEntry};
+use chancery_model::Digest;
 
 use super::segment::Segment;
-use super::{CLOSING_ROOM, ENTRY_ROOM, Shared, Stall, State, is_full};
+use super::tiles::Tiles;
+use super::{Batch, CLOSING_ROOM, ENTRY_ROOM, Shared, Stall, State, is_full};
 
 /// How often the free space is read, and how long the thread sleeps when nothing happens.
 pub(super) const WATCH: Duration = Duration::from_secs(1);
@@ -18,7 +21,9 @@ pub(super) const RESERVE_BYTES: usize = 1 << 20;
 /// What the thread alone owns.
 pub(super) struct Syncer {
     pub(super) shared: Arc<Shared>,
-    pub(super) tiles: TileBuilder,
+    pub(super) tiles: Tiles,
+    /// Leaf hashes of this round's entries.
+    pub(super) leaves: Vec<Digest>,
     /// Size of the last checkpoint that was written.
     pub(super) signed: u64,
     pub(super) signed_at: Instant,
@@ -53,7 +58,7 @@ impl Syncer {
                 break;
             }
             // After a quiet second the ticking stops; the next append wakes the thread once.
-            let quiet = !head.dirty && head.buffer.is_empty() && self.active_at.elapsed() >= WATCH;
+            let quiet = !head.fresh && self.active_at.elapsed() >= WATCH;
             head.idle = quiet;
             let limit = if quiet { WATCH } else { self.shared.options.flush };
             let Some(left) = limit.checked_sub(started.elapsed()).filter(|left| !left.is_zero()) else { break };
@@ -66,28 +71,33 @@ impl Syncer {
     /// One group: write, sync, tell, sign, tidy up. An error means that the sequencer has ended.
     fn round(&mut self, stopping: bool) -> Result<(), Stall> {
         let shared = self.shared.clone();
-        let (segment, dirty, head_now, leaves) = {
-            let mut head = shared.lock();
-            head.wanted = false;
-            shared.write_out(&mut head)?;
-            let due = stopping || self.signed_at.elapsed() >= shared.options.checkpoint;
-            let size = head.log.size();
-            let root = (due && size != self.signed).then(|| head.log.root());
-            let leaves = std::mem::take(&mut head.leaves);
-            (head.segment.clone(), std::mem::take(&mut head.dirty), (size, root), leaves)
+        // Before the buffer is taken: whoever wants a sync from here on gets the next one.
+        shared.lock().wanted = false;
+        let due = stopping || self.signed_at.elapsed() >= shared.options.checkpoint;
+        let signed = self.signed;
+        self.leaves.clear();
+        let leaves = &mut self.leaves;
+        let (dirty, segment, size, root) = {
+            let mut writer = shared.writer();
+            let (segment, size, root) = shared.write_out(&mut writer, |head| {
+                head.fresh = false;
+                std::mem::swap(&mut head.leaves, leaves);
+                let size = head.log.size();
+                (head.segment.clone(), size, (due && size != signed).then(|| head.log.root()))
+            })?;
+            (std::mem::take(&mut writer.dirty), segment, size, root)
         };
         if dirty {
             self.active_at = Instant::now();
             self.sync(&segment)?;
         }
-        let (size, root) = head_now;
         shared.progress.send_if_modified(|progress| {
             let moved = progress.durable != size;
             progress.durable = size;
             moved
         });
         self.keep_ahead()?;
-        self.tiles(&leaves);
+        self.tiles();
         if let Some(root) = root {
             let origin = shared.lock().log.origin().to_owned();
             self.sign(&Checkpoint { origin, size, root }, stopping)?;
@@ -132,17 +142,13 @@ impl Syncer {
     }
 
     /// Tiles are derived: one that cannot be written is made again at the next start.
-    fn tiles(&mut self, leaves: &[chancery_model::Digest]) {
+    fn tiles(&mut self) {
         let mut whole = Vec::new();
-        leaves.iter().for_each(|leaf| self.tiles.push(*leaf, &mut whole));
+        self.leaves.iter().for_each(|leaf| self.tiles.push(*leaf, &mut whole));
         for tile in &whole {
-            self.write_tile(tile);
-        }
-    }
-
-    fn write_tile(&self, tile: &Tile) {
-        if let Err(error) = self.shared.volume.derive(&tile.path(), &tile.hashes) {
-            tracing::warn!(%error, "tile not written");
+            if let Err(error) = self.tiles.write(self.shared.volume.as_ref(), tile) {
+                tracing::warn!(%error, "tile not written");
+            }
         }
     }
 
@@ -220,12 +226,17 @@ impl Syncer {
         if shared.lock().offset < shared.options.segment_bytes {
             return Ok(());
         }
+        let mut writer = shared.writer();
         let mut head = shared.lock();
         if head.state != State::Running {
             return Ok(());
         }
-        shared.write_out(&mut head)?;
-        // Under the lock, once in 64 MiB: nothing may stand in the new segment before the old one is on disk whole.
+        let batch = Batch::take(&mut head, &mut writer)?;
+        if let Err(error) = batch.write(&mut writer) {
+            return Err(shared.failed(&mut head, &error));
+        }
+        shared.written.store(batch.size, Ordering::Release);
+        // Under both locks, once in 64 MiB: nothing may stand in the new segment before the old one is on disk whole.
         if let Err(error) = head.segment.blob.sync() {
             return Err(shared.failed(&mut head, &error));
         }
@@ -233,7 +244,7 @@ impl Syncer {
             Ok(segment) => {
                 head.segment = Arc::new(segment);
                 head.offset = super::segment::HEADER_BYTES as u64;
-                head.dirty = false;
+                writer.dirty = false;
             }
             Err(error) if is_full(&error) => head.state = State::Full,
             Err(error) => return Err(shared.failed(&mut head, &error)),

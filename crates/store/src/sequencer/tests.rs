@@ -315,7 +315,8 @@ async fn segments_rotate_and_the_whole_is_read_back() {
     }
     sequencer.close();
     assert!(volume.list("entries").expect("memory").len() > 3);
-    assert!(volume.list("tile/0").expect("memory").len() >= 2);
+    let tile = volume.open("tiles/0/00000000").expect("written");
+    assert_eq!(tile.length().expect("memory"), 2 * 256 * 32);
     let found = report(Arc::new(volume.clone()));
     assert_eq!(found.size, 600);
     assert_ne!(found.verdict(), Verdict::Fail, "{found:?}");

@@ -16,9 +16,6 @@ pub trait Volume: Send + Sync + 'static {
     fn create(&self, name: &str) -> io::Result<Arc<dyn Blob>>;
     /// Puts a file in place of another, or of none: after a crash there is the old or the new, whole.
     fn replace(&self, name: &str, bytes: &[u8]) -> io::Result<()>;
-    /// Writes a file that can be made again from others: nothing waits for the disk, and after a loss of power it may
-    /// be absent or cut.
-    fn derive(&self, name: &str, bytes: &[u8]) -> io::Result<()>;
     /// Removes a file; no error if there is none.
     fn remove(&self, name: &str) -> io::Result<()>;
     /// Bytes that may still be written.
@@ -125,10 +122,6 @@ impl Volume for Directory {
         file.sync_all()?;
         fs::rename(&temporary, path)?;
         self.parent_synced(name)
-    }
-    fn derive(&self, name: &str, bytes: &[u8]) -> io::Result<()> {
-        let path = self.with_parent(name)?;
-        OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(path)?.write_all(bytes)
     }
     fn remove(&self, name: &str) -> io::Result<()> {
         match fs::remove_file(self.path.join(name)) {

@@ -3,11 +3,10 @@
 //! The tables run ahead of the server: a name counts as made when the client's message is read. A journal takes back
 //! what the server then does not do (see the invariant in `relay`).
 
-use std::collections::HashMap;
-
 use bytes::Bytes;
 use chancery_model::{Bind, Statement};
 use chancery_wire::Forget;
+use foldhash::HashMap;
 
 /// The server cuts longer names (`NAMEDATALEN`), so that two of them can be one.
 const NAME_BYTES_MAX: usize = 63;

@@ -1,0 +1,88 @@
+//! Tiles on disk: whole tiles of C2SP tlog-tiles end to end, many in a file, because a file each would be an inode for
+//! every 256 entries. They are derived: nobody waits for them to reach the disk, and the next start makes them again.
+
+use std::io;
+use std::sync::Arc;
+
+use chancery_ledger::{BUNDLE_ENTRIES, Tile, TileBuilder};
+use chancery_model::Digest;
+
+use super::volume::{Blob, Volume};
+
+/// Bytes of a whole tile.
+const TILE_BYTES: usize = 32 * BUNDLE_ENTRIES;
+/// Tiles in one file.
+const FILE_TILES: u64 = 4096;
+
+/// Writes whole tiles as the leaves come.
+#[derive(Default)]
+pub(super) struct Tiles {
+    builder: TileBuilder,
+    /// The file that each level writes to, by its number.
+    files: Vec<Option<(u64, Arc<dyn Blob>)>>,
+}
+
+impl Tiles {
+    /// Adds a leaf; whole tiles are appended to `whole`.
+    pub(super) fn push(&mut self, leaf: Digest, whole: &mut Vec<Tile>) {
+        self.builder.push(leaf, whole);
+    }
+
+    /// Writes a whole tile to its place.
+    pub(super) fn write(&mut self, volume: &dyn Volume, tile: &Tile) -> io::Result<()> {
+        let (number, offset) = place(tile.index);
+        let level = usize::from(tile.level);
+        if self.files.len() <= level {
+            self.files.resize_with(level + 1, || None);
+        }
+        match &self.files[level] {
+            Some((open, blob)) if *open == number => blob.write_at(offset, &tile.hashes),
+            _ => {
+                let name = name(tile.level, number);
+                let blob = match volume.open(&name) {
+                    Err(error) if error.kind() == io::ErrorKind::NotFound => volume.create(&name)?,
+                    blob => blob?,
+                };
+                blob.write_at(offset, &tile.hashes)?;
+                self.files[level] = Some((number, blob));
+                Ok(())
+            }
+        }
+    }
+
+    /// Makes sure that a tile is what it should be: after a loss of power it may be absent, cut or zeros.
+    pub(super) fn mend(&mut self, volume: &dyn Volume, tile: &Tile) -> io::Result<()> {
+        match read(volume, tile.level, tile.index)? {
+            Some(hashes) if hashes == tile.hashes => Ok(()),
+            _ => self.write(volume, tile),
+        }
+    }
+}
+
+/// The hashes of a whole tile, if it was written.
+pub(super) fn read(volume: &dyn Volume, level: u8, index: u64) -> io::Result<Option<Vec<u8>>> {
+    let (number, offset) = place(index);
+    let blob = match volume.open(&name(level, number)) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+        blob => blob?,
+    };
+    let mut hashes = vec![0; TILE_BYTES];
+    let mut at = 0;
+    while at < hashes.len() {
+        match blob.read_at(offset + at as u64, &mut hashes[at..])? {
+            0 => return Ok(None),
+            n => at += n,
+        }
+    }
+    // A hole that no write filled; no hash is zero.
+    let written = hashes.chunks_exact(32).all(|hash| hash.iter().any(|byte| *byte != 0));
+    Ok(written.then_some(hashes))
+}
+
+fn place(index: u64) -> (u64, u64) {
+    (index / FILE_TILES, index % FILE_TILES * TILE_BYTES as u64)
+}
+
+fn name(level: u8, number: u64) -> String {
+    format!("tiles/{level}/{number:08}")
+}
