@@ -55,6 +55,7 @@ enum Wake {
     Gone(Leg),
     Mail(Mail),
     Worked(Option<Input<Bytes>>),
+    Stalled(Stall),
     Deadline,
 }
 
@@ -85,6 +86,12 @@ struct Driver<'a> {
     ending: Option<&'static str>,
     /// Entries of this session's own are below this index.
     placed: u64,
+    /// What waits for the client needs every entry below this index written.
+    owes: u64,
+    /// The other sessions of this worker had their turn since bytes began to wait.
+    turned: bool,
+    /// The ledger failed; nothing more is shown.
+    mute: bool,
 }
 
 /// Runs a session to its end.
@@ -119,6 +126,9 @@ pub(crate) async fn run(
         commands: 0,
         catalog: Version::default(),
         placed: 0,
+        owes: 0,
+        turned: false,
+        mute: false,
         ending: None,
     };
     driver.drive().await;
@@ -148,6 +158,10 @@ impl Driver<'_> {
                 Wake::Mail(mail) => self.read_mail(mail, now),
                 Wake::Worked(Some(input)) => self.session.handle(input, now),
                 Wake::Worked(None) => {}
+                Wake::Stalled(stall) => {
+                    let end = unrecorded(&self.context.id.to_string(), &stall);
+                    self.session.handle(end, now);
+                }
                 Wake::Deadline => {
                     due = None;
                     self.session.handle(Input::Tick, now);
@@ -173,6 +187,16 @@ impl Driver<'_> {
 
     /// Writes what can be written, then looks for the next thing that happened.
     fn poll_wake(&mut self, cx: &mut TaskContext<'_>, sleep: Pin<&mut Sleep>) -> Poll<Wake> {
+        let waits = !self.to_client.is_empty() || !self.to_server.is_empty();
+        if waits && !std::mem::replace(&mut self.turned, true) {
+            // Whoever else is ready goes first: judging many and then sending for many keeps the caches warm, wakes the
+            // peers when the work is done, and lets one write to the ledger serve them all.
+            cx.waker().wake_by_ref();
+            return Poll::Pending;
+        }
+        if let Err(stall) = self.pay() {
+            return Poll::Ready(Wake::Stalled(stall));
+        }
         for (leg, outbox, stream) in [
             (Leg::Upstream, &mut self.to_server, &mut self.legs.up),
             (Leg::Downstream, &mut self.to_client, &mut self.legs.down),
@@ -183,6 +207,7 @@ impl Driver<'_> {
                 return Poll::Ready(Wake::Gone(leg));
             }
         }
+        self.turned = !self.to_client.is_empty() || !self.to_server.is_empty();
         // Before the legs: a resource that always has more to say must not outshout a word that ends the session.
         if let Poll::Ready(mail) = self.mailbox.poll(cx) {
             return Poll::Ready(Wake::Mail(mail));
@@ -250,7 +275,7 @@ impl Driver<'_> {
     async fn perform(&mut self, now: Timestamp) {
         while let Some(effect) = self.session.poll() {
             match effect {
-                Effect::Transmit(Leg::Downstream, bytes) => self.show(bytes, now),
+                Effect::Transmit(Leg::Downstream, bytes) => self.show(bytes),
                 Effect::Transmit(Leg::Upstream, bytes) => self.to_server.push(bytes),
                 Effect::Rule(id, staged, level) => self.rule(id, staged, level, now),
                 Effect::Conclude(staged, level) => self.conclude(staged, level, now),
@@ -289,15 +314,23 @@ impl Driver<'_> {
     }
 
     /// Bytes go to the client when every ruling of this session so far is handed to the kernel: what a read returns is
-    /// not seen before its entry survives this process.
-    fn show(&mut self, bytes: Bytes, now: Timestamp) {
-        if self.placed > self.shared.sequencer.written()
-            && let Err(stall) = self.shared.sequencer.write_through(self.placed)
-        {
-            let end = unrecorded(&self.context.id.to_string(), &stall);
-            return self.session.handle(end, now);
+    /// not seen before its entry survives this process. See `pay`.
+    fn show(&mut self, bytes: Bytes) {
+        if !self.mute {
+            self.owes = self.placed;
+            self.to_client.push(bytes);
         }
-        self.to_client.push(bytes);
+    }
+
+    /// Has everything written that must be before the client's bytes may leave. Without that they are destroyed.
+    fn pay(&mut self) -> Result<(), Stall> {
+        if self.to_client.is_empty() || self.owes <= self.shared.sequencer.written() {
+            return Ok(());
+        }
+        self.shared.sequencer.write_through(self.owes).inspect_err(|_| {
+            self.mute = true;
+            self.to_client = Outbox::default();
+        })
     }
 
     fn rule(&mut self, id: CommandId, staged: Staged<Box<Ruling>>, level: Level, now: Timestamp) {
@@ -485,6 +518,9 @@ impl Driver<'_> {
         let reason = self.ending.unwrap_or("ended");
         for id in std::mem::take(&mut self.waits_for) {
             lock(&self.shared.waiting).remove(&id);
+        }
+        if let Err(stall) = self.pay() {
+            tracing::error!(session = %self.context.id, %stall, "the last words of a session are lost");
         }
         let (legs, to_client, to_server) = (&mut self.legs, &mut self.to_client, &mut self.to_server);
         let flush = poll_fn(|cx| {

@@ -44,17 +44,19 @@ impl<T> Masked<T> {
 }
 
 impl Masked<Output> {
-    /// Two outputs of one command as one, the second behind the first, if they are no longer than `max` together.
-    pub fn join(self, next: Self, max: usize) -> Result<Self, (Self, Self)> {
+    /// Puts the next output of the same command behind this one if they are no longer than `max` together, and gives it
+    /// back otherwise.
+    pub fn join(&mut self, next: Self, max: usize) -> Option<Self> {
         let fits = self.inner.command == next.inner.command && self.inner.bytes.len() + next.inner.bytes.len() <= max;
         if !fits || self.report.withheld || next.report.withheld {
-            return Err((self, next));
+            return Some(next);
         }
-        let Self { inner, mut report } = self;
-        report.add(&next.report);
-        let mut bytes = BytesMut::from(inner.bytes);
+        let mut bytes = BytesMut::from(std::mem::take(&mut self.inner.bytes));
         bytes.extend_from_slice(&next.inner.bytes);
-        Ok(Self { inner: Output { bytes: bytes.freeze(), rows: inner.rows + next.inner.rows, ..inner }, report })
+        self.inner.bytes = bytes.freeze();
+        self.inner.rows += next.inner.rows;
+        self.report.add(&next.report);
+        None
     }
 }
 

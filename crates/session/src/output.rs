@@ -75,16 +75,14 @@ impl<R: Relay> Session<R> {
 
     /// Short outputs of one command go into the recording, and to the client, as one.
     fn gather(&mut self, masked: Masked<Output>, now: Timestamp) {
-        self.gathered = match self.gathered.take() {
+        let apart = match &mut self.gathered {
             None => Some(masked),
-            Some(before) => match before.join(masked, GATHERED_BYTES_MAX) {
-                Ok(both) => Some(both),
-                Err((before, masked)) => {
-                    self.effects.push_back(Effect::Tape(stage_frame(Tape::Output(now, before))));
-                    Some(masked)
-                }
-            },
+            Some(before) => before.join(masked, GATHERED_BYTES_MAX),
         };
+        if let Some(masked) = apart {
+            self.tape_gathered(now);
+            self.gathered = Some(masked);
+        }
     }
 
     fn tape_gathered(&mut self, now: Timestamp) {

@@ -5,7 +5,6 @@
 
 #![expect(clippy::ok_expect, reason = "a mismatch holds its subject, which has no Debug")]
 #![expect(clippy::disallowed_methods, reason = "the seed and the number of runs come from the environment")]
-#![expect(clippy::large_enum_variant, reason = "a handful of them lives at a time")]
 
 mod client;
 mod dice;

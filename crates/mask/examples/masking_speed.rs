@@ -1,4 +1,4 @@
-//! Measures the detectors on generated cells: `cargo run --release -p chancery-mask --example speed`.
+//! Measures the detectors on generated cells: `cargo run --release -p chancery-mask --example masking_speed`.
 //!
 //! Prints megabytes per second for mixed rows (some hold what we look for), for clean rows, and for hostile bytes.
 #![allow(clippy::disallowed_methods, reason = "a measurement reads the clock")]

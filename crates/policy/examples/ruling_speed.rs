@@ -1,4 +1,4 @@
-//! How long a decision takes: `cargo run --release -p chancery-policy --example speed`.
+//! How long a decision takes: `cargo run --release -p chancery-policy --example ruling_speed`.
 #![expect(clippy::disallowed_methods, reason = "it measures time")]
 
 use std::time::Instant;
