@@ -454,13 +454,13 @@ impl Relay for PgRelay {
             self.turn_down(unit, &refusal);
             return;
         }
-        self.dirty = !unit.syncs && !unit.simple && (self.dirty || unit.owes());
-        let syncs = unit.syncs;
+        // A server that takes data ignores a Sync. It arrives there in front of the end of the data.
+        let syncs = unit.syncs && !self.passing && !matches!(self.copy, Copy::In { .. });
+        self.dirty = !syncs && !unit.simple && (self.dirty || unit.owes());
         let segment = unit.segment;
         unit.parts.into_list().into_iter().for_each(|part| self.send(part));
         self.flight.extend(unit.expects);
-        // A server that takes data ignores a Sync. It arrives there in front of the end of the data.
-        if syncs && !self.passing && !matches!(self.copy, Copy::In { .. }) {
+        if syncs {
             self.flight.push_back(Expect::Sync { segment });
         }
         // A unit for which the server owes nothing, when nothing is owed before it: no answer will end it.

@@ -623,6 +623,32 @@ fn a_function_call_is_refused_as_a_cycle_of_its_own() {
 }
 
 #[test]
+fn a_sync_that_reaches_a_server_that_takes_data_ends_nothing() {
+    check(
+        r"> P \0copy t from stdin\0\0\0
+          > B \0\0\0\0\0\0\0\0
+          > E \0\0\0\0\0
+          > S
+          forward
+          < 1
+          < 2
+          < G \0\0\x01\0\0
+          forward
+          > f no\0
+          < E C57014\0\0
+          > S
+          < Z I
+          > P \0select 1\0\0\0
+          > S
+          forward
+          < 1
+          < Z I
+          up PBESfSPS
+          down 12GEZ1Z",
+    );
+}
+
+#[test]
 fn a_sync_sent_before_copy_data_is_not_answered() {
     check(
         r"> P \0copy t from stdin\0\0\0
