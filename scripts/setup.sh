@@ -21,7 +21,8 @@ have() { command -v "$1" >/dev/null 2>&1; }
 missing=()
 need() { "$1" || missing+=("${@:2}"); } # need CHECK PACKAGE...
 has_cc() { have cc && have c++ && have make; }
-has_libclang() { compgen -G '/usr/lib/llvm-*/lib/libclang*.so*' >/dev/null || compgen -G '/usr/lib*/*/libclang*.so*' >/dev/null || [ -n "${LIBCLANG_PATH:-}" ]; }
+# libclang itself; libclang-cpp, which compilers bring along, is another library.
+has_libclang() { compgen -G '/usr/lib/llvm-*/lib/libclang[-.][s0-9]*' >/dev/null || compgen -G '/usr/lib*/*/libclang[-.][s0-9]*' >/dev/null || [ -n "${LIBCLANG_PATH:-}" ]; }
 has_openssl() { have openssl; }
 has_python() { have python3 && python3 -c 'import sys, ensurepip; sys.exit(sys.version_info < (3, 10))' 2>/dev/null; }
 has_postgres() { compgen -G '/usr/lib/postgresql/*/bin/postgres' >/dev/null; }

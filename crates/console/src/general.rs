@@ -8,7 +8,7 @@ use axum::http::StatusCode;
 use axum::http::header::CONTENT_TYPE;
 use axum::response::{IntoResponse, Response};
 use axum::{Extension, Json};
-use chancery_model::{Action, Effect, Facts, Need, Object, ReviewState, StatementFacts};
+use chancery_model::{Facts, Need, ReviewState};
 use chancery_policy::{Request, Verdict, command_digest, decide};
 use chancery_store::{SessionFilter, catalog_limits};
 
@@ -54,27 +54,8 @@ pub(crate) async fn resources(
 fn connect(desk: &Desk, caller: &Caller, of: &crate::ResourceView) -> Option<Vec<String>> {
     let (subject, _) = caller.at(desk, &of.resource.name)?;
     let rules = &caller.rules;
-    let needs = [Need { action: Action::Connect, object: Object::Resource }];
-    let mut facts = Facts { statements: Vec::new(), literal_free: true };
-    facts.statements.push(StatementFacts {
-        kind: "connect".to_owned(),
-        effect: Effect::Read,
-        needs: needs.to_vec(),
-        tables: Vec::new(),
-        columns: Vec::new(),
-        has_filter: None,
-        row_limit: None,
-        unlisted_functions: Vec::new(),
-        calls: Vec::new(),
-        counts: Vec::new(),
-        moves: Vec::new(),
-        opaque: false,
-        unreadable: None,
-        settings: Vec::new(),
-        transaction: None,
-        copy: None,
-        prepared: None,
-    });
+    let facts = Facts::connect();
+    let needs: Vec<Need> = facts.statements.iter().flat_map(|statement| statement.needs.clone()).collect();
     let protocol = of.resource.protocol.to_string();
     let digest = command_digest(&of.resource.name, &protocol, "connect", &[], &[], subject.chain(), &rules.digest());
     let request = Request { subject: &subject, digest, facts: &facts, needs: &needs, reviews: &[], connect: true };

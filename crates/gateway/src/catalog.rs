@@ -128,16 +128,7 @@ impl Lineage {
         resource: &ResourceSettings,
     ) -> Result<Arc<Catalog>, CatalogFailure> {
         let asked = Instant::now();
-        let _reading = self.reading.lock().await;
-        {
-            let state = self.lock();
-            if let (Some(catalog), Some(begun)) = (&state.catalog, state.begun)
-                && begun > asked
-            {
-                return Ok(catalog.clone());
-            }
-        }
-        self.read(shared, resource).await
+        self.read_unless(shared, resource, |state| state.begun.is_some_and(|begun| begun > asked)).await
     }
 
     /// The catalog as last read, if every definition so far was made before that; reads it otherwise.
@@ -147,14 +138,25 @@ impl Lineage {
         resource: &ResourceSettings,
     ) -> Result<Arc<Catalog>, CatalogFailure> {
         let wanted = self.definitions.load(Ordering::Acquire);
+        self.read_unless(shared, resource, |state| state.definitions >= wanted).await
+    }
+
+    /// Those who come while it is read share that reading, if what it gives will do.
+    async fn read_unless(
+        &self,
+        shared: &Arc<Shared>,
+        resource: &ResourceSettings,
+        will_do: impl Fn(&State) -> bool,
+    ) -> Result<Arc<Catalog>, CatalogFailure> {
         let _reading = self.reading.lock().await;
-        {
+        let read = {
             let state = self.lock();
-            if let (Some(catalog), true) = (&state.catalog, state.definitions >= wanted) {
-                return Ok(catalog.clone());
-            }
+            state.catalog.clone().filter(|_| will_do(&state))
+        };
+        match read {
+            Some(catalog) => Ok(catalog),
+            None => self.read(shared, resource).await,
         }
-        self.read(shared, resource).await
     }
 
     /// Reads it. One at a time.

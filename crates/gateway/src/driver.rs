@@ -187,8 +187,7 @@ impl Driver<'_> {
 
     /// Writes what can be written, then looks for the next thing that happened.
     fn poll_wake(&mut self, cx: &mut TaskContext<'_>, sleep: Pin<&mut Sleep>) -> Poll<Wake> {
-        let waits = !self.to_client.is_empty() || !self.to_server.is_empty();
-        if waits && !std::mem::replace(&mut self.turned, true) {
+        if self.has_bytes_to_send() && !std::mem::replace(&mut self.turned, true) {
             // Whoever else is ready goes first: judging many and then sending for many keeps the caches warm, wakes the
             // peers when the work is done, and lets one write to the ledger serve them all.
             cx.waker().wake_by_ref();
@@ -207,7 +206,7 @@ impl Driver<'_> {
                 return Poll::Ready(Wake::Gone(leg));
             }
         }
-        self.turned = !self.to_client.is_empty() || !self.to_server.is_empty();
+        self.turned = self.has_bytes_to_send();
         // Before the legs: a resource that always has more to say must not outshout a word that ends the session.
         if let Poll::Ready(mail) = self.mailbox.poll(cx) {
             return Poll::Ready(Wake::Mail(mail));
@@ -231,6 +230,10 @@ impl Driver<'_> {
             }
         }
         sleep.poll(cx).map(|()| Wake::Deadline)
+    }
+
+    fn has_bytes_to_send(&self) -> bool {
+        !self.to_client.is_empty() || !self.to_server.is_empty()
     }
 
     /// What other sessions did to the catalog counts before anything more is read.
@@ -365,14 +368,14 @@ impl Driver<'_> {
     }
 
     fn conclude(&mut self, staged: Staged<Outcome>, level: Level, now: Timestamp) {
-        // Nobody waits for what may come later.
+        let sequencer = &self.shared.sequencer;
         let appended = match level {
-            Level::Lazy => self.shared.sequencer.leave(staged).map(|()| None),
-            level => self.shared.sequencer.append(staged, of(level)).map(Some),
+            Level::OnDisk => sequencer.append(staged, chancery_store::Level::Durable).map(Some),
+            // Nobody waits for what need not be on disk.
+            Level::Lazy | Level::Written => sequencer.leave(staged).map(|()| None),
         };
         match appended {
             Ok(None) => {}
-            Ok(Some(_)) if level != Level::OnDisk => {}
             Ok(Some(Appended::Recorded(recorded))) => self.session.handle(Input::Concluded(recorded), now),
             Ok(Some(Appended::Pending(pending))) => {
                 let spool = self.spool.clone();

@@ -114,7 +114,27 @@ impl Report {
 
 #[cfg(test)]
 mod tests {
+    use chancery_model::OutputKind;
+
     use super::*;
+
+    #[test]
+    fn only_short_outputs_of_one_command_are_joined() {
+        let output = |command, bytes: &'static [u8]| {
+            let bytes = bytes::Bytes::from_static(bytes);
+            let output = Output { command: chancery_model::CommandId(command), kind: OutputKind::Rows, bytes, rows: 1 };
+            Masked::new(output, Report { rows: 1, lost: 2, ..Report::default() })
+        };
+        let mut one = output(1, b"abc");
+        assert!(one.join(output(1, b"de"), 5).is_none());
+        assert_eq!((&one.inner().bytes[..], one.inner().rows), (&b"abcde"[..], 2));
+        assert_eq!((one.report().rows, one.report().lost), (2, 4));
+        let withheld = Masked::new(output(1, b"").into_inner(), Report { withheld: true, ..Report::default() });
+        for apart in [output(1, b"f"), output(2, b""), withheld] {
+            assert!(one.join(apart, 5).is_some());
+        }
+        assert_eq!(&one.inner().bytes[..], b"abcde");
+    }
 
     #[test]
     fn reports_add_up() {

@@ -208,31 +208,43 @@ pub struct Facts {
     pub literal_free: bool,
 }
 
+impl StatementFacts {
+    /// A statement of which nothing is known but its kind and its effect.
+    fn bare(kind: &str, effect: Effect) -> Self {
+        Self {
+            kind: kind.to_owned(),
+            effect,
+            needs: Vec::new(),
+            tables: Vec::new(),
+            columns: Vec::new(),
+            has_filter: None,
+            row_limit: None,
+            unlisted_functions: Vec::new(),
+            calls: Vec::new(),
+            counts: Vec::new(),
+            moves: Vec::new(),
+            opaque: false,
+            unreadable: None,
+            settings: Vec::new(),
+            transaction: None,
+            copy: None,
+            prepared: None,
+        }
+    }
+}
+
 impl Facts {
     /// Facts of something that cannot be read.
     pub fn unreadable(why: impl Into<String>) -> Self {
-        Self {
-            statements: vec![StatementFacts {
-                kind: "unreadable".to_owned(),
-                effect: Effect::Write,
-                needs: Vec::new(),
-                tables: Vec::new(),
-                columns: Vec::new(),
-                has_filter: None,
-                row_limit: None,
-                unlisted_functions: Vec::new(),
-                calls: Vec::new(),
-                counts: Vec::new(),
-                moves: Vec::new(),
-                opaque: true,
-                unreadable: Some(why.into()),
-                settings: Vec::new(),
-                transaction: None,
-                copy: None,
-                prepared: None,
-            }],
-            literal_free: false,
-        }
+        let bare = StatementFacts::bare("unreadable", Effect::Write);
+        let statement = StatementFacts { opaque: true, unreadable: Some(why.into()), ..bare };
+        Self { statements: vec![statement], literal_free: false }
+    }
+    /// Facts of the opening of a session.
+    pub fn connect() -> Self {
+        let needs = vec![Need { action: Action::Connect, object: Object::Resource }];
+        let statement = StatementFacts { needs, ..StatementFacts::bare("connect", Effect::Read) };
+        Self { statements: vec![statement], literal_free: true }
     }
     /// The strongest effect of any statement; `Read` for an empty query.
     pub fn effect(&self) -> Effect {

@@ -8,7 +8,7 @@ use chancery_ledger::{Staged, stage};
 use chancery_mask::MaskRules;
 use chancery_model::{
     Action, Authentication, CommandId, Delegation, Digest, Effect, Facts, Need, Object, Refusal, RefusalCode, Resource,
-    SessionId, StatementFacts, Timestamp,
+    SessionId, Timestamp,
 };
 use chancery_policy::{CommandDigests, Request, RuleSet, Subject, Verdict, decide};
 
@@ -101,35 +101,12 @@ impl Grip {
     /// The verdict on opening the session.
     pub(crate) fn connect(&self, context: &Context, now: Timestamp) -> (Digest, Verdict) {
         let digest = self.digests.of("connect", &context.id.0, &[]);
-        let facts = connect_facts();
+        let facts = Facts::connect();
         let needs = [Need { action: Action::Connect, object: Object::Resource }];
         let request =
             Request { subject: &self.subject, digest, facts: &facts, needs: &needs, reviews: &[], connect: true };
         (digest, decide(&request, &self.rules, now))
     }
-}
-
-fn connect_facts() -> Facts {
-    let statement = StatementFacts {
-        kind: "connect".to_owned(),
-        effect: Effect::Read,
-        needs: vec![Need { action: Action::Connect, object: Object::Resource }],
-        tables: Vec::new(),
-        columns: Vec::new(),
-        has_filter: None,
-        row_limit: None,
-        unlisted_functions: Vec::new(),
-        calls: Vec::new(),
-        counts: Vec::new(),
-        moves: Vec::new(),
-        opaque: false,
-        unreadable: None,
-        settings: Vec::new(),
-        transaction: None,
-        copy: None,
-        prepared: None,
-    };
-    Facts { statements: vec![statement], literal_free: true }
 }
 
 /// The opening of a session: a command like any other, ruled on before the resource is dialled.

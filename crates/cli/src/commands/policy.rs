@@ -1,8 +1,7 @@
 //! `chancery policy`: rules validated, and rulings explained without anybody having to be refused first.
 
 use chancery_model::{
-    Action, Actor, Authentication, Delegation, Digest, Effect, Facts, Need, Object, Principal, PrincipalKind,
-    StatementFacts, TableName, Timestamp,
+    Actor, Authentication, Delegation, Digest, Facts, Need, Object, Principal, PrincipalKind, TableName, Timestamp,
 };
 use chancery_policy::{Explanation, Request, RuleSet, Subject, explain};
 use serde_json::json;
@@ -53,7 +52,7 @@ fn explained(args: args::Explain, out: Out) -> Done {
     let subject = Subject::new(&rules, &chain, &authentication, &resource.resource, args.address);
     let facts = match &args.sql {
         Some(sql) => chancery_sql::read(sql, &chancery_model::Settings::default()),
-        None => connect_facts(),
+        None => Facts::connect(),
     };
     let needs = needs(&facts, &args.schema);
     let (reviews, connect) = (args.reviews.as_slice(), args.sql.is_none());
@@ -101,29 +100,6 @@ fn needs(facts: &Facts, schema: &str) -> Vec<Need> {
     needs.sort();
     needs.dedup();
     needs
-}
-
-fn connect_facts() -> Facts {
-    let statement = StatementFacts {
-        kind: "connect".to_owned(),
-        effect: Effect::Read,
-        needs: vec![Need { action: Action::Connect, object: Object::Resource }],
-        tables: Vec::new(),
-        columns: Vec::new(),
-        has_filter: None,
-        row_limit: None,
-        unlisted_functions: Vec::new(),
-        calls: Vec::new(),
-        counts: Vec::new(),
-        moves: Vec::new(),
-        opaque: false,
-        unreadable: None,
-        settings: Vec::new(),
-        transaction: None,
-        copy: None,
-        prepared: None,
-    };
-    Facts { statements: vec![statement], literal_free: true }
 }
 
 fn print(explanation: &Explanation, chain: &Delegation, facts: &Facts, rules: &RuleSet, out: Out) {

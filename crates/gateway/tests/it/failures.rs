@@ -435,6 +435,18 @@ impl Drop for SmallDisk {
     }
 }
 
+/// Whatever a client has seen of a read stands in the ledger's file by then, though nobody synced it yet.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_a_read_shows_was_written_before() {
+    let Some(world) = world("shown").await else { return };
+    let mut raw = Raw::login(&world, &world.issuer.token("alice", &[], &[]), &[]).await;
+    for count in 1..=50 {
+        assert_eq!(values(&raw.query("select 1").await), ["1"]);
+        assert_eq!(of(&world, EntryKind::ActStart).len(), count);
+    }
+    finish(world).await;
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_full_disk_refuses_and_recovers() {
     listen();

@@ -324,6 +324,38 @@ async fn segments_rotate_and_the_whole_is_read_back() {
     assert_eq!(recovery.size, 600);
 }
 
+/// Nobody waits for a tile to reach the disk: what a loss of power can leave of it does no harm and is made again.
+#[tokio::test]
+async fn tiles_that_power_took_are_made_again() {
+    let volume = MemoryVolume::new();
+    let (sequencer, _) = open(Arc::new(volume.clone()), 100).expect("a new ledger");
+    for _ in 0..600 {
+        let _ = sequencer.append(stage(Subject::Beat), Level::Lazy).expect("running");
+    }
+    sequencer.close();
+    let (name, size) = ("tiles/0/00000000", 2 * 256 * 32);
+    let tiles = |volume: &MemoryVolume| {
+        let blob = volume.open(name).expect("there");
+        let mut bytes = vec![0; blob.length().expect("memory") as usize];
+        assert_eq!(blob.read_at(0, &mut bytes).expect("memory"), bytes.len());
+        bytes
+    };
+    let whole = tiles(&volume);
+    assert_eq!(whole.len(), size);
+    let holed = [&[0; 256 * 32], &whole[256 * 32..]].concat();
+    let cut = whole[..size - 40].to_vec();
+    for damaged in [Some(holed), Some(cut), Some(Vec::new()), None] {
+        match &damaged {
+            Some(bytes) => volume.replace(name, bytes).expect("memory"),
+            None => volume.remove(name).expect("memory"),
+        }
+        let found = report(Arc::new(volume.clone()));
+        assert_ne!(found.verdict(), Verdict::Fail, "what is absent accuses no entry: {found:?}");
+        drop(open(Arc::new(volume.clone()), 100).expect("a ledger"));
+        assert!(tiles(&volume) == whole, "made again: {:?}", damaged.map(|bytes| bytes.len()));
+    }
+}
+
 #[tokio::test]
 async fn many_threads_share_one_order() {
     let directory = Temporary::new();

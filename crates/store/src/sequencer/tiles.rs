@@ -18,7 +18,7 @@ const FILE_TILES: u64 = 4096;
 #[derive(Default)]
 pub(super) struct Tiles {
     builder: TileBuilder,
-    /// The file that each level writes to, by its number.
+    /// The file that each level is at, by its number.
     files: Vec<Option<(u64, Arc<dyn Blob>)>>,
 }
 
@@ -31,31 +31,41 @@ impl Tiles {
     /// Writes a whole tile to its place.
     pub(super) fn write(&mut self, volume: &dyn Volume, tile: &Tile) -> io::Result<()> {
         let (number, offset) = place(tile.index);
-        let level = usize::from(tile.level);
-        if self.files.len() <= level {
-            self.files.resize_with(level + 1, || None);
-        }
-        match &self.files[level] {
-            Some((open, blob)) if *open == number => blob.write_at(offset, &tile.hashes),
-            _ => {
-                let name = name(tile.level, number);
-                let blob = match volume.open(&name) {
-                    Err(error) if error.kind() == io::ErrorKind::NotFound => volume.create(&name)?,
-                    blob => blob?,
-                };
-                blob.write_at(offset, &tile.hashes)?;
-                self.files[level] = Some((number, blob));
-                Ok(())
-            }
-        }
+        self.file(volume, tile.level, number)?.write_at(offset, &tile.hashes)
     }
 
     /// Makes sure that a tile is what it should be: after a loss of power it may be absent, cut or zeros.
     pub(super) fn mend(&mut self, volume: &dyn Volume, tile: &Tile) -> io::Result<()> {
-        match read(volume, tile.level, tile.index)? {
+        let (number, offset) = place(tile.index);
+        let file = self.file(volume, tile.level, number)?;
+        match read_at(file.as_ref(), offset)? {
             Some(hashes) if hashes == tile.hashes => Ok(()),
-            _ => self.write(volume, tile),
+            _ => file.write_at(offset, &tile.hashes),
         }
+    }
+
+    /// The file of a level, opened once for all its tiles in a row.
+    fn file(&mut self, volume: &dyn Volume, level: u8, number: u64) -> io::Result<&Arc<dyn Blob>> {
+        let at = usize::from(level);
+        if self.files.len() <= at {
+            self.files.resize_with(at + 1, || None);
+        }
+        let here = &mut self.files[at];
+        if here.as_ref().is_some_and(|(open, _)| *open != number) {
+            *here = None;
+        }
+        let (_, blob) = match here {
+            Some(open) => open,
+            None => {
+                let name = name(level, number);
+                let blob = match volume.open(&name) {
+                    Err(error) if error.kind() == io::ErrorKind::NotFound => volume.create(&name)?,
+                    blob => blob?,
+                };
+                here.insert((number, blob))
+            }
+        };
+        Ok(blob)
     }
 }
 
@@ -66,6 +76,10 @@ pub(super) fn read(volume: &dyn Volume, level: u8, index: u64) -> io::Result<Opt
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
         blob => blob?,
     };
+    read_at(blob.as_ref(), offset)
+}
+
+fn read_at(blob: &dyn Blob, offset: u64) -> io::Result<Option<Vec<u8>>> {
     let mut hashes = vec![0; TILE_BYTES];
     let mut at = 0;
     while at < hashes.len() {
