@@ -1,4 +1,4 @@
-//! From a client's first byte to a running session: identity, the ruling on the opening, the dial.
+//! From a client's first byte to a session that can be run: identity, the ruling on the opening, the dial.
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -17,10 +17,11 @@ use tokio::net::TcpStream;
 use tokio::sync::OwnedSemaphorePermit;
 
 use crate::dial::dial;
-use crate::driver::{self, Legs};
+use crate::driver::{Driver, Legs, Parts};
 use crate::gateway::{Live, LiveSession, Note, Shared, lock, now};
 use crate::mailbox::{Mail, Mailbox};
 use crate::settings::ResourceSettings;
+use crate::socket::Socket;
 use crate::stream::Stream;
 
 /// A client has this long to say who it is.
@@ -31,7 +32,7 @@ const NAME_CHARS_MAX: usize = 128;
 /// Why a client is not let in. The refusal is what it reads; the rest is for the ledger.
 struct Rejected(Refusal);
 
-/// Serves one client from its first byte to its last.
+/// Serves one client from its first byte until a session can be run, or there will be none.
 pub(crate) async fn client(
     shared: Arc<Shared>,
     socket: TcpStream,
@@ -39,18 +40,16 @@ pub(crate) async fn client(
     resource: Option<usize>,
     clear: bool,
     login: OwnedSemaphorePermit,
-) {
+) -> Option<Box<Driver>> {
     // Without it small answers wait for the client's delayed acknowledgement; a socket that refuses it is gone.
-    if socket.set_nodelay(true).is_err() {
-        return;
-    }
+    socket.set_nodelay(true).ok()?;
     let limits = Limits::default();
     let arrived = tokio::time::timeout(LOGIN_TIMEOUT, greet(&shared, socket, clear, limits));
-    let Ok(Some((mut stream, mut accept, credentials))) = arrived.await else { return };
+    let Ok(Some((mut stream, mut accept, credentials))) = arrived.await else { return None };
     let opened = open(&shared, &credentials, peer, resource).await;
     drop(login);
     // The place is given back when everything of this session is on record; the drain waits for it.
-    let (context, grip, permit, settings, _place) = match opened {
+    let (context, grip, permit, settings, place) = match opened {
         Ok(opened) => opened,
         Err(Rejected(refusal)) => {
             accept.refuse(&refusal);
@@ -59,13 +58,14 @@ pub(crate) async fn client(
                 let _ = stream.write_all(&bytes).await;
             }
             stream.shutdown().await;
-            return;
+            return None;
         }
     };
     let id = context.id;
     match establish(&shared, &context, settings, &credentials).await {
         Ok(established) => {
-            run(shared.clone(), stream, accept, context, grip, permit, settings.clone(), established, peer).await
+            let settings = settings.clone();
+            assemble(shared.clone(), stream, accept, context, grip, permit, settings, established, peer, place).await
         }
         Err(refusal) => {
             accept.refuse(&refusal);
@@ -75,6 +75,7 @@ pub(crate) async fn client(
             close(&shared, &context, "resource-unavailable");
             tracing::info!(session = %id, "session not established");
             stream.shutdown().await;
+            None
         }
     }
 }
@@ -311,7 +312,7 @@ async fn establish(
 }
 
 #[allow(clippy::too_many_arguments)]
-async fn run(
+async fn assemble(
     shared: Arc<Shared>,
     mut stream: Stream,
     accept: Accept,
@@ -321,7 +322,8 @@ async fn run(
     settings: ResourceSettings,
     established: Established,
     peer: SocketAddr,
-) {
+    place: OwnedSemaphorePermit,
+) -> Option<Box<Driver>> {
     let Established { upstream, ready, catalog } = established;
     let mailbox = Mailbox::default();
     let minor_secret = |length: usize| {
@@ -329,15 +331,24 @@ async fn run(
         chancery_store::random(&mut secret).ok().map(|()| secret)
     };
     let started = now();
-    let Some((relay, key, admitted)) = admit(&shared, accept, ready, &mailbox, minor_secret, &context) else {
+    let Some((relay, cancel, admitted)) = admit(&shared, accept, ready, &mailbox, minor_secret, &context) else {
         close(&shared, &context, "handshake");
-        return;
+        return None;
     };
     if stream.write_all(&admitted.transmit).await.is_err() {
-        shared.drop_cancel_key(key);
+        shared.drop_cancel_key(cancel);
         close(&shared, &context, "client-gone");
-        return;
+        return None;
     }
+    let legs = match (Socket::of(stream), Socket::of(upstream)) {
+        (Ok(down), Ok(up)) => Legs { down, up },
+        (Err(error), _) | (_, Err(error)) => {
+            tracing::error!(session = %context.id, %error, "a socket cannot be taken over");
+            shared.drop_cancel_key(cancel);
+            close(&shared, &context, "handshake");
+            return None;
+        }
+    };
     let view = LiveSession {
         id: context.id,
         resource: context.resource.name.clone(),
@@ -361,11 +372,9 @@ async fn run(
     let spool = shared.recorder.spool(context.id);
     let header = header(&context, peer, &admitted.claimed);
     session.begin(FrameKind::Header, header.into(), started);
-    let legs = Legs { down: stream, up: upstream };
     let backend = admitted.backend;
-    driver::run(&shared, session, legs, spool, mailbox, &settings, &context, backend).await;
-    shared.drop_cancel_key(key);
-    lock(&shared.live).remove(&context.id);
+    let parts = Parts { shared, session, legs, spool, mailbox, settings, context, backend, cancel, place };
+    Some(Box::new(Driver::new(parts)))
 }
 
 /// What came out of the handshakes besides the relay.

@@ -1,12 +1,12 @@
-//! The driver of one session: feeds one input, drains all effects, sleeps until a socket, an answer or the deadline.
-//! It decides nothing.
+//! One session between its sockets: feeds it what arrived, performs what it wants done. It decides nothing, and it never
+//! waits: the engine calls each step for many sessions in turn.
 
-use std::future::{Future, poll_fn};
-use std::io;
+use std::collections::VecDeque;
+use std::future::Future;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::task::{Context as TaskContext, Poll};
+use std::task::{Context as TaskContext, Poll, Waker};
 use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
@@ -17,16 +17,16 @@ use chancery_store::{Appended, CatalogError, Pending, Spool, Stall, Unspooled};
 use chancery_wire::Leg;
 use chancery_wire_pg::{CancelKey, PgRelay};
 use tokio::net::TcpStream;
-use tokio::sync::oneshot;
+use tokio::sync::{OwnedSemaphorePermit, oneshot};
 use tokio::task::JoinHandle;
-use tokio::time::{Instant, Sleep};
 
 use crate::catalog::{Found, Lineage, Version};
 use crate::gateway::{Note, Shared, lock, now};
 use crate::mailbox::{Delivered, Mail, Mailbox};
 use crate::reviews;
 use crate::settings::ResourceSettings;
-use crate::stream::{Outbox, Stream};
+use crate::socket::{Arrived, Buffer, Outbox, Socket};
+use crate::stream::Stream;
 
 /// Bytes on their way out of a leg past which the other leg is not read.
 const OUTBOX_MAX: usize = 1024 * 1024;
@@ -34,45 +34,65 @@ const OUTBOX_MAX: usize = 1024 * 1024;
 const GOODBYE: Duration = Duration::from_secs(5);
 /// A full recorder has this long to make room before the session ends.
 const RECORDER_PAUSE: Duration = Duration::from_secs(5);
-/// Without a deadline of the session's own, it is looked at this often.
-const IDLE: Duration = Duration::from_secs(3600);
 
-type Work = Pin<Box<dyn Future<Output = Option<Input<Bytes>>> + Send>>;
+type Work = Pin<Box<dyn Future<Output = Worked> + Send>>;
+
+/// What came of something that a session waited for.
+enum Worked {
+    Told(Input<Bytes>),
+    Nothing,
+    /// The recorder has room again, or never will.
+    Room(bool),
+}
 
 /// The two sockets.
 pub(crate) struct Legs {
-    pub(crate) down: Stream,
-    pub(crate) up: Stream,
+    pub(crate) down: Socket,
+    pub(crate) up: Socket,
 }
 
-/// What woke the driver.
-#[allow(
-    clippy::large_enum_variant,
-    reason = "lives for one turn of the loop; a box would be an allocation per wake-up"
-)]
-enum Wake {
-    Chunk(Leg, Bytes),
-    Gone(Leg),
-    Mail(Mail),
-    Worked(Option<Input<Bytes>>),
-    Stalled(Stall),
-    Deadline,
+/// What a session is made of when its handshakes are done.
+pub(crate) struct Parts {
+    pub(crate) shared: Arc<Shared>,
+    pub(crate) session: Session<PgRelay>,
+    pub(crate) legs: Legs,
+    pub(crate) spool: Spool,
+    pub(crate) mailbox: Mailbox,
+    pub(crate) settings: ResourceSettings,
+    pub(crate) context: Arc<Context>,
+    /// What cancels its statements at the resource.
+    pub(crate) backend: Option<CancelKey>,
+    /// The process number of the key by which its client cancels.
+    pub(crate) cancel: i32,
+    /// Its place among the sessions, given back when everything of it is on record.
+    pub(crate) place: OwnedSemaphorePermit,
+}
+
+/// Something for the ledger, in the order in which the session asked for it.
+pub(crate) enum ForLedger {
+    Ruling(CommandId, Staged<Box<Ruling>>, Level),
+    Outcome(Staged<Outcome>, Level),
+}
+
+/// What the sessions of one turn want recorded, by session: first all frames, then all entries, so that each kind of work
+/// is done for many while its code and data are at hand. Within a session nothing that an entry is about comes after it.
+#[derive(Default)]
+pub(crate) struct Tray {
+    pub(crate) tapes: Vec<(usize, StagedFrame<Tape>)>,
+    pub(crate) entries: Vec<(usize, ForLedger)>,
 }
 
 /// Everything of one session that is not its judgement.
-struct Driver<'a> {
-    shared: &'a Arc<Shared>,
-    context: &'a Arc<Context>,
-    settings: &'a ResourceSettings,
-    lineage: Option<&'a Lineage>,
-    session: Session<PgRelay>,
-    spool: Spool,
-    legs: Legs,
+pub(crate) struct Driver {
+    parts: Parts,
+    lineage: Option<Arc<Lineage>>,
+    /// Wakes the engine for this session.
+    waker: Waker,
     to_client: Outbox,
     to_server: Outbox,
     work: Vec<Work>,
-    mailbox: Mailbox,
-    backend: Option<CancelKey>,
+    /// Something was begun and not looked at yet.
+    begun: bool,
     waits_for: Vec<ReviewId>,
     /// Reviews on their way into the catalog.
     creating: Vec<(ReviewId, JoinHandle<()>)>,
@@ -83,165 +103,154 @@ struct Driver<'a> {
     commands: u64,
     /// Which catalog the session was given.
     catalog: Version,
+    /// Frames for which the recorder has no room now.
+    unrecorded: VecDeque<StagedFrame<Tape>>,
     ending: Option<&'static str>,
+    /// Last words are not waited for any longer than this.
+    gone_at: Option<Timestamp>,
+    gave_up: bool,
     /// Entries of this session's own are below this index.
     placed: u64,
     /// What waits for the client needs every entry below this index written.
     owes: u64,
-    /// The other sessions of this worker had their turn since bytes began to wait.
-    turned: bool,
     /// The ledger failed; nothing more is shown.
     mute: bool,
 }
 
-/// Runs a session to its end.
-#[allow(clippy::too_many_arguments)]
-pub(crate) async fn run(
-    shared: &Arc<Shared>,
-    session: Session<PgRelay>,
-    legs: Legs,
-    spool: Spool,
-    mailbox: Mailbox,
-    settings: &ResourceSettings,
-    context: &Arc<Context>,
-    backend: Option<CancelKey>,
-) {
-    let driver = Driver {
-        shared,
-        context,
-        settings,
-        lineage: shared.lineage(&context.resource.name),
-        session,
-        spool,
-        legs,
-        to_client: Outbox::default(),
-        to_server: Outbox::default(),
-        work: Vec::new(),
-        mailbox,
-        backend,
-        waits_for: Vec::new(),
-        creating: Vec::new(),
-        cancelling: Arc::default(),
-        delivered: None,
-        commands: 0,
-        catalog: Version::default(),
-        placed: 0,
-        owes: 0,
-        turned: false,
-        mute: false,
-        ending: None,
-    };
-    driver.drive().await;
-}
-
-impl Driver<'_> {
-    async fn drive(mut self) {
-        let sleep = tokio::time::sleep(IDLE);
-        tokio::pin!(sleep);
-        let mut now = now();
-        let mut due = self.arm(sleep.as_mut(), now, None);
-        loop {
-            self.perform(now).await;
-            self.delivered = None;
-            if self.ending.is_some() {
-                break;
-            }
-            due = self.arm(sleep.as_mut(), now, due);
-            let wake = poll_fn(|cx| self.poll_wake(cx, sleep.as_mut())).await;
-            now = crate::gateway::now();
-            match wake {
-                Wake::Chunk(leg, bytes) => {
-                    self.renew_catalog(now);
-                    self.session.handle(Input::Unit(leg, bytes), now);
-                }
-                Wake::Gone(leg) => self.session.handle(Input::Gone(leg), now),
-                Wake::Mail(mail) => self.read_mail(mail, now),
-                Wake::Worked(Some(input)) => self.session.handle(input, now),
-                Wake::Worked(None) => {}
-                Wake::Stalled(stall) => {
-                    let end = unrecorded(&self.context.id.to_string(), &stall);
-                    self.session.handle(end, now);
-                }
-                Wake::Deadline => {
-                    due = None;
-                    self.session.handle(Input::Tick, now);
-                }
-            }
-            // The alarm is polled last; a busy leg must not put off an expiry.
-            if self.session.deadline().is_some_and(|deadline| deadline <= now) {
-                self.session.handle(Input::Tick, now);
-            }
+impl Driver {
+    pub(crate) fn new(parts: Parts) -> Self {
+        let lineage = parts.shared.lineage(&parts.context.resource.name).cloned();
+        Self {
+            parts,
+            lineage,
+            waker: Waker::noop().clone(),
+            to_client: Outbox::default(),
+            to_server: Outbox::default(),
+            work: Vec::new(),
+            begun: false,
+            waits_for: Vec::new(),
+            creating: Vec::new(),
+            cancelling: Arc::default(),
+            delivered: None,
+            commands: 0,
+            catalog: Version::default(),
+            unrecorded: VecDeque::new(),
+            ending: None,
+            gone_at: None,
+            gave_up: false,
+            placed: 0,
+            owes: 0,
+            mute: false,
         }
-        self.end().await;
     }
 
-    /// Sets the alarm if the session's deadline moved.
-    fn arm(&self, sleep: Pin<&mut Sleep>, now: Timestamp, due: Option<Timestamp>) -> Option<Timestamp> {
-        let deadline = self.session.deadline();
-        if deadline != due || due.is_none() {
-            let micros = deadline.map_or(IDLE.as_micros() as u64, |at| u64::try_from(at.0 - now.0).unwrap_or(0));
-            sleep.reset(Instant::now() + Duration::from_micros(micros).min(IDLE));
-        }
-        deadline
+    pub(crate) fn attach(&mut self, waker: Waker) {
+        self.waker = waker;
     }
 
-    /// Writes what can be written, then looks for the next thing that happened.
-    fn poll_wake(&mut self, cx: &mut TaskContext<'_>, sleep: Pin<&mut Sleep>) -> Poll<Wake> {
-        if self.has_bytes_to_send() && !std::mem::replace(&mut self.turned, true) {
-            // Whoever else is ready goes first: judging many and then sending for many keeps the caches warm, wakes the
-            // peers when the work is done, and lets one write to the ledger serve them all.
-            cx.waker().wake_by_ref();
-            return Poll::Pending;
+    /// The sockets, to be registered and told of their readiness.
+    pub(crate) fn leg_mut(&mut self, leg: Leg) -> &mut Socket {
+        match leg {
+            Leg::Downstream => &mut self.parts.legs.down,
+            Leg::Upstream => &mut self.parts.legs.up,
         }
-        if let Err(stall) = self.pay() {
-            return Poll::Ready(Wake::Stalled(stall));
-        }
-        for (leg, outbox, stream) in [
-            (Leg::Upstream, &mut self.to_server, &mut self.legs.up),
-            (Leg::Downstream, &mut self.to_client, &mut self.legs.down),
-        ] {
-            if !outbox.is_empty()
-                && let Poll::Ready(Err(_)) = outbox.poll_flush(stream, cx)
-            {
-                return Poll::Ready(Wake::Gone(leg));
-            }
-        }
-        self.turned = self.has_bytes_to_send();
-        // Before the legs: a resource that always has more to say must not outshout a word that ends the session.
-        if let Poll::Ready(mail) = self.mailbox.poll(cx) {
-            return Poll::Ready(Wake::Mail(mail));
-        }
-        if self.to_client.len() < OUTBOX_MAX
-            && self.session.wants(Leg::Upstream)
-            && let Poll::Ready(read) = self.legs.up.poll_chunk(cx)
-        {
-            return Poll::Ready(chunk(Leg::Upstream, read));
-        }
-        if self.to_server.len() < OUTBOX_MAX
-            && self.session.wants(Leg::Downstream)
-            && let Poll::Ready(read) = self.legs.down.poll_chunk(cx)
-        {
-            return Poll::Ready(chunk(Leg::Downstream, read));
-        }
-        for at in 0..self.work.len() {
-            if let Poll::Ready(input) = self.work[at].as_mut().poll(cx) {
-                drop(self.work.remove(at));
-                return Poll::Ready(Wake::Worked(input));
-            }
-        }
-        sleep.poll(cx).map(|()| Wake::Deadline)
     }
 
-    fn has_bytes_to_send(&self) -> bool {
-        !self.to_client.is_empty() || !self.to_server.is_empty()
+    /// Whether the next turn has something to do for it without anybody's call.
+    pub(crate) fn is_ready(&self) -> bool {
+        self.begun || self.reads(Leg::Upstream) || self.reads(Leg::Downstream) || self.is_over()
+    }
+
+    /// Whether nothing more is to be done but to depart.
+    pub(crate) fn is_over(&self) -> bool {
+        let Legs { down, up } = &self.parts.legs;
+        let said = || self.to_client.is_empty() && self.to_server.is_empty() && !down.owes() && !up.owes();
+        self.ending.is_some() && (self.gave_up || (self.unrecorded.is_empty() && said()))
+    }
+
+    /// When it wants to be called at the latest.
+    pub(crate) fn deadline(&self) -> Option<Timestamp> {
+        if self.ending.is_some() { self.gone_at } else { self.parts.session.deadline() }
+    }
+
+    fn reads(&self, leg: Leg) -> bool {
+        let (socket, other) = match leg {
+            Leg::Upstream => (&self.parts.legs.up, &self.to_client),
+            Leg::Downstream => (&self.parts.legs.down, &self.to_server),
+        };
+        socket.is_readable()
+            && self.ending.is_none()
+            && self.unrecorded.is_empty()
+            && other.len() < OUTBOX_MAX
+            && self.parts.session.wants(leg)
+    }
+
+    fn tell(&mut self, input: Input<Bytes>, now: Timestamp) {
+        self.parts.session.handle(input, now);
+    }
+
+    /// Tells the session all that happened. `called`: mail or the result of some work may be there.
+    pub(crate) fn feed(&mut self, called: bool, buffer: &mut Buffer, now: Timestamp) {
+        if std::mem::take(&mut self.begun) || called {
+            let waker = self.waker.clone();
+            let mut cx = TaskContext::from_waker(&waker);
+            // Before the legs: a resource that always has more to say must not outshout a word that ends the session.
+            while let Poll::Ready(mail) = self.parts.mailbox.poll(&mut cx) {
+                self.read_mail(mail, now);
+            }
+            self.look_at_work(&mut cx, now);
+        }
+        for leg in [Leg::Upstream, Leg::Downstream] {
+            if self.reads(leg) {
+                match self.leg_mut(leg).read(buffer) {
+                    Arrived::Chunk(bytes) => {
+                        self.renew_catalog(now);
+                        self.tell(Input::Unit(leg, bytes), now);
+                    }
+                    Arrived::Gone => self.tell(Input::Gone(leg), now),
+                    Arrived::Nothing => {}
+                }
+            }
+        }
+        // A busy leg must not put off an expiry.
+        if self.ending.is_none() && self.parts.session.deadline().is_some_and(|deadline| deadline <= now) {
+            self.tell(Input::Tick, now);
+        }
+        if self.gone_at.is_some_and(|at| at <= now) {
+            // A peer that takes nothing does not keep the session.
+            self.gave_up = true;
+        }
+    }
+
+    fn look_at_work(&mut self, cx: &mut TaskContext<'_>, now: Timestamp) {
+        let mut at = 0;
+        while at < self.work.len() {
+            match self.work[at].as_mut().poll(cx) {
+                Poll::Pending => at += 1,
+                Poll::Ready(worked) => {
+                    drop(self.work.remove(at));
+                    match worked {
+                        Worked::Told(input) => self.tell(input, now),
+                        Worked::Nothing => {}
+                        Worked::Room(true) => self.record_on(now),
+                        Worked::Room(false) => self.stop_recording(now),
+                    }
+                }
+            }
+        }
+    }
+
+    fn begin(&mut self, work: impl Future<Output = Worked> + Send + 'static) {
+        self.work.push(Box::pin(work));
+        self.begun = true;
     }
 
     /// What other sessions did to the catalog counts before anything more is read.
     fn renew_catalog(&mut self, now: Timestamp) {
-        match self.lineage.and_then(|lineage| lineage.newer(&mut self.catalog)) {
-            Some(Found::Newer(catalog)) => self.session.handle(Input::Newer(catalog), now),
+        match self.lineage.as_ref().and_then(|lineage| lineage.newer(&mut self.catalog)) {
+            Some(Found::Newer(catalog)) => self.tell(Input::Newer(catalog), now),
             Some(Found::Outdated) => {
-                self.session.handle(Input::Outdated, now);
+                self.tell(Input::Outdated, now);
                 self.reread(true);
             }
             None => {}
@@ -252,72 +261,76 @@ impl Driver<'_> {
         match mail {
             Mail::Cancel(delivered) => {
                 self.delivered = Some(delivered);
-                self.session.handle(Input::Cancel, now);
+                self.tell(Input::Cancel, now);
             }
-            Mail::Rules => self.session.handle(Input::RulesChanged(self.shared.rules()), now),
-            Mail::End(refusal, reason) => self.session.handle(Input::End(refusal, reason), now),
+            Mail::Rules => {
+                let rules = self.parts.shared.rules();
+                self.tell(Input::RulesChanged(rules), now);
+            }
+            Mail::End(refusal, reason) => self.tell(Input::End(refusal, reason), now),
             Mail::Review(id) => {
-                let (shared, mailbox) = (self.shared.clone(), self.mailbox.clone());
-                self.work.push(Box::pin(async move {
+                let (shared, mailbox) = (self.parts.shared.clone(), self.parts.mailbox.clone());
+                self.begin(async move {
                     match reviews::decided(&shared, id).await {
-                        Ok(review) => review.map(Input::Reviewed),
+                        Ok(review) => review.map_or(Worked::Nothing, |review| Worked::Told(Input::Reviewed(review))),
                         Err(error) => {
                             tracing::warn!(%id, %error, "a review cannot be read");
                             // Nobody says it a second time, and the client waits.
                             tokio::time::sleep(reviews::POLL).await;
                             mailbox.post(Mail::Review(id));
-                            None
+                            Worked::Nothing
                         }
                     }
-                }));
+                });
             }
         }
     }
 
-    /// Performs every effect, and those that follow from their results.
-    async fn perform(&mut self, now: Timestamp) {
-        while let Some(effect) = self.session.poll() {
+    /// Performs what can be performed at once, and puts on the tray what is to be recorded.
+    pub(crate) fn drain(&mut self, own: usize, tray: &mut Tray, now: Timestamp) {
+        while let Some(effect) = self.parts.session.poll() {
             match effect {
                 Effect::Transmit(Leg::Downstream, bytes) => self.show(bytes),
                 Effect::Transmit(Leg::Upstream, bytes) => self.to_server.push(bytes),
-                Effect::Rule(id, staged, level) => self.rule(id, staged, level, now),
-                Effect::Conclude(staged, level) => self.conclude(staged, level, now),
+                Effect::Rule(id, staged, level) => tray.entries.push((own, ForLedger::Ruling(id, staged, level))),
+                Effect::Conclude(staged, level) => tray.entries.push((own, ForLedger::Outcome(staged, level))),
+                Effect::Tape(staged) => tray.tapes.push((own, staged)),
                 Effect::AwaitDisk(entry) => self.await_disk(entry),
-                Effect::Tape(staged) => self.tape(staged, now).await,
                 Effect::Find(command, digest) => {
-                    let (shared, context) = (self.shared.clone(), self.context.clone());
-                    self.work.push(Box::pin(async move {
+                    let (shared, context) = (self.parts.shared.clone(), self.parts.context.clone());
+                    self.begin(async move {
                         let found = find(&shared, digest, &context, command).await.unwrap_or_else(|error| {
                             tracing::warn!(%error, "approvals cannot be looked for");
                             None
                         });
-                        Some(Input::Found(command, found))
-                    }));
+                        Worked::Told(Input::Found(command, found))
+                    });
                 }
                 Effect::Ask(review) => self.ask(*review),
                 Effect::Withdraw(id, state) => self.withdraw(id, state),
                 Effect::Taint(tables) => {
-                    if let Some(lineage) = self.lineage {
-                        lineage.taint(tables, &self.settings.mask);
+                    if let Some(lineage) = &self.lineage {
+                        lineage.taint(tables, &self.parts.settings.mask);
                     }
                 }
                 Effect::Refresh => self.reread(false),
                 Effect::Outdate => {
-                    if let Some(lineage) = self.lineage {
+                    if let Some(lineage) = &self.lineage {
                         lineage.outdate(&mut self.catalog);
                     }
                 }
                 Effect::CancelUpstream => self.cancel_upstream(),
                 Effect::Close(reason) => {
+                    let patience = i64::try_from(GOODBYE.as_micros()).unwrap_or(i64::MAX);
                     self.ending = Some(reason);
-                    return;
+                    self.gone_at = Some(now.plus_micros(patience));
                 }
             }
         }
     }
 
     /// Bytes go to the client when every ruling of this session so far is handed to the kernel: what a read returns is
-    /// not seen before its entry survives this process. See `pay`.
+    /// not seen before its entry survives this process. See `owes`.
     fn show(&mut self, bytes: Bytes) {
         if !self.mute {
             self.owes = self.placed;
@@ -325,50 +338,118 @@ impl Driver<'_> {
         }
     }
 
-    /// Has everything written that must be before the client's bytes may leave. Without that they are destroyed.
-    fn pay(&mut self) -> Result<(), Stall> {
-        if self.to_client.is_empty() || self.owes <= self.shared.sequencer.written() {
-            return Ok(());
+    /// Entries below this index must be written before its bytes may leave for the client.
+    pub(crate) fn owes(&self) -> u64 {
+        if self.to_client.is_empty() { 0 } else { self.owes }
+    }
+
+    /// What it owes cannot be written: the client's bytes are destroyed, and the session ends.
+    pub(crate) fn silence(&mut self, stall: &Stall, now: Timestamp) {
+        self.mute = true;
+        self.to_client = Outbox::default();
+        match self.ending {
+            None => self.tell(unrecorded(&self.parts.context.id.to_string(), stall), now),
+            Some(_) => {
+                tracing::error!(session = %self.parts.context.id, %stall, "the last words of a session are lost");
+            }
         }
-        self.shared.sequencer.write_through(self.owes).inspect_err(|_| {
-            self.mute = true;
-            self.to_client = Outbox::default();
-        })
+    }
+
+    /// Writes what the sockets take. What it was told in this turn is carried out.
+    pub(crate) fn flush(&mut self, now: Timestamp) {
+        self.delivered = None;
+        for leg in [Leg::Upstream, Leg::Downstream] {
+            let (socket, outbox) = match leg {
+                Leg::Upstream => (&mut self.parts.legs.up, &mut self.to_server),
+                Leg::Downstream => (&mut self.parts.legs.down, &mut self.to_client),
+            };
+            if (!outbox.is_empty() || socket.owes()) && socket.flush(outbox).is_err() {
+                *outbox = Outbox::default();
+                self.begun = true;
+                self.tell(Input::Gone(leg), now);
+            }
+        }
+    }
+
+    /// Recording is a copy in memory; only a recorder that falls behind makes the session wait.
+    pub(crate) fn tape(&mut self, staged: StagedFrame<Tape>, now: Timestamp) {
+        if !self.unrecorded.is_empty() {
+            return self.unrecorded.push_back(staged);
+        }
+        match self.parts.spool.append(staged) {
+            Ok(recorded) => self.tell(Input::Taped(recorded), now),
+            Err(Unspooled::Full(staged)) => {
+                self.unrecorded.push_back(staged);
+                self.await_room();
+            }
+            Err(Unspooled::Fault(fault)) => {
+                tracing::error!(session = %self.parts.context.id, %fault, "recording failed");
+                self.stop_recording(now);
+            }
+        }
+    }
+
+    fn await_room(&mut self) {
+        let spool = self.parts.spool.clone();
+        self.begin(async move {
+            Worked::Room(matches!(tokio::time::timeout(RECORDER_PAUSE, spool.space()).await, Ok(Ok(()))))
+        });
+    }
+
+    /// Records what waited for room, as far as it goes.
+    fn record_on(&mut self, now: Timestamp) {
+        for staged in std::mem::take(&mut self.unrecorded) {
+            self.tape(staged, now);
+        }
+    }
+
+    fn stop_recording(&mut self, now: Timestamp) {
+        self.unrecorded.clear();
+        let why = "record unavailable: the recording cannot be written";
+        let refusal = Refusal::new(RefusalCode::RecordUnavailable, why, self.parts.context.id.to_string());
+        self.tell(Input::End(refusal, "record-unavailable"), now);
+    }
+
+    /// Puts an entry into the ledger.
+    pub(crate) fn record(&mut self, entry: ForLedger, now: Timestamp) {
+        match entry {
+            ForLedger::Ruling(id, staged, level) => self.rule(id, staged, level, now),
+            ForLedger::Outcome(staged, level) => self.conclude(staged, level, now),
+        }
     }
 
     fn rule(&mut self, id: CommandId, staged: Staged<Box<Ruling>>, level: Level, now: Timestamp) {
         self.commands += 1;
-        if let Some(fault) = self.shared.recorder.stalled() {
-            tracing::error!(session = %self.context.id, %fault, "recording stalled");
-            self.session.handle(Input::Unrecorded(id), now);
-            return;
+        if let Some(fault) = self.parts.shared.recorder.stalled() {
+            tracing::error!(session = %self.parts.context.id, %fault, "recording stalled");
+            return self.tell(Input::Unrecorded(id), now);
         }
-        match self.shared.sequencer.append(staged, of(level)) {
+        match self.parts.shared.sequencer.append(staged, of(level)) {
             Ok(Appended::Recorded(recorded)) => {
                 self.placed = recorded.entry_ref().map_or(self.placed, |entry| entry.index + 1);
-                self.session.handle(Input::Ruled(recorded), now);
+                self.tell(Input::Ruled(recorded), now);
             }
             Ok(Appended::Pending(pending)) => {
-                let session = self.context.id;
-                self.work.push(Box::pin(async move {
+                let session = self.parts.context.id;
+                self.begin(async move {
                     match pending.recorded().await {
-                        Ok(recorded) => Some(Input::Ruled(recorded)),
+                        Ok(recorded) => Worked::Told(Input::Ruled(recorded)),
                         Err(stall) => {
                             tracing::error!(%session, %stall, "a ruling is not on disk");
-                            Some(Input::Unrecorded(id))
+                            Worked::Told(Input::Unrecorded(id))
                         }
                     }
-                }));
+                });
             }
             Err(stall) => {
-                tracing::error!(session = %self.context.id, %stall, "a ruling is not on record");
-                self.session.handle(Input::Unrecorded(id), now);
+                tracing::error!(session = %self.parts.context.id, %stall, "a ruling is not on record");
+                self.tell(Input::Unrecorded(id), now);
             }
         }
     }
 
     fn conclude(&mut self, staged: Staged<Outcome>, level: Level, now: Timestamp) {
-        let sequencer = &self.shared.sequencer;
+        let sequencer = &self.parts.shared.sequencer;
         let appended = match level {
             Level::OnDisk => sequencer.append(staged, chancery_store::Level::Durable).map(Some),
             // Nobody waits for what need not be on disk.
@@ -376,62 +457,32 @@ impl Driver<'_> {
         };
         match appended {
             Ok(None) => {}
-            Ok(Some(Appended::Recorded(recorded))) => self.session.handle(Input::Concluded(recorded), now),
+            Ok(Some(Appended::Recorded(recorded))) => self.tell(Input::Concluded(recorded), now),
             Ok(Some(Appended::Pending(pending))) => {
-                let spool = self.spool.clone();
-                let reference = self.context.id.to_string();
-                self.work.push(Box::pin(async move { Some(concluded(pending, spool, reference).await) }));
+                let spool = self.parts.spool.clone();
+                let reference = self.parts.context.id.to_string();
+                self.begin(async move { Worked::Told(concluded(pending, spool, reference).await) });
             }
-            Err(stall) => {
-                let end = unrecorded(&self.context.id.to_string(), &stall);
-                self.session.handle(end, now);
-            }
+            Err(stall) => self.tell(unrecorded(&self.parts.context.id.to_string(), &stall), now),
         }
     }
 
     fn await_disk(&mut self, entry: u64) {
-        let sequencer = self.shared.sequencer.clone();
-        let reference = self.context.id.to_string();
-        self.work.push(Box::pin(async move {
-            match sequencer.synced().await {
-                Ok(()) => Some(Input::OnDisk(entry + 1)),
-                Err(stall) => Some(unrecorded(&reference, &stall)),
-            }
-        }));
-    }
-
-    /// Recording is a copy in memory; only a recorder that falls behind makes the session wait.
-    async fn tape(&mut self, staged: StagedFrame<Tape>, now: Timestamp) {
-        let mut staged = staged;
-        loop {
-            staged = match self.spool.append(staged) {
-                Ok(recorded) => return self.session.handle(Input::Taped(recorded), now),
-                Err(Unspooled::Full(staged)) => {
-                    let room = tokio::time::timeout(RECORDER_PAUSE, self.spool.space()).await;
-                    if !matches!(room, Ok(Ok(()))) {
-                        return self.stop_recording(now);
-                    }
-                    staged
-                }
-                Err(Unspooled::Fault(fault)) => {
-                    tracing::error!(session = %self.context.id, %fault, "recording failed");
-                    return self.stop_recording(now);
-                }
-            };
-        }
-    }
-
-    fn stop_recording(&mut self, now: Timestamp) {
-        let why = "record unavailable: the recording cannot be written";
-        let refusal = Refusal::new(RefusalCode::RecordUnavailable, why, self.context.id.to_string());
-        self.session.handle(Input::End(refusal, "record-unavailable"), now);
+        let sequencer = self.parts.shared.sequencer.clone();
+        let reference = self.parts.context.id.to_string();
+        self.begin(async move {
+            Worked::Told(match sequencer.synced().await {
+                Ok(()) => Input::OnDisk(entry + 1),
+                Err(stall) => unrecorded(&reference, &stall),
+            })
+        });
     }
 
     fn ask(&mut self, review: chancery_model::Review) {
-        let shared = self.shared.clone();
+        let shared = self.parts.shared.clone();
         let id = review.id;
-        if self.context.wait {
-            lock(&shared.waiting).insert(id, self.mailbox.clone());
+        if self.parts.context.wait {
+            lock(&shared.waiting).insert(id, self.parts.mailbox.clone());
             self.waits_for.push(id);
         }
         let (tell, told) = oneshot::channel();
@@ -448,16 +499,16 @@ impl Driver<'_> {
         });
         self.creating.retain(|(_, creating)| !creating.is_finished());
         self.creating.push((id, creating));
-        self.work.push(Box::pin(async move { told.await.ok().map(Input::Reviewed) }));
+        self.begin(async move { told.await.ok().map_or(Worked::Nothing, |review| Worked::Told(Input::Reviewed(review))) });
     }
 
     fn withdraw(&mut self, id: ReviewId, state: ReviewState) {
         self.waits_for.retain(|waiting| *waiting != id);
-        let shared = self.shared.clone();
+        let shared = self.parts.shared.clone();
         let creating = self.creating.iter().position(|(creating, _)| *creating == id);
         let creating = creating.map(|at| self.creating.swap_remove(at).1);
         // Outlives the session: a client that left withdraws its review, too.
-        self.shared.see_through(async move {
+        self.parts.shared.see_through(async move {
             if let Some(creating) = creating {
                 // A panic in there left no review; ending it says so.
                 let _ = creating.await;
@@ -468,30 +519,30 @@ impl Driver<'_> {
 
     /// Has the catalog read, unless there is one that covers `definitions` of others.
     fn reread(&mut self, definitions: bool) {
-        let (shared, settings) = (self.shared.clone(), self.settings.clone());
-        let reference = self.context.id.to_string();
-        self.work.push(Box::pin(async move {
+        let (shared, settings) = (self.parts.shared.clone(), self.parts.settings.clone());
+        let reference = self.parts.context.id.to_string();
+        self.begin(async move {
             let name = settings.resource.name.clone();
-            let lineage = shared.lineage(&name)?;
+            let Some(lineage) = shared.lineage(&name) else { return Worked::Nothing };
             let read = match definitions {
                 true => lineage.renew(&shared, &settings).await,
                 false => lineage.refresh(&shared, &settings).await,
             };
             match read {
-                Ok(catalog) => Some(Input::Catalog(catalog)),
+                Ok(catalog) => Worked::Told(Input::Catalog(catalog)),
                 Err(failure) => {
                     tracing::warn!(resource = %name, %failure, "catalog not read");
                     let why = format!("the catalog of the resource {name} cannot be read");
                     let refusal = Refusal::new(RefusalCode::ResourceUnavailable, why, reference);
-                    Some(Input::End(refusal, "catalog-unavailable"))
+                    Worked::Told(Input::End(refusal, "catalog-unavailable"))
                 }
             }
-        }));
+        });
     }
 
     /// A cancel request goes over a connection of its own and has no answer.
     fn cancel_upstream(&mut self) {
-        let Some(key) = &self.backend else { return };
+        let Some(key) = &self.parts.backend else { return };
         // One at a time: a client that floods us with cancels does not make us flood the resource.
         if self.cancelling.swap(true, Ordering::Relaxed) {
             return;
@@ -499,8 +550,8 @@ impl Driver<'_> {
         let (cancelling, delivered) = (self.cancelling.clone(), self.delivered.take());
         let mut request = BytesMut::new();
         key.write_request(&mut request);
-        let (host, port) = (self.settings.host.clone(), self.settings.port);
-        self.shared.see_through(async move {
+        let (host, port) = (self.parts.settings.host.clone(), self.parts.settings.port);
+        self.parts.shared.see_through(async move {
             let sent = tokio::time::timeout(GOODBYE, async {
                 let mut stream = Stream::Plain(TcpStream::connect((host.as_str(), port)).await?);
                 stream.write_all(&request).await?;
@@ -516,50 +567,42 @@ impl Driver<'_> {
         });
     }
 
-    /// Last words, last records, closed sockets.
-    async fn end(mut self) {
-        let reason = self.ending.unwrap_or("ended");
-        for id in std::mem::take(&mut self.waits_for) {
-            lock(&self.shared.waiting).remove(&id);
+    /// Closed sockets; then, apart from the engine, last records. `released` is given up when they are made.
+    pub(crate) fn depart<L: Send + 'static>(self, released: L) {
+        let Self { parts, waits_for, ending, commands, .. } = self;
+        let Parts { shared, legs, spool, context, cancel, place, .. } = parts;
+        for id in waits_for {
+            lock(&shared.waiting).remove(&id);
         }
-        if let Err(stall) = self.pay() {
-            tracing::error!(session = %self.context.id, %stall, "the last words of a session are lost");
-        }
-        let (legs, to_client, to_server) = (&mut self.legs, &mut self.to_client, &mut self.to_server);
-        let flush = poll_fn(|cx| {
-            let down = to_client.poll_flush(&mut legs.down, cx);
-            let up = to_server.poll_flush(&mut legs.up, cx);
-            if down.is_ready() && up.is_ready() { Poll::Ready(()) } else { Poll::Pending }
+        legs.down.close();
+        legs.up.close();
+        let reason = ending.unwrap_or("ended");
+        tokio::spawn(async move {
+            close(&shared, &context, &spool, reason, commands).await;
+            shared.drop_cancel_key(cancel);
+            lock(&shared.live).remove(&context.id);
+            drop((place, released));
         });
-        // A peer that takes nothing does not keep the session.
-        let _ = tokio::time::timeout(GOODBYE, flush).await;
-        self.legs.down.shutdown().await;
-        self.legs.up.shutdown().await;
-        let recording = match self.spool.sync().await {
-            Ok(head) => head,
-            Err(fault) => {
-                tracing::error!(session = %self.context.id, %fault, "the end of a recording is lost");
-                None
-            }
-        };
-        let closing = Closing::of(self.context.clone(), reason, recording);
-        if let Err(stall) = self.shared.sequencer.append(closing, chancery_store::Level::Written) {
-            tracing::error!(session = %self.context.id, %stall, "the end of a session is not on record");
-        }
-        let note = Note::Closed(self.context.id, reason, self.commands, now());
-        if self.shared.notes.send(note).await.is_err() {
-            tracing::error!(session = %self.context.id, "the session list is not kept any more");
-        }
-        tracing::info!(session = %self.context.id, reason, "session ended");
     }
 }
 
-fn chunk(leg: Leg, read: io::Result<Bytes>) -> Wake {
-    match read {
-        Ok(bytes) if !bytes.is_empty() => Wake::Chunk(leg, bytes),
-        // End of stream and a broken socket are the same to the session.
-        Ok(_) | Err(_) => Wake::Gone(leg),
+async fn close(shared: &Shared, context: &Arc<Context>, spool: &Spool, reason: &'static str, commands: u64) {
+    let recording = match spool.sync().await {
+        Ok(head) => head,
+        Err(fault) => {
+            tracing::error!(session = %context.id, %fault, "the end of a recording is lost");
+            None
+        }
+    };
+    let closing = Closing::of(context.clone(), reason, recording);
+    if let Err(stall) = shared.sequencer.append(closing, chancery_store::Level::Written) {
+        tracing::error!(session = %context.id, %stall, "the end of a session is not on record");
     }
+    let note = Note::Closed(context.id, reason, commands, now());
+    if shared.notes.send(note).await.is_err() {
+        tracing::error!(session = %context.id, "the session list is not kept any more");
+    }
+    tracing::info!(session = %context.id, reason, "session ended");
 }
 
 fn of(level: Level) -> chancery_store::Level {

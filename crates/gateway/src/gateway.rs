@@ -127,7 +127,7 @@ pub(crate) struct Shared {
     pub(crate) live: Mutex<HashMap<SessionId, Live>>,
     cancels: Mutex<HashMap<i32, (CancelKey, Mailbox)>>,
     next_process: AtomicI32,
-    lineage: HashMap<ResourceName, Lineage>,
+    lineage: HashMap<ResourceName, Arc<Lineage>>,
     upstream: HashMap<ResourceName, Option<Upstream>>,
     scram: Mutex<HashMap<(String, u32), ScramKeys>>,
     pub(crate) tls: Option<Tls>,
@@ -186,7 +186,7 @@ impl Gateway {
         let fingerprint_key = hmac::Key::new(hmac::HMAC_SHA256, fingerprint.as_slice());
         let kek = Kek::new(Zeroizing::new(state.wrap_key()?))?;
         let (notes, inbox) = mpsc::channel(NOTES_MAX);
-        let lineage = |r: &ResourceSettings| (r.resource.name.clone(), Lineage::new(bounds.catalog_wait));
+        let lineage = |r: &ResourceSettings| (r.resource.name.clone(), Arc::new(Lineage::new(bounds.catalog_wait)));
         let lineage = settings.resources.iter().map(lineage).collect();
         let shared = Arc::new(Shared {
             rules: ArcSwap::new(settings.rules.clone()),
@@ -224,7 +224,7 @@ impl Gateway {
     /// Binds the listeners, serves until `shutdown`, then drains.
     pub async fn serve(&self, shutdown: impl Future<Output = ()> + Send + 'static) -> Result<(), OpenError> {
         let listeners = serve::bind(&self.0).await?;
-        let workers = Arc::new(Workers::start()?);
+        let workers = Arc::new(Workers::start(&self.0.sequencer)?);
         let tasks: Vec<_> = listeners
             .into_iter()
             .map(|listener| tokio::spawn(serve::accept(self.0.clone(), workers.clone(), listener)))
@@ -240,9 +240,7 @@ impl Gateway {
             let _ = task.await;
         }
         self.drain().await;
-        if let Some(workers) = Arc::into_inner(workers) {
-            workers.stop().await;
-        }
+        workers.stop().await;
         Ok(())
     }
 
@@ -421,7 +419,7 @@ impl Shared {
         }
     }
 
-    pub(crate) fn lineage(&self, resource: &ResourceName) -> Option<&Lineage> {
+    pub(crate) fn lineage(&self, resource: &ResourceName) -> Option<&Arc<Lineage>> {
         self.lineage.get(resource)
     }
 

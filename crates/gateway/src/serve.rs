@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use socket2::{Domain, Protocol, Socket, Type};
-use tokio::net::{TcpListener, TcpStream};
+use tokio::net::TcpListener;
 
 use crate::connect;
 use crate::dial::is_loopback;
@@ -61,17 +61,13 @@ pub(crate) async fn accept(shared: Arc<Shared>, workers: Arc<Workers>, listener:
                     tracing::warn!(%peer, "too many logins at once");
                     continue;
                 };
-                // Out of this runtime's reactor and into the worker's.
-                let Ok(socket) = socket.into_std() else { continue };
-                let shared = shared.clone();
+                let (shared, workers) = (shared.clone(), workers.clone());
                 let (resource, clear) = (listener.resource, listener.clear);
-                workers
-                    .give(move || async move {
-                        let Ok(socket) = TcpStream::from_std(socket) else { return };
-                        // Boxed: it is kept for as long as the session, and is too large to be moved about.
-                        Box::pin(connect::client(shared, socket, peer, resource, clear, login)).await;
-                    })
-                    .await;
+                tokio::spawn(async move {
+                    if let Some(driver) = connect::client(shared, socket, peer, resource, clear, login).await {
+                        workers.give(driver);
+                    }
+                });
             }
             Err(error) => {
                 tracing::warn!(%error, "accept failed");

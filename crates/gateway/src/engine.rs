@@ -1,0 +1,342 @@
+//! The loop of one worker, which drives all sessions it was given.
+//!
+//! A turn goes through its sessions in phases: feed what arrived, judge, record, judge again, have the ledger written, send.
+//! Each phase is done for every session before the next begins. What a phase executes then stays in the caches, one write
+//! to the ledger serves all, and peers are woken when the work is done. The session decides; this only orders the steps.
+
+use std::cmp::Reverse;
+use std::collections::BinaryHeap;
+use std::io;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex};
+use std::task::Wake;
+use std::time::Duration;
+
+use chancery_model::Timestamp;
+use chancery_store::Sequencer;
+use chancery_wire::Leg;
+use mio::{Events, Poll, Token};
+
+use crate::driver::{Driver, Tray};
+use crate::gateway::{lock, now};
+use crate::socket::Buffer;
+
+/// Events taken from the kernel at once.
+const EVENTS: usize = 256;
+/// The loop looks at the clock this often at least: a wall clock may be set.
+const LOOK: Duration = Duration::from_secs(60);
+/// The token of calls from other threads; those of sockets are small.
+const CALL: Token = Token(usize::MAX);
+
+/// Where an engine is reached from other threads.
+pub(crate) struct Porch {
+    waker: mio::Waker,
+    waiting: Mutex<Waiting>,
+    /// Sessions given to this engine and not departed.
+    load: AtomicUsize,
+}
+
+#[derive(Default)]
+struct Waiting {
+    arrivals: Vec<(Box<Driver>, Load)>,
+    /// Sessions that are called, each once.
+    called: Vec<usize>,
+    stopping: bool,
+}
+
+/// Counts one session of an engine until it is dropped.
+pub(crate) struct Load(Arc<Porch>);
+
+impl Drop for Load {
+    fn drop(&mut self) {
+        self.0.load.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+impl Porch {
+    /// How many sessions it has.
+    pub(crate) fn load(&self) -> usize {
+        self.load.load(Ordering::Relaxed)
+    }
+
+    /// Hands a session over. How many there may be is bounded by their places.
+    pub(crate) fn give(self: &Arc<Self>, driver: Box<Driver>) {
+        self.load.fetch_add(1, Ordering::Relaxed);
+        let load = Load(self.clone());
+        let mut waiting = lock(&self.waiting);
+        // Who comes when all have ended is dropped, as it is when the process ends.
+        if !waiting.stopping {
+            waiting.arrivals.push((driver, load));
+            drop(waiting);
+            self.call();
+        }
+    }
+
+    /// Ends the loop. Sessions that still run are dropped; the caller has drained them.
+    pub(crate) fn stop(&self) {
+        lock(&self.waiting).stopping = true;
+        self.call();
+    }
+
+    fn call(&self) {
+        if let Err(error) = self.waker.wake() {
+            tracing::error!(%error, "an engine cannot be woken");
+        }
+    }
+}
+
+/// Calls an engine for one of its sessions. One that rings after the session left does no harm.
+struct Bell {
+    porch: Arc<Porch>,
+    session: usize,
+    /// It was rung, and the session was not fed since.
+    rung: AtomicBool,
+}
+
+impl Wake for Bell {
+    fn wake(self: Arc<Self>) {
+        self.wake_by_ref();
+    }
+
+    fn wake_by_ref(self: &Arc<Self>) {
+        if !self.rung.swap(true, Ordering::AcqRel) {
+            lock(&self.porch.waiting).called.push(self.session);
+            self.porch.call();
+        }
+    }
+}
+
+/// A session and what the engine knows of it.
+struct Seat {
+    driver: Box<Driver>,
+    bell: Arc<Bell>,
+    load: Load,
+    /// It takes part in the turn at hand, or the next.
+    active: bool,
+    /// The alarm that is set for it.
+    alarm: Option<Timestamp>,
+}
+
+/// One worker's sessions.
+pub(crate) struct Engine {
+    poll: Poll,
+    porch: Arc<Porch>,
+    sequencer: Sequencer,
+    seats: Vec<Option<Seat>>,
+    /// Seats that are free.
+    free: Vec<usize>,
+    active: Vec<usize>,
+    /// Alarms that are set; one that was moved rings in vain.
+    alarms: BinaryHeap<Reverse<(Timestamp, usize)>>,
+    buffer: Buffer,
+    tray: Tray,
+}
+
+impl Engine {
+    pub(crate) fn new(sequencer: Sequencer) -> io::Result<Self> {
+        let poll = Poll::new()?;
+        let waker = mio::Waker::new(poll.registry(), CALL)?;
+        let porch = Arc::new(Porch { waker, waiting: Mutex::default(), load: AtomicUsize::new(0) });
+        Ok(Self {
+            poll,
+            porch,
+            sequencer,
+            seats: Vec::new(),
+            free: Vec::new(),
+            active: Vec::new(),
+            alarms: BinaryHeap::new(),
+            buffer: Buffer::new(),
+            tray: Tray::default(),
+        })
+    }
+
+    pub(crate) fn porch(&self) -> Arc<Porch> {
+        self.porch.clone()
+    }
+
+    /// Runs until it is stopped.
+    pub(crate) fn run(mut self) {
+        let mut events = Events::with_capacity(EVENTS);
+        loop {
+            let patience = if self.active.is_empty() { self.patience() } else { Duration::ZERO };
+            match self.poll.poll(&mut events, Some(patience)) {
+                Ok(()) => {}
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(error) => return tracing::error!(%error, "a worker cannot wait for its sockets"),
+            }
+            let mut called = false;
+            for event in &events {
+                match event.token() {
+                    CALL => called = true,
+                    Token(token) => self.note(token, event),
+                }
+            }
+            if called && self.answer() {
+                return;
+            }
+            let now = now();
+            self.ring(now);
+            self.turn(now);
+        }
+    }
+
+    /// How long nothing is due.
+    fn patience(&self) -> Duration {
+        let due = self.alarms.peek().map(|Reverse((due, _))| due.0.saturating_sub(now().0));
+        due.map_or(LOOK, |micros| Duration::from_micros(u64::try_from(micros).unwrap_or(0)).min(LOOK))
+    }
+
+    fn note(&mut self, token: usize, event: &mio::event::Event) {
+        let at = token / 2;
+        if let Some(Some(seat)) = self.seats.get_mut(at) {
+            let leg = if token.is_multiple_of(2) { Leg::Downstream } else { Leg::Upstream };
+            seat.driver.leg_mut(leg).note(event);
+            self.activate(at);
+        }
+    }
+
+    fn activate(&mut self, at: usize) {
+        if let Some(Some(seat)) = self.seats.get_mut(at)
+            && !std::mem::replace(&mut seat.active, true)
+        {
+            self.active.push(at);
+        }
+    }
+
+    /// Takes what other threads left. True: stop.
+    fn answer(&mut self) -> bool {
+        let (arrivals, called) = {
+            let mut waiting = lock(&self.porch.waiting);
+            if waiting.stopping {
+                return true;
+            }
+            (std::mem::take(&mut waiting.arrivals), std::mem::take(&mut waiting.called))
+        };
+        for at in called {
+            self.activate(at);
+        }
+        for (driver, load) in arrivals {
+            self.seat(driver, load);
+        }
+        false
+    }
+
+    fn seat(&mut self, mut driver: Box<Driver>, load: Load) {
+        let at = self.free.pop().unwrap_or(self.seats.len());
+        for (leg, token) in [(Leg::Downstream, 2 * at), (Leg::Upstream, 2 * at + 1)] {
+            if let Err(error) = driver.leg_mut(leg).register(self.poll.registry(), Token(token)) {
+                // It is read once all the same, and ends when its peer does or its token expires.
+                tracing::error!(%error, "a socket cannot be waited for");
+            }
+        }
+        let bell = Arc::new(Bell { porch: self.porch.clone(), session: at, rung: AtomicBool::new(true) });
+        driver.attach(bell.clone().into());
+        let seat = Seat { driver, bell, load, active: false, alarm: None };
+        match self.seats.get_mut(at) {
+            Some(free) => *free = Some(seat),
+            None => self.seats.push(Some(seat)),
+        }
+        self.activate(at);
+    }
+
+    /// Lets those take part whose alarm is due.
+    fn ring(&mut self, now: Timestamp) {
+        while let Some(Reverse((due, at))) = self.alarms.peek().copied().filter(|Reverse((due, _))| *due <= now) {
+            self.alarms.pop();
+            if let Some(Some(seat)) = self.seats.get_mut(at)
+                && seat.alarm == Some(due)
+            {
+                seat.alarm = None;
+                self.activate(at);
+            }
+        }
+    }
+
+    fn turn(&mut self, now: Timestamp) {
+        let turn = std::mem::take(&mut self.active);
+        for at in &turn {
+            if let Some(Some(seat)) = self.seats.get_mut(*at) {
+                let called = seat.bell.rung.swap(false, Ordering::AcqRel);
+                seat.driver.feed(called, &mut self.buffer, now);
+            }
+        }
+        self.perform(&turn, now);
+        while self.pay(&turn, now) {
+            self.perform(&turn, now);
+        }
+        for at in &turn {
+            if let Some(Some(seat)) = self.seats.get_mut(*at) {
+                seat.driver.flush(now);
+            }
+        }
+        for at in turn {
+            self.release(at);
+        }
+    }
+
+    /// Performs every effect, and those that follow from their results.
+    fn perform(&mut self, turn: &[usize], now: Timestamp) {
+        loop {
+            for at in turn {
+                if let Some(Some(seat)) = self.seats.get_mut(*at) {
+                    seat.driver.drain(*at, &mut self.tray, now);
+                }
+            }
+            if self.tray.tapes.is_empty() && self.tray.entries.is_empty() {
+                return;
+            }
+            for (at, staged) in self.tray.tapes.drain(..) {
+                if let Some(Some(seat)) = self.seats.get_mut(at) {
+                    seat.driver.tape(staged, now);
+                }
+            }
+            for (at, entry) in self.tray.entries.drain(..) {
+                if let Some(Some(seat)) = self.seats.get_mut(at) {
+                    seat.driver.record(entry, now);
+                }
+            }
+        }
+    }
+
+    /// Has everything written that must be before bytes may leave for clients. True: it could not be, and sessions were
+    /// told so.
+    fn pay(&mut self, turn: &[usize], now: Timestamp) -> bool {
+        let owed = |seats: &[Option<Seat>], at: &usize| seats.get(*at)?.as_ref().map(|seat| seat.driver.owes());
+        let most = turn.iter().filter_map(|at| owed(&self.seats, at)).max().unwrap_or(0);
+        if most <= self.sequencer.written() {
+            return false;
+        }
+        let Err(stall) = self.sequencer.write_through(most) else { return false };
+        let written = self.sequencer.written();
+        for at in turn {
+            if let Some(Some(seat)) = self.seats.get_mut(*at)
+                && seat.driver.owes() > written
+            {
+                seat.driver.silence(&stall, now);
+            }
+        }
+        true
+    }
+
+    /// Ends a session's part in a turn: it departs, goes on in the next turn, or waits for its sockets, a call or its alarm.
+    fn release(&mut self, at: usize) {
+        let Some(Some(seat)) = self.seats.get_mut(at) else { return };
+        if seat.driver.is_over() {
+            if let Some(Seat { driver, load, .. }) = self.seats.get_mut(at).and_then(Option::take) {
+                self.free.push(at);
+                driver.depart(load);
+            }
+            return;
+        }
+        seat.active = false;
+        let deadline = seat.driver.deadline();
+        // An alarm that rings too early is set again; one that would ring too late is not kept.
+        if let Some(due) = deadline.filter(|due| seat.alarm.is_none_or(|alarm| *due < alarm)) {
+            seat.alarm = Some(due);
+            self.alarms.push(Reverse((due, at)));
+        }
+        if seat.driver.is_ready() {
+            self.activate(at);
+        }
+    }
+}
