@@ -74,11 +74,17 @@ pub(crate) enum ForLedger {
     Outcome(Staged<Outcome>, Level),
 }
 
+/// Something for a session's recording.
+pub(crate) enum ForRecording {
+    Tape(StagedFrame<Tape>),
+    Note(chancery_session::Note),
+}
+
 /// What the sessions of one turn want recorded, by session: first all frames, then all entries, so that each kind of work
 /// is done for many while its code and data are at hand. Within a session nothing that an entry is about comes after it.
 #[derive(Default)]
 pub(crate) struct Tray {
-    pub(crate) tapes: Vec<(usize, StagedFrame<Tape>)>,
+    pub(crate) frames: Vec<(usize, ForRecording)>,
     pub(crate) entries: Vec<(usize, ForLedger)>,
 }
 
@@ -104,7 +110,7 @@ pub(crate) struct Driver {
     /// Which catalog the session was given.
     catalog: Version,
     /// Frames for which the recorder has no room now.
-    unrecorded: VecDeque<StagedFrame<Tape>>,
+    unrecorded: VecDeque<ForRecording>,
     ending: Option<&'static str>,
     /// Last words are not waited for any longer than this.
     gone_at: Option<Timestamp>,
@@ -272,7 +278,7 @@ impl Driver {
                 let (shared, mailbox) = (self.parts.shared.clone(), self.parts.mailbox.clone());
                 self.begin(async move {
                     match reviews::decided(&shared, id).await {
-                        Ok(review) => review.map_or(Worked::Nothing, |review| Worked::Told(Input::Reviewed(review))),
+                        Ok(review) => review.map_or(Worked::Nothing, |review| Worked::Told(Input::Reviewed(Box::new(review)))),
                         Err(error) => {
                             tracing::warn!(%id, %error, "a review cannot be read");
                             // Nobody says it a second time, and the client waits.
@@ -294,7 +300,8 @@ impl Driver {
                 Effect::Transmit(Leg::Upstream, bytes) => self.to_server.push(bytes),
                 Effect::Rule(id, staged, level) => tray.entries.push((own, ForLedger::Ruling(id, staged, level))),
                 Effect::Conclude(staged, level) => tray.entries.push((own, ForLedger::Outcome(staged, level))),
-                Effect::Tape(staged) => tray.tapes.push((own, staged)),
+                Effect::Tape(staged) => tray.frames.push((own, ForRecording::Tape(staged))),
+                Effect::Note(note) => tray.frames.push((own, ForRecording::Note(note))),
                 Effect::AwaitDisk(entry) => self.await_disk(entry),
                 Effect::Find(command, digest) => {
                     let (shared, context) = (self.parts.shared.clone(), self.parts.context.clone());
@@ -303,7 +310,7 @@ impl Driver {
                             tracing::warn!(%error, "approvals cannot be looked for");
                             None
                         });
-                        Worked::Told(Input::Found(command, found))
+                        Worked::Told(Input::Found(command, found.map(Box::new)))
                     });
                 }
                 Effect::Ask(review) => self.ask(*review),
@@ -372,24 +379,28 @@ impl Driver {
     }
 
     /// Recording is a copy in memory; only a recorder that falls behind makes the session wait.
-    pub(crate) fn tape(&mut self, staged: StagedFrame<Tape>, now: Timestamp) {
+    pub(crate) fn spool(&mut self, frame: ForRecording, now: Timestamp) {
         if !self.unrecorded.is_empty() {
-            return self.unrecorded.push_back(staged);
+            return self.unrecorded.push_back(frame);
         }
-        match self.parts.spool.append(staged) {
-            Ok(recorded) => self.tell(Input::Taped(recorded), now),
-            Err(Unspooled::Full(staged)) => {
-                self.unrecorded.push_back(staged);
-                self.await_room();
-            }
-            Err(Unspooled::Fault(fault)) => {
-                tracing::error!(session = %self.parts.context.id, %fault, "recording failed");
-                self.stop_recording(now);
-            }
-        }
+        let fault = match frame {
+            ForRecording::Note(note) => match self.parts.spool.note(&note.frame()) {
+                Ok(true) => return,
+                Ok(false) => return self.await_room(ForRecording::Note(note)),
+                Err(fault) => fault,
+            },
+            ForRecording::Tape(staged) => match self.parts.spool.append(staged) {
+                Ok(recorded) => return self.tell(Input::Taped(recorded), now),
+                Err(Unspooled::Full(staged)) => return self.await_room(ForRecording::Tape(staged)),
+                Err(Unspooled::Fault(fault)) => fault,
+            },
+        };
+        tracing::error!(session = %self.parts.context.id, %fault, "recording failed");
+        self.stop_recording(now);
     }
 
-    fn await_room(&mut self) {
+    fn await_room(&mut self, frame: ForRecording) {
+        self.unrecorded.push_back(frame);
         let spool = self.parts.spool.clone();
         self.begin(async move {
             Worked::Room(matches!(tokio::time::timeout(RECORDER_PAUSE, spool.space()).await, Ok(Ok(()))))
@@ -398,8 +409,8 @@ impl Driver {
 
     /// Records what waited for room, as far as it goes.
     fn record_on(&mut self, now: Timestamp) {
-        for staged in std::mem::take(&mut self.unrecorded) {
-            self.tape(staged, now);
+        for frame in std::mem::take(&mut self.unrecorded) {
+            self.spool(frame, now);
         }
     }
 
@@ -499,7 +510,7 @@ impl Driver {
         });
         self.creating.retain(|(_, creating)| !creating.is_finished());
         self.creating.push((id, creating));
-        self.begin(async move { told.await.ok().map_or(Worked::Nothing, |review| Worked::Told(Input::Reviewed(review))) });
+        self.begin(async move { told.await.ok().map_or(Worked::Nothing, |review| Worked::Told(Input::Reviewed(Box::new(review)))) });
     }
 
     fn withdraw(&mut self, id: ReviewId, state: ReviewState) {

@@ -282,12 +282,12 @@ impl Engine {
                     seat.driver.drain(*at, &mut self.tray, now);
                 }
             }
-            if self.tray.tapes.is_empty() && self.tray.entries.is_empty() {
+            if self.tray.frames.is_empty() && self.tray.entries.is_empty() {
                 return;
             }
-            for (at, staged) in self.tray.tapes.drain(..) {
+            for (at, frame) in self.tray.frames.drain(..) {
                 if let Some(Some(seat)) = self.seats.get_mut(at) {
-                    seat.driver.tape(staged, now);
+                    seat.driver.spool(frame, now);
                 }
             }
             for (at, entry) in self.tray.entries.drain(..) {

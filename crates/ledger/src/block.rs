@@ -1,7 +1,8 @@
 //! The recording format: frames in blocks, blocks chained per session (`docs/spec/recording.md`). Not here: compression
 //! and files.
 
-use bytes::Bytes;
+use std::borrow::Cow;
+
 use chancery_model::{Digest, SessionId, Timestamp};
 
 use crate::tree::sha256_of;
@@ -184,7 +185,7 @@ impl FrameKind {
 
 /// One thing that happened in a session.
 #[derive(Clone)]
-pub struct Frame {
+pub struct Frame<'a> {
     /// When.
     pub at: Timestamp,
     /// What it holds.
@@ -192,18 +193,23 @@ pub struct Frame {
     /// The command it belongs to; 0 for none.
     pub command: u64,
     /// The bytes.
-    pub bytes: Bytes,
+    pub bytes: Cow<'a, [u8]>,
 }
 
-impl std::fmt::Debug for Frame {
+impl std::fmt::Debug for Frame<'_> {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Frame").field("kind", &self.kind).field("bytes", &self.bytes.len()).finish_non_exhaustive()
     }
 }
 
-impl Frame {
+impl Frame<'_> {
     /// Bytes of a frame's header.
     pub const HEADER_BYTES: usize = FRAME_HEADER_BYTES;
+
+    /// The same with bytes of its own.
+    pub fn into_owned(self) -> Frame<'static> {
+        Frame { at: self.at, kind: self.kind, command: self.command, bytes: Cow::Owned(self.bytes.into_owned()) }
+    }
 
     /// Appends the header of a piece of this frame that has `length` bytes.
     pub fn encode_header(&self, length: u32, continued: bool, out: &mut Vec<u8>) {
@@ -312,7 +318,7 @@ mod tests {
 
     #[test]
     fn frames_are_read_back_and_cut_ones_are_errors() {
-        let frame = Frame { at: Timestamp(7), kind: FrameKind::Output, command: 3, bytes: Bytes::from_static(b"xyz") };
+        let frame = Frame { at: Timestamp(7), kind: FrameKind::Output, command: 3, bytes: b"xyz".into() };
         let mut raw = Vec::new();
         frame.encode_header(2, false, &mut raw);
         raw.extend_from_slice(b"xy");

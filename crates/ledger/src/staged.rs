@@ -18,8 +18,8 @@ impl<T: ToEntry> ToEntry for Box<T> {
 
 /// Something that has a frame in the recording of its session.
 pub trait ToFrame {
-    /// Returns what is to be recorded. The bytes are shared, not copied.
-    fn frame(&self) -> Frame;
+    /// Returns what is to be recorded. The bytes are borrowed where that can be.
+    fn frame(&self) -> Frame<'_>;
 }
 
 /// Swallows a subject until its entry is written.
@@ -182,10 +182,15 @@ impl FrameLog {
     pub fn session(&self) -> SessionId {
         self.session
     }
-    /// Gives a staged subject its frame number and returns the frame to record.
-    pub fn place<T: ToFrame>(&mut self, staged: &mut StagedFrame<T>) -> (PlacedFrame, Frame) {
-        let at = FrameRef { session: self.session, number: self.next };
+    /// Numbers a frame that carries no subject, and returns its number.
+    pub fn pass(&mut self) -> u64 {
+        let number = self.next;
         self.next += 1;
+        number
+    }
+    /// Gives a staged subject its frame number and returns the frame to record.
+    pub fn place<'s, T: ToFrame>(&mut self, staged: &'s mut StagedFrame<T>) -> (PlacedFrame, Frame<'s>) {
+        let at = FrameRef { session: self.session, number: self.pass() };
         staged.at = Some(at);
         (PlacedFrame { at }, staged.subject.frame())
     }

@@ -24,7 +24,7 @@ pub use catalog::{
     AttributeRow, Catalog, CatalogInput, Customs, GeneratedColumn, RelationRow, ViewColumn, ViewDependency,
 };
 pub use detect::{Context, Hit, Scanner};
-pub use masked::{Masked, Report};
+pub use masked::{Joined, Masked, Report};
 pub use masker::Masker;
 pub use plan::{Exposure, Plan, Unknown, WhenUnknown};
 pub use rules::{ColumnRule, Detector, MaskRules, Operator, TokenKey};

@@ -36,12 +36,12 @@ impl Masker {
     /// If the run cannot be opened, or is not of the kind the plan was made for, all of it is withheld
     /// ([`Masked::is_withheld`]): the session must then end.
     pub fn mask(&mut self, anatomy: &dyn Anatomy, plan: &Plan, output: Output) -> Masked<Output> {
-        let report = Report { rows: u64::from(output.rows), ..Report::default() };
+        let report = Report::default();
         match output.kind {
-            OutputKind::Columns(_) | OutputKind::BulkStart { .. } | OutputKind::Status => Masked::new(output, report),
+            OutputKind::Columns(_) | OutputKind::BulkStart { .. } | OutputKind::Status => Masked::untouched(output),
             // An idle plan stems from idle rules; with others it is of another resource.
             _ if plan.shape == Shape::Any && !self.rules.is_idle() => withhold(output, report),
-            OutputKind::Rows | OutputKind::Bulk { .. } if plan.shape == Shape::Any => Masked::new(output, report),
+            OutputKind::Rows | OutputKind::Bulk { .. } if plan.shape == Shape::Any => Masked::untouched(output),
             OutputKind::Rows if plan.shape == Shape::Rows => self.mask_rows(anatomy, plan, output, report),
             OutputKind::Bulk { binary: true } if plan.shape == Shape::CopyBinary => {
                 self.mask_rows(anatomy, plan, output, report)
@@ -69,7 +69,7 @@ impl Masker {
 
     fn mask_rows(&mut self, anatomy: &dyn Anatomy, plan: &Plan, output: Output, report: Report) -> Masked<Output> {
         if plan.rows_are_clear() {
-            return Masked::new(output, report);
+            return Masked::untouched(output);
         }
         self.walk(anatomy, output, report, |walk, cell| walk.row_cell(plan, cell))
     }

@@ -31,6 +31,16 @@ pub enum Ask {
     Refused(Refusal),
 }
 
+impl Ask {
+    /// How many parameters it carries; `None` where there can be none.
+    pub fn parameter_count(&self) -> Option<u16> {
+        match self {
+            Self::Execute(_, bind) => Some(bind.count),
+            _ => None,
+        }
+    }
+}
+
 /// The text of a statement exactly as it will be forwarded.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Statement {

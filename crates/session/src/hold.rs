@@ -20,22 +20,19 @@ use crate::trust::Trust;
 
 impl<R: Relay> Session<R> {
     /// Rules on every command that may be ruled on now, in order.
-    pub(crate) fn rule_next(&mut self, now: Timestamp) -> bool {
-        let mut ruled = false;
+    pub(crate) fn rule_next(&mut self, now: Timestamp) {
         for at in 0..self.commands.len() {
             if matches!(self.commands[at].stage, Stage::Asked) {
                 if self.trust != Trust::Fresh && !self.refresh() {
                     break;
                 }
                 self.rule_at(at, now);
-                ruled = true;
             }
             if self.commands[at].blocks() {
                 self.hasten(at);
                 break;
             }
         }
-        ruled
     }
 
     /// Commands wait for the end of the one at `at`: the resource must not keep it to itself.
@@ -51,32 +48,40 @@ impl<R: Relay> Session<R> {
         let Some(ask) = self.commands[at].ask.take() else { return };
         self.commands[at].stage = Stage::Ruling;
         let id = self.commands[at].id;
-        match ask {
-            Ask::Refused(mut refusal) => {
-                refusal.reference = format!("{}/{id}", self.context.id);
-                self.refuse(at, refusal, Vec::new(), now);
+        let (kind, statement, parameters): (_, _, &[u8]) = match &ask {
+            Ask::Refused(refusal) => {
+                let refusal = Refusal { reference: format!("{}/{id}", self.context.id), ..refusal.clone() };
+                return self.refuse(at, refusal, Vec::new(), now);
             }
             Ask::Step(word) => {
                 let digest = self.digest("step", word.as_bytes(), &[]);
                 self.commands[at].digest = digest;
                 let permit = step(&self.grip.rules, digest);
-                self.effects.push_back(Effect::Tape(stage_frame(Tape::Step(now, id, word, permit))));
+                return self.effects.push_back(Effect::Tape(stage_frame(Tape::Step(now, id, word, permit))));
             }
-            Ask::Query(statement) => {
-                self.commands[at].digest = self.digest("query", &statement.text, &[]);
-                self.rule_statement(at, statement, None, now);
-            }
-            Ask::Prepare(statement) => {
-                self.commands[at].digest = self.digest("prepare", &statement.text, &[]);
-                self.rule_statement(at, statement, None, now);
-            }
-            Ask::Execute(statement, bind) => {
-                self.commands[at].digest = self.digest("execute", &statement.text, &bind.raw);
-                let parameters = bind.count;
-                let ask = Ask::Execute(statement.clone(), bind);
-                self.commands[at].ask = Some(ask);
-                self.rule_statement(at, statement, Some(parameters), now);
-            }
+            Ask::Query(statement) => ("query", statement, &[]),
+            Ask::Prepare(statement) => ("prepare", statement, &[]),
+            Ask::Execute(statement, bind) => ("execute", statement, &bind.raw),
+        };
+        let digest = self.digest(kind, &statement.text, parameters);
+        self.commands[at].digest = digest;
+        let text_max = self.context.limits.text_bytes_max;
+        let looked = match &ask {
+            Ask::Query(_) => self.readings.look(statement, text_max),
+            _ => self.readings.look_prepared(statement, text_max),
+        };
+        let count = ask.parameter_count();
+        match looked {
+            Looked::Found(known) => match known.permit(&self.grip.rules, digest) {
+                Some(permit) => {
+                    self.tape_command(id, &known, count, now);
+                    let permit = permit.limit(self.commands[at].scope);
+                    self.commands[at].known = Some(known);
+                    self.forwardable(at, Ruled::Forward(permit));
+                }
+                None => self.rule_anew(at, ask, None, now),
+            },
+            Looked::New { shaped } => self.rule_anew(at, ask, Some(shaped), now),
         }
     }
 
@@ -84,25 +89,14 @@ impl<R: Relay> Session<R> {
         self.grip.digests.of(ask, text, parameters)
     }
 
-    fn rule_statement(&mut self, at: usize, statement: Statement, parameters: Option<u16>, now: Timestamp) {
-        let id = self.commands[at].id;
-        let digest = self.commands[at].digest;
-        if self.commands[at].ask.is_none() {
-            self.commands[at].ask = Some(Ask::Query(statement.clone()));
-        }
-        let looked = self.readings.look(&statement, self.context.limits.text_bytes_max);
-        if let Looked::Found(known) = &looked
-            && let Some(permit) = known.standing.as_ref().and_then(|s| s.permit(&self.grip.rules, digest))
-        {
-            let permit = permit.limit(self.commands[at].scope);
-            self.tape_command(id, known, parameters, now);
-            self.commands[at].known = Some(known.clone());
-            self.commands[at].ask = None;
-            self.forwardable(at, Ruled::Forward(permit));
-            return;
-        }
+    /// Reads a statement and has the rules decide. `shaped`: what is found may be remembered, by its shape or its text.
+    fn rule_anew(&mut self, at: usize, ask: Ask, shaped: Option<bool>, now: Timestamp) {
+        let (id, digest) = (self.commands[at].id, self.commands[at].digest);
+        let (Ask::Query(statement) | Ask::Prepare(statement) | Ask::Execute(statement, _)) = &ask else { return };
+        let (statement, count) = (statement.clone(), ask.parameter_count());
         // A portal that was begun goes on with what the name stood for then.
-        let resumed = matches!(&self.commands[at].ask, Some(Ask::Execute(_, bind)) if bind.resumed);
+        let resumed = matches!(&ask, Ask::Execute(_, bind) if bind.resumed);
+        self.commands[at].ask = Some(ask);
         let relay = self.gate.relay();
         let defined = |name: &str| relay.defined(name).filter(|_| !resumed);
         let mut known = read(&statement, &self.context, &self.catalog, defined);
@@ -112,19 +106,19 @@ impl<R: Relay> Session<R> {
         };
         if let Some(refusal) = self.unfit(id, &known) {
             let known = Arc::new(known);
-            self.tape_command(id, &known, parameters, now);
+            self.tape_command(id, &known, count, now);
             self.commands[at].known = Some(known);
             self.refuse(at, refusal, Vec::new(), now);
             return;
         }
         let verdict = self.decide(digest, &known, now);
-        if let (Verdict::Allow(permit), Looked::New { shaped }) = (&verdict, looked) {
+        if let (Verdict::Allow(permit), Some(shaped)) = (&verdict, shaped) {
             known.standing = permit.standing();
             let known = Arc::new(known);
             self.readings.remember(&known, shaped, self.context.limits.shapes_max);
-            self.settle_verdict(at, verdict, known, parameters, now);
+            self.settle_verdict(at, verdict, known, count, now);
         } else {
-            self.settle_verdict(at, verdict, Arc::new(known), parameters, now);
+            self.settle_verdict(at, verdict, Arc::new(known), count, now);
         }
     }
 
@@ -179,7 +173,7 @@ impl<R: Relay> Session<R> {
                 self.forwardable(at, Ruled::Forward(hold.prepare()));
             }
             Verdict::Hold(hold) => {
-                self.commands[at].stage = Stage::Finding(hold);
+                self.commands[at].stage = Stage::Finding(Box::new(hold));
                 self.effects.push_back(Effect::Find(id, digest));
             }
         }
@@ -248,7 +242,7 @@ impl<R: Relay> Session<R> {
         self.rule(at, Ruled::Refuse(refusal, rules), level);
     }
 
-    pub(crate) fn found(&mut self, id: CommandId, review: Option<Review>, now: Timestamp) {
+    pub(crate) fn found(&mut self, id: CommandId, review: Option<&Review>, now: Timestamp) {
         let Some(at) = self.position(id) else { return };
         let Stage::Finding(hold) = std::mem::replace(&mut self.commands[at].stage, Stage::Ruling) else { return };
         if self.commands[at].cancelled {
@@ -259,13 +253,13 @@ impl<R: Relay> Session<R> {
         match review {
             // The one that an earlier sending of the same command asked for.
             Some(review) if review.state == ReviewState::Pending => self.refuse_waiting(at, review.id, now),
-            Some(review) => self.settle_review(at, hold, &review, now),
+            Some(review) => self.settle_review(at, *hold, review, now),
             None => self.request(at, hold, now),
         }
     }
 
     /// Puts a request for a review into the ledger; the reviewers see it once it is there.
-    fn request(&mut self, at: usize, hold: Hold, now: Timestamp) {
+    fn request(&mut self, at: usize, hold: Box<Hold>, now: Timestamp) {
         let rules = &self.grip.rules;
         let shortest = hold.needed().iter().filter_map(|name| rules.review(name)).map(|rule| rule.expires_micros).min();
         let wait = shortest.unwrap_or(0).min(self.context.limits.hold_micros_max);
@@ -323,7 +317,7 @@ impl<R: Relay> Session<R> {
         let Stage::Held(hold, ..) = std::mem::replace(&mut self.commands[at].stage, Stage::Ruling) else { return };
         let id = self.commands[at].id;
         let (code, message) = match review.state {
-            ReviewState::Approved | ReviewState::Used => return self.settle_review(at, hold, review, now),
+            ReviewState::Approved | ReviewState::Used => return self.settle_review(at, *hold, review, now),
             ReviewState::Denied => (RefusalCode::ReviewDenied, "the reviewers denied it"),
             ReviewState::Expired => (RefusalCode::ReviewExpired, "nobody answered the review in time"),
             ReviewState::Withdrawn => (RefusalCode::Cancelled, "the review was withdrawn"),

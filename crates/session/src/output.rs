@@ -58,7 +58,6 @@ impl<R: Relay> Session<R> {
                     break;
                 }
                 Tide::Done(done) => {
-                    self.tape_gathered(now);
                     self.conclude(&done, now);
                     concluded = true;
                 }
@@ -75,13 +74,10 @@ impl<R: Relay> Session<R> {
 
     /// Short outputs of one command go into the recording, and to the client, as one.
     fn gather(&mut self, masked: Masked<Output>, now: Timestamp) {
-        let apart = match &mut self.gathered {
-            None => Some(masked),
-            Some(before) => before.join(masked, GATHERED_BYTES_MAX),
-        };
-        if let Some(masked) = apart {
+        if let Some(apart) = self.gathered.push(masked, GATHERED_BYTES_MAX) {
             self.tape_gathered(now);
-            self.gathered = Some(masked);
+            // The first is always taken.
+            let _ = self.gathered.push(apart, GATHERED_BYTES_MAX);
         }
     }
 
@@ -93,6 +89,9 @@ impl<R: Relay> Session<R> {
 
     /// Strict profile: the command's entry is on disk before its first output byte.
     fn is_due(&mut self, command: CommandId) -> bool {
+        if !self.strict {
+            return true;
+        }
         let Some(entry) = self.position(command).and_then(|at| self.commands[at].entry) else { return true };
         if entry < self.on_disk {
             return true;
@@ -127,8 +126,8 @@ impl<R: Relay> Session<R> {
             self.stop(refusal, "unmaskable", now);
             return Next::Waits;
         }
-        if let Some(at) = at {
-            self.commands[at].report.add(masked.report());
+        if let (Some(at), Some(report)) = (at, masked.report()) {
+            self.commands[at].masked += report.masked();
         }
         if !masked.inner().bytes.is_empty() {
             self.gather(masked, now);
@@ -212,7 +211,7 @@ impl<R: Relay> Session<R> {
     fn exposure(&self, at: Option<usize>) -> Exposure {
         match at.and_then(|at| Some((at, self.commands[at].known.as_ref()?))) {
             Some((at, _)) if self.distrust(at) => Exposure::opaque(),
-            Some((at, known)) => self.commands[at].exposure.as_ref().unwrap_or(&known.exposure).clone(),
+            Some((at, known)) => self.commands[at].exposure.as_deref().unwrap_or(&known.exposure).clone(),
             // Words that answer no known statement may quote one of another's.
             None => Exposure::opaque(),
         }
@@ -261,12 +260,15 @@ impl<R: Relay> Session<R> {
             return;
         }
         let (word, sqlstate) = ending(&done.status, active.cancelled);
-        let outcome = self.outcome(active, word, sqlstate, done.rows, done.bytes, now);
         let effect = active.known.as_ref().map_or(Change::Write, |known| known.effect);
         let durable = effect == Change::Write && active.scope == Scope::Run;
+        let outcome = Outcome { gates: durable, ..self.outcome(active, word, sqlstate, done.rows, done.bytes, now) };
         let level = if durable { Level::OnDisk } else { Level::Lazy };
-        self.concluding += usize::from(durable);
-        let outcome = Outcome { gates: durable, ..outcome };
+        if durable {
+            // What came before the outcome is recorded before it, and does not wait for it.
+            self.tape_gathered(now);
+            self.concluding += 1;
+        }
         self.effects.push_back(Effect::Conclude(stage(outcome), level));
         self.drop_ended();
     }

@@ -8,7 +8,7 @@ use chancery_mask::{Catalog, Exposure};
 use chancery_model::{
     Action, Digest, Effect, Facts, Need, Object, Refusal, RefusalCode, Setting, Statement, StatementFacts, TableName,
 };
-use chancery_policy::Standing;
+use chancery_policy::{Permit, RuleSet, Standing};
 use foldhash::HashMap;
 
 use crate::context::Context;
@@ -52,9 +52,16 @@ pub(crate) struct Known {
 /// Remembered readings. Valid for one rule set and one catalog; cleared when either changes.
 #[derive(Default)]
 pub(crate) struct Readings {
+    /// The texts of prepared statements that were looked up last, found again without their shape.
+    recent: [Option<(Box<[u8]>, Arc<Known>)>; RECENT],
+    oldest: usize,
     by_shape: HashMap<Box<[u8]>, Arc<Known>>,
     key: Vec<u8>,
 }
+
+/// Texts remembered beside the shapes, and how long one may be.
+const RECENT: usize = 4;
+const RECENT_BYTES_MAX: usize = 1024;
 
 /// The result of looking a statement up.
 pub(crate) enum Looked {
@@ -68,6 +75,23 @@ pub(crate) enum Looked {
 impl Readings {
     pub(crate) fn clear(&mut self) {
         self.by_shape.clear();
+        self.recent = Default::default();
+    }
+
+    /// Looks up a statement that was prepared: the same text comes again and again.
+    pub(crate) fn look_prepared(&mut self, statement: &Statement, text_max: usize) -> Looked {
+        let same = |(text, _): &&(Box<[u8]>, Arc<Known>)| **text == *statement.text;
+        if let Some((_, known)) = self.recent.iter().flatten().find(same) {
+            return Looked::Found(known.clone());
+        }
+        let looked = self.look(statement, text_max);
+        if let Looked::Found(known) = &looked
+            && statement.text.len() <= RECENT_BYTES_MAX
+        {
+            self.recent[self.oldest] = Some((statement.text[..].into(), known.clone()));
+            self.oldest = (self.oldest + 1) % RECENT;
+        }
+        looked
     }
 
     /// Looks a statement up by its shape, or by its text where it has none.
@@ -99,7 +123,7 @@ impl Readings {
             return;
         }
         if self.by_shape.len() >= shapes_max {
-            self.by_shape.clear();
+            self.clear();
         }
         self.by_shape.insert(self.key.as_slice().into(), known.clone());
     }
@@ -254,6 +278,11 @@ pub(crate) fn unreadable(context: &Context, command: chancery_model::CommandId, 
 }
 
 impl Known {
+    /// A permit for a command of the same shape, if these rules gave one for it.
+    pub(crate) fn permit(&self, rules: &RuleSet, digest: Digest) -> Option<Permit> {
+        self.standing.as_ref()?.permit(rules, digest)
+    }
+
     /// What a digest of the command covers: the text and, behind a NUL that no text has, the text that it runs by name.
     pub(crate) fn covered<'a>(&self, text: &'a [u8]) -> Cow<'a, [u8]> {
         match &self.runs {

@@ -1,8 +1,8 @@
 //! What is written down: rulings and outcomes in the ledger, tapes in the recording.
 
+use std::borrow::Cow;
 use std::sync::Arc;
 
-use bytes::Bytes;
 use chancery_ledger::{
     ActDeny, ActDone, ActStart, ApprovalRequest, Entry, Frame, FrameKind, Narrow, SessionClose, SessionOpen, Staged,
     ToEntry, ToFrame, stage,
@@ -31,7 +31,7 @@ pub enum Ruled {
     /// It is refused, by these rules.
     Refuse(Refusal, Vec<RuleId>),
     /// It waits for this review.
-    Hold(Hold, ReviewId, Timestamp),
+    Hold(Box<Hold>, ReviewId, Timestamp),
     /// The session may be opened.
     Open(Permit),
 }
@@ -117,30 +117,31 @@ impl ToEntry for Ruling {
 
 impl Narrow<Permit> for Box<Ruling> {
     fn narrow(self) -> Result<Permit, Self> {
-        let whole = *self;
-        match whole.ruled {
-            Ruled::Forward(permit) | Ruled::Open(permit) => Ok(permit),
-            ruled => Err(Box::new(Ruling { ruled, ..whole })),
+        match *self {
+            Ruling { ruled: Ruled::Forward(permit) | Ruled::Open(permit), .. } => Ok(permit),
+            whole => Err(Box::new(whole)),
         }
     }
 }
 
 impl Narrow<Refusal> for Box<Ruling> {
     fn narrow(self) -> Result<Refusal, Self> {
-        let whole = *self;
-        match whole.ruled {
-            Ruled::Refuse(refusal, _) => Ok(refusal),
-            ruled => Err(Box::new(Ruling { ruled, ..whole })),
+        match *self {
+            Ruling { ruled: Ruled::Refuse(refusal, _), .. } => Ok(refusal),
+            whole => Err(Box::new(whole)),
         }
     }
 }
 
-impl Narrow<Hold> for Box<Ruling> {
-    fn narrow(self) -> Result<Hold, Self> {
-        let whole = *self;
-        match whole.ruled {
-            Ruled::Hold(hold, ..) => Ok(hold),
-            ruled => Err(Box::new(Ruling { ruled, ..whole })),
+impl Narrow<Box<Hold>> for Box<Ruling> {
+    fn narrow(self) -> Result<Box<Hold>, Self> {
+        // Looked at first: most rulings are no holds, and are not to be moved for that.
+        if !matches!(self.ruled, Ruled::Hold(..)) {
+            return Err(self);
+        }
+        match *self {
+            Ruling { ruled: Ruled::Hold(hold, ..), .. } => Ok(hold),
+            whole => Err(Box::new(whole)),
         }
     }
 }
@@ -190,25 +191,20 @@ pub enum Tape {
     Input(Timestamp, Input, Digest),
     /// A permitted protocol step without a statement, recorded here and not in the ledger.
     Step(Timestamp, CommandId, &'static str, Permit),
-    /// Words about a command: its masked text, its parameters, the verdict, the outcome.
-    Note(Timestamp, CommandId, FrameKind, Bytes),
 }
 
 impl ToFrame for Tape {
-    fn frame(&self) -> Frame {
+    fn frame(&self) -> Frame<'_> {
         let (at, kind, command, bytes) = match self {
             Self::Output(at, output) => {
                 let output = output.inner();
-                (*at, FrameKind::Output, output.command, output.bytes.clone())
+                (*at, FrameKind::Output, output.command, Cow::Borrowed(&output.bytes[..]))
             }
             Self::Input(at, input, hash) => {
                 let note = format!("{} bytes, sha256 {hash}", input.bytes);
-                (*at, FrameKind::Input, input.command, Bytes::from(note))
+                (*at, FrameKind::Input, input.command, Cow::Owned(note.into_bytes()))
             }
-            Self::Step(at, command, step, _) => {
-                (*at, FrameKind::Command, *command, Bytes::from_static(step.as_bytes()))
-            }
-            Self::Note(at, command, kind, bytes) => (*at, *kind, *command, bytes.clone()),
+            Self::Step(at, command, step, _) => (*at, FrameKind::Command, *command, Cow::Borrowed(step.as_bytes())),
         };
         Frame { at, kind, command: command.0, bytes }
     }

@@ -3,13 +3,13 @@
 use std::collections::VecDeque;
 use std::sync::Arc;
 
-use chancery_ledger::{Recorded, Staged, StagedFrame, stage, stage_frame};
-use chancery_mask::{Catalog, Exposure, Lifted, Masked, Masker, Plan, Report};
+use chancery_ledger::{Frame, FrameKind, Recorded, Staged, StagedFrame, stage};
+use chancery_mask::{Catalog, Exposure, Joined, Lifted, Masker, Plan};
 use chancery_model::{
-    Ask, CommandId, Digest, Done, DoneStatus, Input as Data, Output, Refusal, RefusalCode, Review, ReviewId,
+    Ask, CommandId, Digest, Done, DoneStatus, Durability, Input as Data, Output, Refusal, RefusalCode, Review, ReviewId,
     ReviewState, TableName, Timestamp,
 };
-use chancery_policy::{Hold, RuleSet, Scope, unmask};
+use chancery_policy::{Hold, Permit, RuleSet, Scope, unmask};
 use chancery_wire::{Event, Forget, Leg, Relay, WireError};
 
 use crate::context::{Context, Grip};
@@ -34,9 +34,9 @@ pub enum Input<U> {
     /// A tape stands in the recording.
     Taped(Recorded<Tape>),
     /// The answer to [`Effect::Find`]: an approval that was given before, used up now.
-    Found(CommandId, Option<Review>),
+    Found(CommandId, Option<Box<Review>>),
     /// A review of this session was decided. An approval was used up before it is told.
-    Reviewed(Review),
+    Reviewed(Box<Review>),
     /// The answer to [`Effect::Refresh`], or what follows [`Input::Outdated`].
     Catalog(Arc<Catalog>),
     /// Another session defined something; the catalog is being read again, and `Catalog` will follow.
@@ -68,6 +68,8 @@ pub enum Effect<U> {
     AwaitDisk(u64),
     /// Record a tape; answer with `Taped`.
     Tape(StagedFrame<Tape>),
+    /// Record words; nothing waits for them.
+    Note(Note),
     /// Look for an unused approval of this digest by the same chain and use it up; answer with `Found`.
     Find(CommandId, Digest),
     /// Put a review before its reviewers; answer with `Reviewed` when it is decided. Its request is on record.
@@ -84,6 +86,21 @@ pub enum Effect<U> {
     CancelUpstream,
     /// The session is over: write the closing down, flush, close the legs.
     Close(&'static str),
+}
+
+/// Words about a command for its session's recording: its masked text, its parameters, the verdict.
+pub struct Note {
+    at: Timestamp,
+    command: CommandId,
+    kind: FrameKind,
+    bytes: bytes::Bytes,
+}
+
+impl Note {
+    /// What is to be recorded.
+    pub fn frame(&self) -> Frame<'_> {
+        Frame { at: self.at, kind: self.kind, command: self.command.0, bytes: (&self.bytes[..]).into() }
+    }
 }
 
 /// One session.
@@ -108,10 +125,12 @@ pub struct Session<R: Relay> {
     pub(crate) tide: VecDeque<Tide>,
     pub(crate) tide_bytes: usize,
     /// Masked, and not on its way into the recording yet: short outputs are recorded together.
-    pub(crate) gathered: Option<Masked<Output>>,
+    pub(crate) gathered: Joined,
     pub(crate) effects: VecDeque<Effect<R::Unit>>,
     /// Outcomes that must be on disk before anything more is shown.
     pub(crate) concluding: usize,
+    /// Outputs wait until the ruling on their command is on disk.
+    pub(crate) strict: bool,
     /// Entries below this are on disk, as far as this session was told.
     pub(crate) on_disk: u64,
     pub(crate) awaited: u64,
@@ -139,9 +158,10 @@ pub(crate) struct Active {
     pub(crate) digest: Digest,
     pub(crate) known: Option<Arc<Known>>,
     /// What it is exposed to by a catalog that came after it was ruled on.
-    pub(crate) exposure: Option<Exposure>,
+    pub(crate) exposure: Option<Box<Exposure>>,
     pub(crate) since: Timestamp,
-    pub(crate) report: Report,
+    /// Values masked in what it showed.
+    pub(crate) masked: u64,
     pub(crate) shown: Shown,
     /// Strict profile: outputs wait until this entry is on disk.
     pub(crate) entry: Option<u64>,
@@ -161,15 +181,15 @@ pub(crate) enum Stage {
     /// It is there, and waits for its turn.
     Ruled(Recorded<Box<Ruling>>),
     /// A step's permit is recorded.
-    Stepped(Recorded<Tape>),
+    Stepped(Box<Recorded<Permit>>),
     /// Held: an earlier approval is looked for.
-    Finding(Hold),
+    Finding(Box<Hold>),
     /// Held: its request is on its way into the ledger.
     Requesting(Box<Review>),
     /// Held: before the reviewers.
-    Held(Hold, ReviewId, Timestamp),
+    Held(Box<Hold>, ReviewId, Timestamp),
     /// Cannot be recorded, and waits for its turn to be refused.
-    Unrecorded(Refusal),
+    Unrecorded(Box<Refusal>),
     /// Sent to the resource.
     Forwarded,
     /// Over.
@@ -187,6 +207,7 @@ impl<R: Relay> Session<R> {
         now: Timestamp,
     ) -> Self {
         let masker = Masker::new(context.mask.clone());
+        let strict = context.resource.durability == Durability::Strict;
         let idle = Plan::idle(&context.mask).map(Arc::new);
         let mut session = Self {
             context,
@@ -203,9 +224,10 @@ impl<R: Relay> Session<R> {
             commands: VecDeque::new(),
             tide: VecDeque::new(),
             tide_bytes: 0,
-            gathered: None,
+            gathered: Joined::default(),
             effects: VecDeque::new(),
             concluding: 0,
+            strict,
             on_disk: 0,
             awaited: 0,
             reviews: 0,
@@ -237,10 +259,15 @@ impl<R: Relay> Session<R> {
                 self.concluding = self.concluding.saturating_sub(usize::from(recorded.into_inner().gates));
             }
             Input::OnDisk(below) => self.on_disk = self.on_disk.max(below),
-            // Nothing waits for a note.
-            Input::Taped(recorded) if matches!(recorded.subject(), Tape::Note(..)) => return,
-            Input::Taped(recorded) => self.taped(recorded),
-            Input::Found(command, review) => self.found(command, review, now),
+            Input::Taped(recorded) => match recorded.narrow() {
+                // Nothing follows from an output that leaves.
+                Ok(output) => {
+                    self.gate.release(output);
+                    return self.transmit();
+                }
+                Err(recorded) => self.taped(recorded),
+            },
+            Input::Found(command, review) => self.found(command, review.as_deref(), now),
             Input::Reviewed(review) => self.reviewed(&review, now),
             Input::Catalog(catalog) => self.renewed(catalog),
             Input::Newer(catalog) => self.newer(catalog),
@@ -283,8 +310,8 @@ impl<R: Relay> Session<R> {
     }
 
     /// Puts the first frame into the recording: what the session is.
-    pub fn begin(&mut self, kind: chancery_ledger::FrameKind, bytes: bytes::Bytes, now: Timestamp) {
-        self.effects.push_front(Effect::Tape(stage_frame(Tape::Note(now, CommandId(0), kind, bytes))));
+    pub fn begin(&mut self, kind: FrameKind, bytes: bytes::Bytes, now: Timestamp) {
+        self.effects.push_front(Effect::Note(Note { at: now, command: CommandId(0), kind, bytes }));
     }
 
     /// The next thing to do, if any. `deadline` and `wants` are true once this said `None`.
@@ -330,10 +357,12 @@ impl<R: Relay> Session<R> {
                 return;
             }
             self.spread();
-            let ruled = self.rule_next(now);
+            self.rule_next(now);
             let carried = self.carry_out(now);
             let concluded = self.run_tide(now);
-            if self.ended || !(ruled || carried || concluded) {
+            // What ended can let another command be ruled on, and what it defined is to be spread.
+            let goes_on = carried || (concluded && (self.defined || !self.commands.is_empty()));
+            if self.ended || !goes_on {
                 break;
             }
         }
@@ -398,10 +427,7 @@ impl<R: Relay> Session<R> {
                     carried = true;
                     continue;
                 }
-                Stage::Stepped(recorded) => match recorded.narrow() {
-                    Ok(permit) => self.gate.forward(id, &digest, scope, permit).is_ok(),
-                    Err(_) => false,
-                },
+                Stage::Stepped(permit) => self.gate.forward(id, &digest, scope, *permit).is_ok(),
                 Stage::Ruled(recorded) => match recorded.narrow() {
                     Ok(permit) => self.gate.forward(id, &digest, scope, permit).is_ok(),
                     Err(recorded) => {
@@ -478,14 +504,13 @@ impl<R: Relay> Session<R> {
 
     fn ruled(&mut self, recorded: Recorded<Box<Ruling>>, now: Timestamp) {
         let id = recorded.subject().command();
-        let strict = self.context.resource.durability == chancery_model::Durability::Strict;
         let index = recorded.entry_ref().map(|entry| entry.index);
         let Some(at) = self.position(id) else { return };
         let stage = std::mem::replace(&mut self.commands[at].stage, Stage::Ended);
         let active = &mut self.commands[at];
         active.stage = match (stage, recorded.narrow()) {
             (Stage::Requesting(review), Ok(hold)) => {
-                let hold: Hold = hold.into_inner();
+                let hold: Box<Hold> = hold.into_inner();
                 let (id, expires_at) = (review.id, review.expires_at);
                 let text = format!(
                     "chancery: held for review {id} ({}); release it with: chancery review approve {id}; cancel to withdraw",
@@ -508,7 +533,7 @@ impl<R: Relay> Session<R> {
                 return;
             }
             (_, Err(recorded)) => {
-                active.entry = index.filter(|_| strict);
+                active.entry = index.filter(|_| self.strict);
                 Stage::Ruled(recorded)
             }
             // A hold that nobody waits for any more.
@@ -524,23 +549,20 @@ impl<R: Relay> Session<R> {
             .context
             .refusal(RefusalCode::RecordUnavailable, id, message)
             .hint("try again later; tell the operator that the ledger's disk is full or failing");
-        self.commands[at].stage = Stage::Unrecorded(refusal);
+        self.commands[at].stage = Stage::Unrecorded(Box::new(refusal));
         self.commands[at].starting = false;
     }
 
     fn taped(&mut self, recorded: Recorded<Tape>) {
-        let recorded = match recorded.narrow() {
-            Ok(output) => return self.gate.release(output),
-            Err(recorded) => recorded,
-        };
         let recorded = match recorded.narrow() {
             Ok(input) => return self.gate.pass(input),
             Err(recorded) => recorded,
         };
         if let Tape::Step(_, id, ..) = recorded.subject()
             && let Some(at) = self.position(*id)
+            && let Ok(permit) = recorded.narrow()
         {
-            self.commands[at].stage = Stage::Stepped(recorded);
+            self.commands[at].stage = Stage::Stepped(Box::new(permit));
         }
     }
 
@@ -694,7 +716,7 @@ impl<R: Relay> Session<R> {
             sqlstate,
             rows,
             bytes,
-            masked: active.report.masked(),
+            masked: active.masked,
             duration_us: u64::try_from(now.0.saturating_sub(active.since.0)).unwrap_or(0),
             gates: false,
         }
@@ -707,11 +729,11 @@ impl<R: Relay> Session<R> {
     pub(crate) fn note(
         &mut self,
         id: CommandId,
-        kind: chancery_ledger::FrameKind,
+        kind: FrameKind,
         bytes: bytes::Bytes,
         now: Timestamp,
     ) {
-        self.effects.push_back(Effect::Tape(stage_frame(Tape::Note(now, id, kind, bytes))));
+        self.effects.push_back(Effect::Note(Note { at: now, command: id, kind, bytes }));
     }
 
     pub(crate) fn rule(&mut self, at: usize, ruled: Ruled, level: Level) {
@@ -759,7 +781,7 @@ impl Active {
             known: None,
             exposure: None,
             since: now,
-            report: Report::default(),
+            masked: 0,
             shown: Shown::default(),
             entry: None,
             cancelled: false,

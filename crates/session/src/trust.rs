@@ -71,7 +71,7 @@ impl<R: Relay> Session<R> {
         self.catalog = catalog;
         self.readings.clear();
         for active in &mut self.commands {
-            active.exposure = active.known.as_ref().map(|known| Exposure::of(&self.catalog, &known.facts));
+            active.exposure = active.known.as_ref().map(|known| Box::new(Exposure::of(&self.catalog, &known.facts)));
         }
     }
 

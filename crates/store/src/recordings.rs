@@ -26,6 +26,8 @@ pub use reader::{RecordedSession, RecordingReader};
 
 /// Raw bytes at which a block is closed. Large enough to compress well, small enough to be decoded in a moment.
 const BLOCK_BYTES: usize = 256 * 1024;
+/// What a block is begun with: room for the commands of a few milliseconds.
+const FIRST_BYTES: usize = 4096;
 /// Bytes of one frame in a block; longer frames continue in further pieces.
 const PIECE_BYTES: usize = BLOCK_BYTES - Frame::HEADER_BYTES;
 /// Bytes waiting in all spools at which the thread is woken before its time.
@@ -214,7 +216,7 @@ impl SpoolInner {
         }
     }
     /// Copies a frame into the open block, in pieces if it is long. Returns the bytes added.
-    fn push(&mut self, frame: &Frame) -> usize {
+    fn push(&mut self, frame: &Frame<'_>) -> usize {
         let before = self.waiting;
         let mut rest = frame.bytes.as_ref();
         let mut continued = false;
@@ -222,7 +224,7 @@ impl SpoolInner {
             let (piece, after) = rest.split_at(rest.len().min(PIECE_BYTES));
             let size = Frame::HEADER_BYTES + piece.len();
             if self.blocks.back().is_none_or(|block| block.len() + size > BLOCK_BYTES) {
-                self.blocks.push_back(Vec::with_capacity(size));
+                self.blocks.push_back(Vec::with_capacity(size.max(FIRST_BYTES)));
             }
             if let Some(block) = self.blocks.back_mut() {
                 frame.encode_header(piece.len() as u32, continued, block);
@@ -262,24 +264,42 @@ impl Spool {
     /// taken when nothing else waits.
     pub fn append<T: ToFrame>(&self, mut staged: StagedFrame<T>) -> Result<Recorded<T>, Unspooled<T>> {
         let mut inner = self.state.lock();
-        if let Some(fault) = inner.ended {
-            return Err(Unspooled::Fault(fault));
-        }
-        if inner.waiting >= self.shared.options.session_bytes_max {
-            return Err(Unspooled::Full(staged));
+        match self.is_open(&inner) {
+            Ok(true) => {}
+            Ok(false) => return Err(Unspooled::Full(staged)),
+            Err(fault) => return Err(Unspooled::Fault(fault)),
         }
         let (placed, frame) = inner.frames.place(&mut staged);
         let bytes = inner.push(&frame);
-        let queue = !std::mem::replace(&mut inner.queued, true);
-        drop(inner);
-        self.enqueue(queue, bytes).map_err(Unspooled::Fault)?;
+        self.enqueue(inner, bytes).map_err(Unspooled::Fault)?;
         // The frame is in the spool; the thread writes it within the flush interval, or ends every spool.
         let slot = placed.seal(Durable::buffered_assertion());
         Ok(staged.commit(slot).expect("the frame was placed for this subject"))
     }
 
+    /// Takes a frame that proves nothing. False: too much of this session waits; see [`Spool::append`].
+    pub fn note(&self, frame: &Frame<'_>) -> Result<bool, RecordFault> {
+        let mut inner = self.state.lock();
+        if !self.is_open(&inner)? {
+            return Ok(false);
+        }
+        inner.frames.pass();
+        let bytes = inner.push(frame);
+        self.enqueue(inner, bytes).map(|()| true)
+    }
+
+    /// Whether a frame is taken now.
+    fn is_open(&self, inner: &SpoolInner) -> Result<bool, RecordFault> {
+        match inner.ended {
+            Some(fault) => Err(fault),
+            None => Ok(inner.waiting < self.shared.options.session_bytes_max),
+        }
+    }
+
     /// Whoever is queued already needs no lock of all sessions: a fault is told to every spool in the queue.
-    fn enqueue(&self, queue: bool, bytes: usize) -> Result<(), RecordFault> {
+    fn enqueue(&self, mut inner: MutexGuard<'_, SpoolInner>, bytes: usize) -> Result<(), RecordFault> {
+        let queue = !std::mem::replace(&mut inner.queued, true);
+        drop(inner);
         let before = self.shared.bytes.fetch_add(bytes, Ordering::Relaxed);
         let hurry = before < HURRY_BYTES && before.saturating_add(bytes) >= HURRY_BYTES;
         if !queue && !hurry {

@@ -60,8 +60,8 @@ fn rows_and_reports() {
     let result = masked(&with_detectors(), &exposure, described, run(OutputKind::Rows, &cells));
     assert_eq!(values(result.inner()), ["1", "a***@example.com", "<null>", "***", "paid with ***, thanks"]);
     let want =
-        Report { rows: 1, tags: vec![("contact".into(), 1)], lost: 1, detected: [1, 0, 0, 0], ..Report::default() };
-    assert_eq!(result.report(), &want);
+        Report { tags: vec![("contact".into(), 1)], lost: 1, detected: [1, 0, 0, 0], ..Report::default() };
+    assert_eq!(result.report(), Some(&want));
     assert!(!result.is_withheld());
 }
 
@@ -256,7 +256,7 @@ fn texts_for_records() {
     let mut masker = Masker::new(Arc::new(with_detectors()));
     let masked = masker.text("call 4111-1111-1111-1111 or a@b.com");
     assert_eq!(masked.inner(), "call *** or ***");
-    assert_eq!(masked.report().detected, [1, 0, 1, 0]);
+    assert_eq!(masked.report().map(|report| report.detected), Some([1, 0, 1, 0]));
 }
 
 #[test]
@@ -273,7 +273,7 @@ fn no_trace_of_a_tagged_value_is_left() {
                 let result = masked(&rules, &Exposure::none(), vec![described], cell);
                 let shown = values(result.inner()).concat();
                 assert!(!shown.contains("98765") && !shown.contains("canary"), "{operator:?} {type_id}: {shown}");
-                assert_eq!(result.report().masked(), 1);
+                assert_eq!(result.report().map(Report::masked), Some(1));
             }
         }
     }

@@ -121,8 +121,8 @@ pub(crate) struct World {
     waits: VecDeque<Wait>,
     await_disk: Option<u64>,
     frames: FrameLog,
-    tapes: VecDeque<(StagedFrame<Tape>, PlacedFrame, Frame)>,
-    recorded: Vec<Frame>,
+    tapes: VecDeque<(Option<(StagedFrame<Tape>, PlacedFrame)>, Frame<'static>)>,
+    recorded: Vec<Frame<'static>>,
     /// Recorded output that the client has not got, with its command.
     due: VecDeque<(u64, Bytes)>,
     reviews: Vec<Review>,
@@ -395,7 +395,7 @@ impl World {
     }
 
     fn recorder_works(&mut self) -> bool {
-        let Some((staged, placed, frame)) = self.tapes.pop_front() else { return false };
+        let Some((staged, frame)) = self.tapes.pop_front() else { return false };
         if !self.recorder {
             if self.ended.is_none() {
                 self.fail("recorder-failed");
@@ -405,9 +405,10 @@ impl World {
         let masked = !self.climate.masks || !holds(&frame.bytes, CANARY);
         assert!(masked, "masked before recorded: {:?} of command {}", frame.kind, frame.command);
         if frame.kind == FrameKind::Output {
-            self.due.push_back((frame.command, frame.bytes.clone()));
+            self.due.push_back((frame.command, frame.bytes.to_vec().into()));
         }
         self.recorded.push(frame);
+        let Some((staged, placed)) = staged else { return true };
         let recorded = staged.commit(placed.seal(Durable::buffered_assertion())).ok().expect("its slot");
         self.feed(Input::Taped(recorded));
         true
@@ -461,7 +462,7 @@ impl World {
             if let Some(review) = &review {
                 self.note_valid(review);
             }
-            self.feed(Input::Found(command, review));
+            self.feed(Input::Found(command, review.map(Box::new)));
             return true;
         }
         if self.refreshes > 0 {
@@ -518,9 +519,9 @@ impl World {
         }
         self.note_valid(&review);
         let twice = self.dice.percent(20).then(|| review.clone());
-        self.feed(Input::Reviewed(review));
+        self.feed(Input::Reviewed(Box::new(review)));
         if let Some(review) = twice {
-            self.feed(Input::Reviewed(review));
+            self.feed(Input::Reviewed(Box::new(review)));
         }
     }
 
@@ -619,6 +620,7 @@ impl World {
             Effect::Conclude(_, level) => format!("conclude {level:?}"),
             Effect::AwaitDisk(entry) => format!("await {entry}"),
             Effect::Tape(_) => "tape".to_owned(),
+            Effect::Note(_) => "note".to_owned(),
             Effect::Find(id, _) => format!("find {id}"),
             Effect::Ask(review) => format!("ask {}", review.id),
             Effect::Withdraw(id, _) => format!("withdraw {id}"),
@@ -663,7 +665,12 @@ impl World {
             Effect::AwaitDisk(entry) => self.await_disk = Some(entry),
             Effect::Tape(mut staged) => {
                 let (placed, frame) = self.frames.place(&mut staged);
-                self.tapes.push_back((staged, placed, frame));
+                let frame = frame.into_owned();
+                self.tapes.push_back((Some((staged, placed)), frame));
+            }
+            Effect::Note(note) => {
+                self.frames.pass();
+                self.tapes.push_back((None, note.frame().into_owned()));
             }
             Effect::Find(command, digest) => self.finds.push_back((command, digest)),
             Effect::Ask(review) => self.reviews.push(*review),

@@ -1,22 +1,21 @@
 use std::ops::ControlFlow;
 
-use bytes::Bytes;
 use chancery_ledger::{FrameKind, stage_frame};
 use chancery_model::Timestamp;
 
 use super::*;
 use crate::sequencer::MemoryVolume;
 
-struct Shown(Frame);
+struct Shown(Frame<'static>);
 
 impl ToFrame for Shown {
-    fn frame(&self) -> Frame {
+    fn frame(&self) -> Frame<'_> {
         self.0.clone()
     }
 }
 
-fn shown(command: u64, bytes: impl Into<Bytes>) -> StagedFrame<Shown> {
-    stage_frame(Shown(Frame { at: Timestamp(7), kind: FrameKind::Output, command, bytes: bytes.into() }))
+fn shown(command: u64, bytes: impl Into<Vec<u8>>) -> StagedFrame<Shown> {
+    stage_frame(Shown(Frame { at: Timestamp(7), kind: FrameKind::Output, command, bytes: bytes.into().into() }))
 }
 
 fn id(n: u8) -> SessionId {

@@ -30,7 +30,9 @@ struct Writer {
     offset: u64,
     blocks: u64,
     hasher: Hasher,
+    /// Room for the round's blocks; what lies behind `end` is left from earlier rounds.
     out: Vec<u8>,
+    end: usize,
     /// Kept, because making one costs more than packing a small block.
     small: CompressTable,
     large: CompressTable,
@@ -64,6 +66,7 @@ pub(super) fn start(
         blocks: 0,
         hasher: Hasher::default(),
         out: Vec::new(),
+        end: 0,
         small: CompressTable::small(),
         large: CompressTable::large(),
     };
@@ -143,20 +146,20 @@ impl Writer {
 
     fn round(&mut self, spools: &[Arc<SpoolState>]) -> io::Result<()> {
         let mut taken: Vec<Taken> = spools.iter().cloned().map(take).collect();
-        self.out.clear();
+        self.end = 0;
         for one in &mut taken {
             self.pack(one);
         }
-        if !self.out.is_empty() {
+        if self.end > 0 {
             self.write()?;
             self.blob.sync()?;
-            self.offset += self.out.len() as u64;
-            self.hasher.update(&self.out);
+            self.offset += self.end as u64;
+            self.hasher.update(&self.out[..self.end]);
         }
         for one in &taken {
             settle(one);
         }
-        if self.out.capacity() > 16 << 20 {
+        if self.out.len() > 16 << 20 {
             self.out = Vec::new();
         }
         if self.offset >= self.shared.options.file_bytes {
@@ -172,7 +175,7 @@ impl Writer {
     /// sessions. What a failed attempt left is overwritten.
     fn write(&self) -> io::Result<()> {
         loop {
-            match self.blob.write_at(self.offset, &self.out) {
+            match self.blob.write_at(self.offset, &self.out[..self.end]) {
                 Err(error) if matches!(error.kind(), io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded) => {
                     let mut queue = self.shared.lock();
                     if queue.stopping {
@@ -197,25 +200,26 @@ impl Writer {
     /// Appends the blocks of one spool to the round's write.
     fn pack(&mut self, taken: &mut Taken) {
         for raw in &taken.blocks {
-            let start = self.out.len();
-            let room = lz4_flex::block::get_maximum_output_size(raw.len());
-            self.out.resize(start + BLOCK_HEADER_BYTES + room, 0);
-            let body = start + BLOCK_HEADER_BYTES;
+            let (start, body) = (self.end, self.end + BLOCK_HEADER_BYTES);
+            let room = body + lz4_flex::block::get_maximum_output_size(raw.len());
+            if self.out.len() < room {
+                self.out.resize(room.next_power_of_two(), 0);
+            }
             // Stored as it is unless that saves an eighth: decoding is not free.
             let table = if raw.len() < SMALL_BLOCK_BYTES { &mut self.small } else { &mut self.large };
-            let packed = lz4_flex::block::compress_into_with_table(raw, &mut self.out[body..], table).ok();
+            let packed = lz4_flex::block::compress_into_with_table(raw, &mut self.out[body..room], table).ok();
             let codec = match packed.filter(|packed| packed + raw.len() / 8 < raw.len()) {
                 Some(packed) => {
-                    self.out.truncate(body + packed);
+                    self.end = body + packed;
                     Codec::Lz4
                 }
                 None => {
-                    self.out.truncate(body);
-                    self.out.extend_from_slice(raw);
+                    self.end = body + raw.len();
+                    self.out[body..self.end].copy_from_slice(raw);
                     Codec::Raw
                 }
             };
-            let stored_len = self.out.len() - body;
+            let stored_len = self.end - body;
             let mut header = BlockHeader {
                 session: taken.session,
                 number: taken.next_block,
@@ -226,9 +230,9 @@ impl Writer {
                 crc: 0,
             };
             let crc_at = BLOCK_HEADER_BYTES - 4;
-            header.crc = block_crc(&header.encode()[..crc_at], &self.out[body..]);
+            header.crc = block_crc(&header.encode()[..crc_at], &self.out[body..self.end]);
             self.out[start..body].copy_from_slice(&header.encode());
-            taken.head = header.hash(&self.out[body..]);
+            taken.head = header.hash(&self.out[body..self.end]);
             taken.next_block += 1;
             self.blocks += 1;
         }
