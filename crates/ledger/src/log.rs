@@ -43,7 +43,8 @@ pub(crate) type Sessions = HashMap<SessionId, OpenSession>;
 /// The head of one log. Single writer; the caller serialises.
 pub struct Log {
     origin: String,
-    boot: String,
+    /// In hexadecimal.
+    boot: [u8; 32],
     range: Range,
     wall: i64,
     mono: i64,
@@ -64,9 +65,10 @@ impl Log {
         check_origin(origin)?;
         let mut hex = Vec::with_capacity(32);
         line::hex(&mut hex, &boot);
+        let boot = hex.try_into().expect("two digits for each byte");
         Ok(Self {
             origin: origin.to_owned(),
-            boot: String::from_utf8(hex).expect("hexadecimal is ASCII"),
+            boot,
             range: Range::default(),
             wall: i64::MIN,
             mono: 0,
