@@ -1,11 +1,13 @@
 //! The head of a log: gives entries their index, time, line and hash, and keeps what is open. Not here: any file.
 
+use std::collections::hash_map::Entry as Spot;
+
 use chancery_model::{Digest, EntryRef, SessionId, Timestamp};
 use foldhash::HashMap;
 
 use crate::line::{self, Common, Tally};
 use crate::staged::NOTHING;
-use crate::tree::{sha256, sha256_of};
+use crate::tree::{roll, sha256};
 use crate::{Checkpoint, Crash, Entry, EntryKind, Leaf, LedgerError, LogSigner, Placed, Range, SignedCheckpoint};
 use crate::{Staged, ToEntry};
 
@@ -27,13 +29,51 @@ pub struct OpenSession {
     acts: u64,
     leaves: u64,
     rolling: Digest,
-    running: Vec<u64>,
+    running: Running,
 }
 
 impl OpenSession {
     /// Commands that have a start and no end, in the order of their start.
     pub fn running(&self) -> &[u64] {
-        &self.running
+        self.running.as_slice()
+    }
+}
+
+/// A list that lies within its session while it is short, as it nearly always is.
+#[derive(Clone, Debug, PartialEq, Eq)]
+enum Running {
+    Few([u64; 2], u8),
+    Many(Vec<u64>),
+}
+
+impl Running {
+    fn as_slice(&self) -> &[u64] {
+        match self {
+            Self::Few(commands, count) => &commands[..usize::from(*count)],
+            Self::Many(commands) => commands,
+        }
+    }
+    fn push(&mut self, command: u64) {
+        match self {
+            Self::Few(commands, count) if usize::from(*count) < commands.len() => {
+                commands[usize::from(*count)] = command;
+                *count += 1;
+            }
+            Self::Few(commands, _) => *self = Self::Many([commands.as_slice(), &[command]].concat()),
+            Self::Many(commands) => commands.push(command),
+        }
+    }
+    fn remove(&mut self, command: u64) {
+        let Some(at) = self.as_slice().iter().position(|running| *running == command) else { return };
+        match self {
+            Self::Few(commands, count) => {
+                commands.copy_within(at + 1.., at);
+                *count -= 1;
+            }
+            Self::Many(commands) => {
+                commands.remove(at);
+            }
+        }
     }
 }
 
@@ -102,7 +142,7 @@ impl Log {
     pub fn crashes(&self) -> Vec<Entry<'static>> {
         let mut entries = Vec::new();
         for (session, open) in self.open_sessions() {
-            let command = open.running.iter().map(|command| Some(*command));
+            let command = open.running().iter().map(|command| Some(*command));
             entries.extend(command.chain([None]).map(|command| Entry::Crash(Crash { session, command })));
         }
         entries
@@ -130,15 +170,12 @@ impl Log {
         if stamp.wall.0 < self.wall.saturating_sub(CLOCK_BACK_MAX_US) {
             return Err(LedgerError::Clock);
         }
-        let change = Change::of(entry);
-        change.check(&self.sessions)?;
+        let found = Change::of(entry).find(&mut self.sessions);
+        found.check()?;
         // Sorting and reading go by index; the times never run backwards within a log, small steps are flattened.
         let (wall, mono) = (stamp.wall.0.max(self.wall), stamp.mono.max(self.mono));
         let common = Common { boot: &self.boot, mono, index: self.range.size(), origin: &self.origin, wall };
-        let tally = match change {
-            Change::Close(session) => self.sessions.get(&session).map(OpenSession::tally).unwrap_or_default(),
-            _ => Tally::default(),
-        };
+        let tally = found.closing().map(OpenSession::tally).unwrap_or_default();
         // The leaf prefix of RFC 6962 stands before the line, so that one call hashes both.
         self.scratch.clear();
         self.scratch.push(0);
@@ -148,7 +185,7 @@ impl Log {
         let index = self.range.size();
         self.range.push(leaf);
         (self.wall, self.mono) = (wall, mono);
-        change.apply(&mut self.sessions, leaf);
+        found.apply(leaf);
         Ok(EntryRef { index, leaf })
     }
 
@@ -162,12 +199,12 @@ impl Log {
         if fields.wall < self.wall {
             return Err(LedgerError::Corrupt(index, "its time is before the entry before it"));
         }
-        let change = Change::of_leaf(&fields);
-        change.check(&self.sessions).map_err(|_| LedgerError::Corrupt(index, "it does not fit what is open"))?;
+        let found = Change::of_leaf(&fields).find(&mut self.sessions);
+        found.check().map_err(|_| LedgerError::Corrupt(index, "it does not fit what is open"))?;
         let leaf = crate::leaf_hash(line);
         self.range.push(leaf);
         self.wall = fields.wall;
-        change.apply(&mut self.sessions, leaf);
+        found.apply(leaf);
         Ok(EntryRef { index, leaf })
     }
 }
@@ -228,61 +265,75 @@ impl Change {
             _ => Self::Nothing,
         }
     }
-    /// Whether it fits.
-    pub(crate) fn check(&self, sessions: &Sessions) -> Result<(), LedgerError> {
-        let running = |session, command: &u64| {
-            let open: Option<&OpenSession> = sessions.get(session);
-            open.ok_or(LedgerError::Misuse("the session is not open")).map(|open| open.running.contains(command))
+    /// Looks up what it changes.
+    pub(crate) fn find(self, sessions: &mut Sessions) -> Found<'_> {
+        let spot = match self {
+            Self::Nothing => None,
+            Self::Open(session) | Self::Close(session) | Self::Lost(session) => Some(session),
+            Self::Start(session, _) | Self::Done(session, _) | Self::Within(session) => Some(session),
         };
-        match self {
-            Self::Nothing | Self::Within(_) => Ok(()),
-            Self::Open(session) if sessions.contains_key(session) => {
-                Err(LedgerError::Misuse("the session is open already"))
-            }
-            Self::Open(_) => Ok(()),
-            Self::Close(session) | Self::Lost(session) => match sessions.get(session) {
-                None => Err(LedgerError::Misuse("the session is not open")),
-                Some(open) if !open.running.is_empty() => {
-                    Err(LedgerError::Misuse("the session has commands without an outcome"))
-                }
-                Some(_) => Ok(()),
-            },
-            Self::Start(session, command) => match running(session, command)? {
-                true => Err(LedgerError::Misuse("the command has started already")),
-                false => Ok(()),
-            },
-            Self::Done(session, command) => match running(session, command)? {
-                true => Ok(()),
-                false => Err(LedgerError::Misuse("the command has not started")),
-            },
+        Found { change: self, spot: spot.map(|session| sessions.entry(session)) }
+    }
+}
+
+/// A change and the session that it is about, looked up once for checking and applying it.
+pub(crate) struct Found<'a> {
+    change: Change,
+    spot: Option<Spot<'a, SessionId, OpenSession>>,
+}
+
+impl Found<'_> {
+    fn open(&self) -> Option<&OpenSession> {
+        match &self.spot {
+            Some(Spot::Occupied(spot)) => Some(spot.get()),
+            _ => None,
         }
     }
-    /// Takes effect; `check` passed.
-    pub(crate) fn apply(&self, sessions: &mut Sessions, leaf: Digest) {
-        let session = match self {
-            Self::Nothing => return,
-            Self::Close(session) | Self::Lost(session) => {
-                sessions.remove(session);
+    /// The session that it ends in order, if that is open.
+    pub(crate) fn closing(&self) -> Option<&OpenSession> {
+        self.open().filter(|_| matches!(self.change, Change::Close(_)))
+    }
+    /// Whether it fits.
+    pub(crate) fn check(&self) -> Result<(), LedgerError> {
+        let open = self.open();
+        let misuse = match (self.change, open) {
+            (Change::Nothing | Change::Within(_), _) | (Change::Open(_), None) => return Ok(()),
+            (Change::Open(_), Some(_)) => "the session is open already",
+            (_, None) => "the session is not open",
+            (Change::Close(_) | Change::Lost(_), Some(open)) if open.running().is_empty() => return Ok(()),
+            (Change::Close(_) | Change::Lost(_), Some(_)) => "the session has commands without an outcome",
+            (Change::Start(_, command), Some(open)) if !open.running().contains(&command) => return Ok(()),
+            (Change::Start(..), Some(_)) => "the command has started already",
+            (Change::Done(_, command), Some(open)) if open.running().contains(&command) => return Ok(()),
+            (Change::Done(..), Some(_)) => "the command has not started",
+        };
+        Err(LedgerError::Misuse(misuse))
+    }
+    /// Takes effect. What did not pass `check` changes what it can, so that a reader can go on.
+    pub(crate) fn apply(self, leaf: Digest) {
+        let mut spot = match (self.change, self.spot) {
+            (Change::Close(_) | Change::Lost(_), Some(Spot::Occupied(spot))) => {
+                spot.remove();
                 return;
             }
-            Self::Open(session) => {
-                let open = OpenSession { acts: 0, leaves: 0, rolling: NOTHING, running: Vec::new() };
-                sessions.insert(*session, open);
-                session
+            (Change::Open(_), Some(spot)) => {
+                let running = Running::Few([0; 2], 0);
+                spot.insert_entry(OpenSession { acts: 0, leaves: 0, rolling: NOTHING, running })
             }
-            Self::Start(session, _) | Self::Done(session, _) | Self::Within(session) => session,
+            (_, Some(Spot::Occupied(spot))) => spot,
+            _ => return,
         };
-        let Some(open) = sessions.get_mut(session) else { return };
-        match self {
-            Self::Start(_, command) => {
+        let open = spot.get_mut();
+        match self.change {
+            Change::Start(_, command) => {
                 open.acts += 1;
-                open.running.push(*command);
+                open.running.push(command);
             }
-            Self::Done(_, command) => open.running.retain(|running| running != command),
+            Change::Done(_, command) => open.running.remove(command),
             _ => {}
         }
         open.leaves += 1;
-        open.rolling = sha256_of(&[&open.rolling.0, &leaf.0]);
+        open.rolling = roll(&open.rolling, &leaf);
     }
 }
 
@@ -292,5 +343,71 @@ impl OpenSession {
         leaf.number("acts") == Some(self.acts)
             && leaf.number("leaves") == Some(self.leaves)
             && leaf.digest("roll") == Some(self.rolling)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_runs_is_kept_in_order_however_many_there_are() {
+        let mut running = Running::Few([0; 2], 0);
+        let mut expected: Vec<u64> = Vec::new();
+        for (command, ends) in [(1, None), (2, Some(1)), (3, None), (4, None), (5, Some(3)), (6, Some(6)), (7, Some(2))]
+        {
+            running.push(command);
+            expected.push(command);
+            if let Some(end) = ends {
+                running.remove(end);
+                expected.retain(|one| *one != end);
+            }
+            assert_eq!(running.as_slice(), expected);
+        }
+        for command in [9, 5, 4, 7] {
+            running.remove(command);
+            expected.retain(|one| *one != command);
+            assert_eq!(running.as_slice(), expected);
+        }
+    }
+
+    #[test]
+    fn what_does_not_fit_is_refused_and_changes_nothing() {
+        let (session, leaf) = (SessionId([1; 16]), Digest([9; 32]));
+        let mut sessions = Sessions::default();
+        let fits = |sessions: &mut Sessions, change: Change| {
+            let before = sessions.clone();
+            let found = change.find(sessions);
+            let fits = found.check().map(|()| found.apply(leaf)).is_ok();
+            assert!(fits || *sessions == before, "{change:?}");
+            fits
+        };
+        use Change::{Close, Done, Lost, Open, Start, Within};
+        for (change, expected) in [
+            (Start(session, 1), false),
+            (Done(session, 1), false),
+            (Close(session), false),
+            (Lost(session), false),
+            (Within(session), true),
+            (Open(session), true),
+            (Open(session), false),
+            (Done(session, 1), false),
+            (Start(session, 1), true),
+            (Start(session, 1), false),
+            (Start(session, 2), true),
+            (Close(session), false),
+            (Lost(session), false),
+            (Done(session, 1), true),
+            (Done(session, 1), false),
+            (Within(session), true),
+            (Done(session, 2), true),
+            (Close(session), true),
+            (Close(session), false),
+            (Open(session), true),
+            (Lost(session), true),
+        ] {
+            assert_eq!(fits(&mut sessions, change), expected, "{change:?}");
+        }
+        assert!(sessions.is_empty(), "what was within no session opened none");
     }
 }
