@@ -1,4 +1,5 @@
-//! The head of a log: gives entries their index, time, line and hash, and keeps what is open. Not here: any file.
+//! The head of a log: gives entries their index, time, line and leaf hash, and keeps what is open. Not here: any file,
+//! and the tree, which whoever keeps the entries folds from their leaf hashes ([`crate::TileBuilder`]).
 
 use std::collections::hash_map::Entry as Spot;
 
@@ -8,8 +9,7 @@ use foldhash::HashMap;
 use crate::line::{self, Common, Tally};
 use crate::staged::NOTHING;
 use crate::tree::{roll, sha256};
-use crate::{Checkpoint, Crash, Entry, EntryKind, Leaf, LedgerError, LogSigner, Placed, Range, SignedCheckpoint};
-use crate::{Staged, ToEntry};
+use crate::{Crash, Entry, EntryKind, Leaf, LedgerError, Placed, Staged, ToEntry};
 
 /// How far the wall clock may fall behind the last entry before the log refuses: more than a time service steps.
 const CLOCK_BACK_MAX_US: i64 = 60_000_000;
@@ -85,7 +85,7 @@ pub struct Log {
     origin: String,
     /// In hexadecimal.
     boot: [u8; 32],
-    range: Range,
+    size: u64,
     wall: i64,
     mono: i64,
     sessions: Sessions,
@@ -94,7 +94,7 @@ pub struct Log {
 
 impl std::fmt::Debug for Log {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Log").field("origin", &self.origin).field("size", &self.range.size()).finish_non_exhaustive()
+        f.debug_struct("Log").field("origin", &self.origin).field("size", &self.size).finish_non_exhaustive()
     }
 }
 
@@ -109,7 +109,7 @@ impl Log {
         Ok(Self {
             origin: origin.to_owned(),
             boot,
-            range: Range::default(),
+            size: 0,
             wall: i64::MIN,
             mono: 0,
             sessions: Sessions::default(),
@@ -122,11 +122,7 @@ impl Log {
     }
     /// The number of entries.
     pub fn size(&self) -> u64 {
-        self.range.size()
-    }
-    /// The root over all entries.
-    pub fn root(&self) -> Digest {
-        self.range.root()
+        self.size
     }
     /// The wall clock of the last entry.
     pub fn last_time(&self) -> Option<Timestamp> {
@@ -146,10 +142,6 @@ impl Log {
             entries.extend(command.chain([None]).map(|command| Entry::Crash(Crash { session, command })));
         }
         entries
-    }
-    /// The signed head.
-    pub fn checkpoint(&self, signer: &LogSigner) -> SignedCheckpoint {
-        signer.sign(&Checkpoint { origin: self.origin.clone(), size: self.size(), root: self.root() })
     }
 
     /// Gives a staged subject its place and appends its line to `out`. On an error nothing has changed.
@@ -174,7 +166,7 @@ impl Log {
         found.check()?;
         // Sorting and reading go by index; the times never run backwards within a log, small steps are flattened.
         let (wall, mono) = (stamp.wall.0.max(self.wall), stamp.mono.max(self.mono));
-        let common = Common { boot: &self.boot, mono, index: self.range.size(), origin: &self.origin, wall };
+        let common = Common { boot: &self.boot, mono, index: self.size, origin: &self.origin, wall };
         let tally = found.closing().map(OpenSession::tally).unwrap_or_default();
         // The leaf prefix of RFC 6962 stands before the line, so that one call hashes both.
         self.scratch.clear();
@@ -182,8 +174,8 @@ impl Log {
         line::write(&mut self.scratch, entry, &common, &tally)?;
         let leaf = sha256(&self.scratch);
         out.extend_from_slice(&self.scratch[1..]);
-        let index = self.range.size();
-        self.range.push(leaf);
+        let index = self.size;
+        self.size += 1;
         (self.wall, self.mono) = (wall, mono);
         found.apply(leaf);
         Ok(EntryRef { index, leaf })
@@ -191,7 +183,7 @@ impl Log {
 
     /// Takes a line that was stored by an earlier process, so that start-up and appending end in the same state.
     pub fn replay(&mut self, line: &[u8]) -> Result<EntryRef, LedgerError> {
-        let index = self.range.size();
+        let index = self.size;
         let fields = Leaf::parse(line, index)?;
         if fields.origin != self.origin {
             return Err(LedgerError::Corrupt(index, "its origin is another log's"));
@@ -202,7 +194,7 @@ impl Log {
         let found = Change::of_leaf(&fields).find(&mut self.sessions);
         found.check().map_err(|_| LedgerError::Corrupt(index, "it does not fit what is open"))?;
         let leaf = crate::leaf_hash(line);
-        self.range.push(leaf);
+        self.size += 1;
         self.wall = fields.wall;
         found.apply(leaf);
         Ok(EntryRef { index, leaf })

@@ -72,6 +72,11 @@ pub struct Range {
 }
 
 impl Range {
+    /// A tree of which these are the roots of the complete subtrees.
+    pub(crate) fn of(size: u64, nodes: Vec<Digest>) -> Self {
+        debug_assert_eq!(size.count_ones() as usize, nodes.len(), "one node for each bit set in the size");
+        Self { size, nodes }
+    }
     /// The number of leaves.
     pub fn size(&self) -> u64 {
         self.size

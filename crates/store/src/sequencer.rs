@@ -22,7 +22,7 @@ use std::thread::JoinHandle;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use chancery_ledger::{
-    Durable, Entry, LedgerError, Log, LogSigner, Placed, Recorded, SignedCheckpoint, Staged, Stamp, ToEntry,
+    Checkpoint, Durable, Entry, LedgerError, Log, LogSigner, Placed, Recorded, SignedCheckpoint, Staged, Stamp, ToEntry,
 };
 use chancery_model::{Digest, EntryRef, Timestamp};
 use tokio::sync::watch;
@@ -34,6 +34,7 @@ pub(crate) use volume::read_whole;
 pub use volume::{Blob, Directory, Volume};
 
 use segment::Segment;
+use tiles::Tree;
 
 /// Room in the segment that only entries which close something may use.
 const CLOSING_ROOM: u64 = 256 * 1024;
@@ -254,6 +255,8 @@ struct Shared {
     head: Mutex<Head>,
     /// Held while bytes go from the buffer to the file. The head's lock is taken within it, never the other way round.
     writer: Mutex<Writer>,
+    /// Locked last, and not while anything is written. Only the thread folds.
+    tree: Mutex<Tree>,
     wake: Condvar,
     progress: watch::Sender<Progress>,
     /// Entries below this index are handed to the kernel. Moved under the writer's lock.
@@ -276,7 +279,7 @@ struct Head {
     offset: u64,
     /// Frames placed and not yet written.
     buffer: Vec<u8>,
-    /// Leaf hashes of entries that no tile has yet.
+    /// Leaf hashes of entries that the tree has not taken yet: those of one round of the thread.
     leaves: Vec<Digest>,
     state: State,
     /// The `stall` entry of this shortage is placed.
@@ -354,6 +357,10 @@ impl Shared {
             self.end(&mut self.lock(), Stall::Failed(io::ErrorKind::Other));
             poisoned.into_inner()
         })
+    }
+    fn tree(&self) -> MutexGuard<'_, Tree> {
+        // Only the thread changes it, and however the thread ends, a panic included, it ends the sequencer.
+        self.tree.lock().unwrap_or_else(PoisonError::into_inner)
     }
     /// Everything placed goes out, unless entries below this index are out already.
     fn write_below(&self, index: u64) -> Result<(), Stall> {
@@ -548,7 +555,14 @@ impl Sequencer {
     }
     /// The head as it is now, signed. Its entries may not be on disk yet; the published one is in the file.
     pub fn checkpoint(&self) -> SignedCheckpoint {
-        self.shared.lock().log.checkpoint(&self.shared.signer)
+        let head = self.shared.lock();
+        let (origin, size, leaves) = (head.log.origin().to_owned(), head.log.size(), head.leaves.clone());
+        // Before the head goes, so that the thread cannot take these leaves in between.
+        let tree = self.shared.tree();
+        drop(head);
+        let root = tree.root_with(&leaves);
+        drop(tree);
+        self.shared.signer.sign(&Checkpoint { origin, size, root })
     }
     /// Writes, syncs and signs what there is, and stops. Later appends answer `Closed`.
     pub fn close(&self) {
