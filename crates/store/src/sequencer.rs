@@ -329,8 +329,17 @@ impl Shared {
     fn failed(&self, head: &mut Head, error: &io::Error) -> Stall {
         self.end(head, Stall::Failed(error.kind()))
     }
-    /// Makes sure that an entry can be placed: once it has a place in the tree, it can no longer be taken back.
-    fn make_room(&self, head: &mut Head, opens: bool) -> Result<(), Stall> {
+    /// Makes sure that an entry can be placed: once it has a place in the tree, it can no longer be taken back. What kind
+    /// it is of is asked only where that matters.
+    fn make_room(&self, head: &mut Head, opens: impl FnOnce() -> bool) -> Result<(), Stall> {
+        let need = head.offset + head.buffer.len() as u64 + ENTRY_ROOM;
+        if head.state == State::Running && !head.stopping && need + CLOSING_ROOM <= head.segment.ahead() {
+            return Ok(());
+        }
+        self.find_room(head, need, opens())
+    }
+    #[cold]
+    fn find_room(&self, head: &mut Head, need: u64, opens: bool) -> Result<(), Stall> {
         match &head.state {
             State::Ended(stall) => return Err(stall.clone()),
             // The last round may have taken the size that its checkpoint signs; nothing may come behind that.
@@ -338,7 +347,7 @@ impl Shared {
             State::Full if opens => return Err(Stall::DiskFull),
             _ => {}
         }
-        let need = head.offset + head.buffer.len() as u64 + ENTRY_ROOM + if opens { CLOSING_ROOM } else { 0 };
+        let need = need + if opens { CLOSING_ROOM } else { 0 };
         if need <= head.segment.ahead() {
             return Ok(());
         }
@@ -407,7 +416,7 @@ impl Shared {
         }
     }
     fn append_entry(&self, head: &mut Head, entry: &Entry<'_>) -> Result<EntryRef, Stall> {
-        self.make_room(head, entry.kind().opens())?;
+        self.make_room(head, || entry.kind().opens())?;
         self.frame(head, |log, stamp, out| log.append(entry, stamp, out).map(|at| (at, at.leaf)))
     }
     /// Wakes the thread if it must hurry, lets the head go, and writes if the level or the buffer asks for it.
@@ -471,26 +480,27 @@ impl Sequencer {
     }
 
     /// Appends the entry of a staged subject.
-    pub fn append<T: ToEntry>(&self, staged: Staged<T>, level: Level) -> Result<Appended<T>, Stall> {
+    pub fn append<T: ToEntry>(&self, mut staged: Staged<T>, level: Level) -> Result<Appended<T>, Stall> {
         let mut head = self.shared.lock();
-        let (staged, placed) = self.place(&mut head, staged)?;
+        let placed = self.place(&mut head, &mut staged)?;
         self.shared.settle(head, level)?;
         self.appended(staged, placed, level)
     }
 
     /// Appends several under one lock and at most one write, in order. The first refusal ends it: the subjects before
     /// it are destroyed, too, though their entries stand.
-    pub fn append_many<T: ToEntry>(&self, staged: Vec<Staged<T>>, level: Level) -> Result<Vec<Appended<T>>, Stall> {
+    pub fn append_many<T: ToEntry>(&self, mut staged: Vec<Staged<T>>, level: Level) -> Result<Vec<Appended<T>>, Stall> {
         let mut head = self.shared.lock();
-        let placed: Result<Vec<_>, Stall> = staged.into_iter().map(|one| self.place(&mut head, one)).collect();
+        let placed: Result<Vec<_>, Stall> = staged.iter_mut().map(|one| self.place(&mut head, one)).collect();
         self.shared.settle(head, level)?;
-        placed?.into_iter().map(|(staged, placed)| self.appended(staged, placed, level)).collect()
+        staged.into_iter().zip(placed?).map(|(staged, placed)| self.appended(staged, placed, level)).collect()
     }
 
     /// Appends the entry of a subject that nobody waits for, as `Lazy` does. The subject is destroyed.
-    pub fn leave<T: ToEntry>(&self, staged: Staged<T>) -> Result<(), Stall> {
+    pub fn leave<T: ToEntry>(&self, mut staged: Staged<T>) -> Result<(), Stall> {
         let mut head = self.shared.lock();
-        drop(self.place(&mut head, staged)?);
+        drop(self.place(&mut head, &mut staged)?);
+        // The subject goes after the lock.
         self.shared.settle(head, Level::Lazy)
     }
 
@@ -569,14 +579,13 @@ impl Sequencer {
         self._thread.stop();
     }
 
-    fn place<T: ToEntry>(&self, head: &mut Head, mut staged: Staged<T>) -> Result<(Staged<T>, Placed), Stall> {
-        self.shared.make_room(head, staged.kind().opens())?;
-        let placed = self.shared.frame(head, |log, stamp, out| {
-            let placed = log.place(&mut staged, stamp, out)?;
+    fn place<T: ToEntry>(&self, head: &mut Head, staged: &mut Staged<T>) -> Result<Placed, Stall> {
+        self.shared.make_room(head, || staged.kind().opens())?;
+        self.shared.frame(head, |log, stamp, out| {
+            let placed = log.place(staged, stamp, out)?;
             let leaf = placed.leaf();
             Ok((placed, leaf))
-        })?;
-        Ok((staged, placed))
+        })
     }
 
     fn appended<T>(&self, staged: Staged<T>, placed: Placed, level: Level) -> Result<Appended<T>, Stall> {
