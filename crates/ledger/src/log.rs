@@ -8,7 +8,7 @@ use foldhash::HashMap;
 
 use crate::line::{self, Common, Tally};
 use crate::staged::NOTHING;
-use crate::tree::{roll, sha256};
+use crate::tree::{leaf_hash, roll, sha256};
 use crate::{Crash, Entry, EntryKind, Leaf, LedgerError, Placed, Staged, ToEntry};
 
 /// How far the wall clock may fall behind the last entry before the log refuses: more than a time service steps.
@@ -89,7 +89,6 @@ pub struct Log {
     wall: i64,
     mono: i64,
     sessions: Sessions,
-    scratch: Vec<u8>,
 }
 
 impl std::fmt::Debug for Log {
@@ -106,15 +105,7 @@ impl Log {
         let mut hex = Vec::with_capacity(32);
         line::hex(&mut hex, &boot);
         let boot = hex.try_into().expect("two digits for each byte");
-        Ok(Self {
-            origin: origin.to_owned(),
-            boot,
-            size: 0,
-            wall: i64::MIN,
-            mono: 0,
-            sessions: Sessions::default(),
-            scratch: Vec::with_capacity(1024),
-        })
+        Ok(Self { origin: origin.to_owned(), boot, size: 0, wall: i64::MIN, mono: 0, sessions: Sessions::default() })
     }
     /// The origin.
     pub fn origin(&self) -> &str {
@@ -168,12 +159,9 @@ impl Log {
         let (wall, mono) = (stamp.wall.0.max(self.wall), stamp.mono.max(self.mono));
         let common = Common { boot: &self.boot, mono, index: self.size, origin: &self.origin, wall };
         let tally = found.closing().map(OpenSession::tally).unwrap_or_default();
-        // The leaf prefix of RFC 6962 stands before the line, so that one call hashes both.
-        self.scratch.clear();
-        self.scratch.push(0);
-        line::write(&mut self.scratch, entry, &common, &tally)?;
-        let leaf = sha256(&self.scratch);
-        out.extend_from_slice(&self.scratch[1..]);
+        let start = out.len();
+        line::write(out, entry, &common, &tally)?;
+        let leaf = hash_in_place(out, start);
         let index = self.size;
         self.size += 1;
         (self.wall, self.mono) = (wall, mono);
@@ -193,12 +181,22 @@ impl Log {
         }
         let found = Change::of_leaf(&fields).find(&mut self.sessions);
         found.check().map_err(|_| LedgerError::Corrupt(index, "it does not fit what is open"))?;
-        let leaf = crate::leaf_hash(line);
+        let leaf = leaf_hash(line);
         self.size += 1;
         self.wall = fields.wall;
         found.apply(leaf);
         Ok(EntryRef { index, leaf })
     }
+}
+
+/// The leaf hash of what stands in `out` from `start` on. The byte before it lends its place to the leaf prefix of RFC
+/// 6962, so that one call hashes both and nothing is copied.
+fn hash_in_place(out: &mut [u8], start: usize) -> Digest {
+    let Some(before) = start.checked_sub(1) else { return leaf_hash(out) };
+    let lent = std::mem::replace(&mut out[before], 0);
+    let leaf = sha256(&out[before..]);
+    out[before] = lent;
+    leaf
 }
 
 /// An origin stands in notes and, unescaped, in lines.
@@ -360,6 +358,16 @@ mod tests {
             running.remove(command);
             expected.retain(|one| *one != command);
             assert_eq!(running.as_slice(), expected);
+        }
+    }
+
+    #[test]
+    fn a_line_has_its_hash_wherever_it_is_appended() {
+        for before in [b"".as_slice(), b"\0", b"{", b"behind others\xff"] {
+            let (mut log, mut out) = (Log::new("gw.test/a", [1; 16]).expect("an origin"), before.to_vec());
+            let at = log.append(&Entry::Heartbeat, Stamp::default(), &mut out).expect("fits");
+            let line = out.strip_prefix(before).expect("what was there before stays as it was");
+            assert_eq!((at.index, at.leaf), (0, leaf_hash(line)));
         }
     }
 
