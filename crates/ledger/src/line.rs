@@ -1,15 +1,21 @@
 //! Writes an entry as one line of JSON with sorted keys. Not here: reading it back (`leaf`), positions (`log`).
+//!
+//! The two kinds that every statement has are written straight, key by key (`act`); all others merge their keys with
+//! the common ones as they go.
 
-use chancery_model::{Digest, Durability as Profile, Effect, EntryRef, RuleId};
+mod act;
 
-use crate::{Entry, LedgerError, SessionClose};
+use chancery_model::{Digest, Durability as Profile, EntryRef, RuleId};
+
+use crate::{ActDeny, Entry, LedgerError, SessionClose};
 
 /// The hard limit of an entry's line. A bundle's length prefix is 16 bits; the rest is room for its other uses.
 pub const ENTRY_BYTES_MAX: usize = 60 * 1024;
 
 /// What every line carries.
 pub(crate) struct Common<'a> {
-    pub(crate) boot: &'a str,
+    /// In hexadecimal.
+    pub(crate) boot: &'a [u8; 32],
     pub(crate) mono: i64,
     pub(crate) index: u64,
     /// Already escaped.
@@ -33,10 +39,16 @@ pub(crate) fn write(
     tally: &Tally,
 ) -> Result<(), LedgerError> {
     let start = out.len();
-    out.push(b'{');
-    let mut line = Line { out, common, kind: entry.kind().as_str(), next: 0, start, last: "" };
-    fields(&mut line, entry, tally);
-    line.finish();
+    match entry {
+        Entry::ActStart(e) => act::start(out, e, common),
+        Entry::ActDone(e) => act::done(out, e, common),
+        _ => {
+            out.push(b'{');
+            let mut line = Line { out, common, kind: entry.kind().as_str(), next: 0, start, last: "" };
+            fields(&mut line, entry, tally);
+            line.finish();
+        }
+    }
     if out.len() - start > ENTRY_BYTES_MAX {
         out.truncate(start);
         return Err(LedgerError::LimitReached("an entry is longer than 60 KiB"));
@@ -67,10 +79,10 @@ impl Line<'_, '_> {
         let common = self.common;
         match self.next {
             0 => plain(self.out, common.boot),
-            1 => plain(self.out, self.kind),
+            1 => plain(self.out, self.kind.as_bytes()),
             2 => integer(self.out, common.mono),
             3 => unsigned(self.out, common.index),
-            4 => plain(self.out, common.origin),
+            4 => plain(self.out, common.origin.as_bytes()),
             5 => integer(self.out, common.wall),
             _ => self.out.push(b'1'),
         }
@@ -94,19 +106,19 @@ impl Line<'_, '_> {
         }
         self.out.push(b'}');
     }
-    fn hex(&mut self, name: &'static str, bytes: &[u8]) {
+    fn hex<const N: usize>(&mut self, name: &'static str, bytes: &[u8; N]) {
         let out = self.key(name);
         out.push(b'"');
         hex(out, bytes);
         out.push(b'"');
     }
-    fn hex_if(&mut self, name: &'static str, bytes: Option<&[u8]>) {
+    fn hex_if<const N: usize>(&mut self, name: &'static str, bytes: Option<&[u8; N]>) {
         if let Some(bytes) = bytes {
             self.hex(name, bytes);
         }
     }
     fn digest_if(&mut self, name: &'static str, digest: Option<Digest>) {
-        self.hex_if(name, digest.as_ref().map(|d| d.0.as_slice()));
+        self.hex_if(name, digest.as_ref().map(|d| &d.0));
     }
     fn number(&mut self, name: &'static str, value: u64) {
         let out = self.key(name);
@@ -154,7 +166,7 @@ fn fields(line: &mut Line<'_, '_>, entry: &Entry<'_>, tally: &Tally) {
         Entry::Shutdown(e) => line.text("reason", e.reason),
         Entry::Heartbeat => {}
         Entry::PolicyApply(e) => {
-            line.hex_if("by", e.by.as_ref().map(<[u8; 16]>::as_slice));
+            line.hex_if("by", e.by.as_ref());
             line.hex("p", &e.rules.0);
             line.text("source", e.source);
         }
@@ -163,7 +175,7 @@ fn fields(line: &mut Line<'_, '_>, entry: &Entry<'_>, tally: &Tally) {
             line.hex("com", &e.commitment.0);
         }
         Entry::SecretChange(e) => {
-            line.hex_if("by", e.by.as_ref().map(<[u8; 16]>::as_slice));
+            line.hex_if("by", e.by.as_ref());
             line.text("c", e.resource.as_str());
             line.text("change", e.change);
             line.number("ver", e.version);
@@ -176,7 +188,7 @@ fn fields(line: &mut Line<'_, '_>, entry: &Entry<'_>, tally: &Tally) {
         }
         Entry::View(e) => {
             line.hex("by", &e.by);
-            line.hex_if("s", e.session.as_ref().map(|s| s.0.as_slice()));
+            line.hex_if("s", e.session.as_ref().map(|s| &s.0));
             line.text("what", e.what);
         }
         Entry::Stall(e) => line.text("reason", e.reason),
@@ -193,10 +205,12 @@ fn fields(line: &mut Line<'_, '_>, entry: &Entry<'_>, tally: &Tally) {
         }
         Entry::Alert(e) => {
             line.text("code", e.code);
-            line.hex_if("s", e.session.as_ref().map(|s| s.0.as_slice()));
+            line.hex_if("s", e.session.as_ref().map(|s| &s.0));
         }
         Entry::SessionOpen(_) | Entry::SessionClose(_) => session_fields(line, entry, tally),
-        Entry::ActStart(_) | Entry::ActDone(_) | Entry::ActDeny(_) => act_fields(line, entry),
+        Entry::ActDeny(e) => denial(line, e),
+        // Written straight, by `act`.
+        Entry::ActStart(_) | Entry::ActDone(_) => {}
         Entry::ApprovalRequest(_) | Entry::ApprovalDecide(_) | Entry::ApprovalUse(_) | Entry::ApprovalEnd(_) => {
             approval_fields(line, entry)
         }
@@ -227,51 +241,17 @@ fn session_fields(line: &mut Line<'_, '_>, entry: &Entry<'_>, tally: &Tally) {
     }
 }
 
-fn act_fields(line: &mut Line<'_, '_>, entry: &Entry<'_>) {
-    match entry {
-        Entry::ActStart(e) => {
-            line.hex("a", &e.chain);
-            line.text("c", e.resource.as_str());
-            line.hex("ch", &e.digest.0);
-            line.decision(e.decision, e.rule_ids);
-            line.hex("fp", &e.fingerprint.0);
-            line.hex("p", &e.rules.0);
-            line.text("prof", profile(e.profile));
-            line.number("q", e.command);
-            line.hex_if("rev", e.review.as_ref().map(|r| r.0.as_slice()));
-            line.hex("s", &e.session.0);
-            line.text("x", if e.effect == Effect::Read { "read" } else { "write" });
-        }
-        Entry::ActDone(e) => {
-            line.number("bytes", e.bytes);
-            line.digest_if("cm", e.recording);
-            line.number("masked", e.masked);
-            line.text("out", e.outcome.as_str());
-            line.number("q", e.command);
-            line.number("rows", e.rows);
-            line.hex("s", &e.session.0);
-            // The code comes from the resource: only its documented form may stand in a leaf.
-            let form =
-                |code: &&str| code.len() == 5 && code.bytes().all(|b| b.is_ascii_uppercase() || b.is_ascii_digit());
-            if let Some(code) = e.sqlstate.filter(form) {
-                line.text("sqlstate", code);
-            }
-            line.number("us", e.duration_us);
-        }
-        Entry::ActDeny(e) => {
-            line.hex_if("a", e.chain.as_ref().map(<[u8; 16]>::as_slice));
-            if let Some(resource) = e.resource {
-                line.text("c", resource.as_str());
-            }
-            line.digest_if("ch", e.digest);
-            line.text("code", e.code.as_str());
-            line.decision("deny", e.rule_ids);
-            line.hex("p", &e.rules.0);
-            line.number("q", e.command);
-            line.hex("s", &e.session.0);
-        }
-        _ => {}
+fn denial(line: &mut Line<'_, '_>, e: &ActDeny<'_>) {
+    line.hex_if("a", e.chain.as_ref());
+    if let Some(resource) = e.resource {
+        line.text("c", resource.as_str());
     }
+    line.digest_if("ch", e.digest);
+    line.text("code", e.code.as_str());
+    line.decision("deny", e.rule_ids);
+    line.hex("p", &e.rules.0);
+    line.number("q", e.command);
+    line.hex("s", &e.session.0);
 }
 
 fn approval_fields(line: &mut Line<'_, '_>, entry: &Entry<'_>) {
@@ -324,39 +304,51 @@ fn references(out: &mut Vec<u8>, entries: &[EntryRef]) {
     out.push(b']');
 }
 
-const fn hex_pairs() -> [[u8; 2]; 256] {
-    let digits = b"0123456789abcdef";
-    let mut pairs = [[0; 2]; 256];
-    let mut byte = 0;
-    while byte < 256 {
-        pairs[byte] = [digits[byte >> 4], digits[byte & 15]];
-        byte += 1;
+/// Appends lower-case hexadecimal. The length is known to the compiler, so that there is a loop over vectors or none.
+#[inline]
+pub(crate) fn hex<const N: usize>(out: &mut Vec<u8>, bytes: &[u8; N]) {
+    let digit = |nibble: u8| nibble + if nibble < 10 { b'0' } else { b'a' - 10 };
+    let mut digits = [[0; 2]; N];
+    for (pair, byte) in digits.iter_mut().zip(bytes) {
+        *pair = [digit(byte >> 4), digit(byte & 15)];
+    }
+    out.extend_from_slice(digits.as_flattened());
+}
+
+const fn decimal_pairs() -> [[u8; 2]; 100] {
+    let mut pairs = [[0; 2]; 100];
+    let mut at = 0;
+    while at < 100 {
+        pairs[at] = [b'0' + (at / 10) as u8, b'0' + (at % 10) as u8];
+        at += 1;
     }
     pairs
 }
 
-static HEX: [[u8; 2]; 256] = hex_pairs();
+static DECIMAL: [[u8; 2]; 100] = decimal_pairs();
 
-pub(crate) fn hex(out: &mut Vec<u8>, bytes: &[u8]) {
-    let start = out.len();
-    out.resize(start + 2 * bytes.len(), 0);
-    for (pair, byte) in out[start..].chunks_exact_mut(2).zip(bytes) {
-        pair.copy_from_slice(&HEX[usize::from(*byte)]);
+fn unsigned(out: &mut Vec<u8>, value: u64) {
+    let mut digits = [[0; 2]; 10];
+    let (mut at, mut rest) = (digits.len(), value);
+    while rest >= 10_000 {
+        let four = (rest % 10_000) as usize;
+        rest /= 10_000;
+        at -= 2;
+        (digits[at], digits[at + 1]) = (DECIMAL[four / 100], DECIMAL[four % 100]);
     }
-}
-
-fn unsigned(out: &mut Vec<u8>, mut value: u64) {
-    let mut digits = [0; 20];
-    let mut at = digits.len();
-    loop {
+    let mut rest = rest as usize;
+    if rest >= 100 {
         at -= 1;
-        digits[at] = b'0' + (value % 10) as u8;
-        value /= 10;
-        if value == 0 {
-            break;
-        }
+        digits[at] = DECIMAL[rest % 100];
+        rest /= 100;
     }
-    out.extend_from_slice(&digits[at..]);
+    if rest >= 10 {
+        at -= 1;
+        digits[at] = DECIMAL[rest];
+    } else {
+        out.push(b'0' + rest as u8);
+    }
+    out.extend_from_slice(digits[at..].as_flattened());
 }
 
 fn integer(out: &mut Vec<u8>, value: i64) {
@@ -366,23 +358,48 @@ fn integer(out: &mut Vec<u8>, value: i64) {
     unsigned(out, value.unsigned_abs());
 }
 
-fn plain(out: &mut Vec<u8>, text: &str) {
+fn plain(out: &mut Vec<u8>, text: &[u8]) {
     out.push(b'"');
-    out.extend_from_slice(text.as_bytes());
+    out.extend_from_slice(text);
     out.push(b'"');
+}
+
+/// Whether a byte must be escaped in a JSON string.
+fn is_escaped(byte: u8) -> bool {
+    matches!(byte, 0..0x20 | b'"' | b'\\' | 0x7f)
+}
+
+/// The same for any of eight: a byte is a lane, and what is not ASCII is marked by none of the four.
+fn any_escaped(bytes: [u8; 8]) -> bool {
+    const EACH: u64 = u64::MAX / 255;
+    const TOP: u64 = EACH * 0x80;
+    let lanes = u64::from_ne_bytes(bytes);
+    let below = |lanes: u64, limit: u64| lanes.wrapping_sub(EACH * limit) & !lanes;
+    let equal = |byte: u8| below(lanes ^ (EACH * u64::from(byte)), 1);
+    (below(lanes, 0x20) | equal(b'"') | equal(b'\\') | equal(0x7f)) & TOP != 0
+}
+
+fn needs_escape(text: &[u8]) -> bool {
+    let (eights, rest) = text.as_chunks();
+    eights.iter().any(|eight| any_escaped(*eight))
+        || match text.last_chunk() {
+            // Some bytes are looked at twice; none is looked at alone.
+            Some(last) => !rest.is_empty() && any_escaped(*last),
+            None => rest.iter().any(|byte| is_escaped(*byte)),
+        }
 }
 
 /// A JSON string. Control characters, quote and backslash are escaped (RFC 8259 §7), all else stands as it is.
 pub(crate) fn string(out: &mut Vec<u8>, text: &str) {
-    if !text.bytes().any(|b| b < 0x20 || b == b'"' || b == b'\\' || b == 0x7f) {
-        return plain(out, text);
+    if !needs_escape(text.as_bytes()) {
+        return plain(out, text.as_bytes());
     }
     out.push(b'"');
     for byte in text.bytes() {
         match byte {
             b'"' => out.extend_from_slice(b"\\\""),
             b'\\' => out.extend_from_slice(b"\\\\"),
-            0..0x20 | 0x7f => {
+            _ if is_escaped(byte) => {
                 out.extend_from_slice(b"\\u00");
                 hex(out, &[byte]);
             }
@@ -393,27 +410,4 @@ pub(crate) fn string(out: &mut Vec<u8>, text: &str) {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn strings_are_escaped_as_json_reads_them() {
-        for text in ["plain", "a\"b\\c", "line\nend\u{7f}", "naïve ✓", ""] {
-            let mut out = Vec::new();
-            string(&mut out, text);
-            assert_eq!(serde_json::from_slice::<String>(&out).expect("written as JSON"), text);
-            assert!(!out.iter().any(|b| *b < 0x20));
-        }
-    }
-
-    #[test]
-    fn numbers_are_written_whole() {
-        let mut out = Vec::new();
-        unsigned(&mut out, u64::MAX);
-        out.push(b' ');
-        integer(&mut out, i64::MIN);
-        out.push(b' ');
-        unsigned(&mut out, 0);
-        assert_eq!(out, b"18446744073709551615 -9223372036854775808 0");
-    }
-}
+mod tests;

@@ -1,13 +1,15 @@
-//! The head of a log: gives entries their index, time, line and hash, and keeps what is open. Not here: any file.
+//! The head of a log: gives entries their index, time, line and leaf hash, and keeps what is open. Not here: any file,
+//! and the tree, which whoever keeps the entries folds from their leaf hashes ([`crate::TileBuilder`]).
+
+use std::collections::hash_map::Entry as Spot;
 
 use chancery_model::{Digest, EntryRef, SessionId, Timestamp};
 use foldhash::HashMap;
 
 use crate::line::{self, Common, Tally};
 use crate::staged::NOTHING;
-use crate::tree::{sha256, sha256_of};
-use crate::{Checkpoint, Crash, Entry, EntryKind, Leaf, LedgerError, LogSigner, Placed, Range, SignedCheckpoint};
-use crate::{Staged, ToEntry};
+use crate::tree::{leaf_hash, roll, sha256};
+use crate::{Crash, Entry, EntryKind, Leaf, LedgerError, Placed, Staged, ToEntry};
 
 /// How far the wall clock may fall behind the last entry before the log refuses: more than a time service steps.
 const CLOCK_BACK_MAX_US: i64 = 60_000_000;
@@ -27,13 +29,51 @@ pub struct OpenSession {
     acts: u64,
     leaves: u64,
     rolling: Digest,
-    running: Vec<u64>,
+    running: Running,
 }
 
 impl OpenSession {
     /// Commands that have a start and no end, in the order of their start.
     pub fn running(&self) -> &[u64] {
-        &self.running
+        self.running.as_slice()
+    }
+}
+
+/// A list that lies within its session while it is short, as it nearly always is.
+#[derive(Clone, Debug, PartialEq, Eq)]
+enum Running {
+    Few([u64; 2], u8),
+    Many(Vec<u64>),
+}
+
+impl Running {
+    fn as_slice(&self) -> &[u64] {
+        match self {
+            Self::Few(commands, count) => &commands[..usize::from(*count)],
+            Self::Many(commands) => commands,
+        }
+    }
+    fn push(&mut self, command: u64) {
+        match self {
+            Self::Few(commands, count) if usize::from(*count) < commands.len() => {
+                commands[usize::from(*count)] = command;
+                *count += 1;
+            }
+            Self::Few(commands, _) => *self = Self::Many([commands.as_slice(), &[command]].concat()),
+            Self::Many(commands) => commands.push(command),
+        }
+    }
+    fn remove(&mut self, command: u64) {
+        let Some(at) = self.as_slice().iter().position(|running| *running == command) else { return };
+        match self {
+            Self::Few(commands, count) => {
+                commands.copy_within(at + 1.., at);
+                *count -= 1;
+            }
+            Self::Many(commands) => {
+                commands.remove(at);
+            }
+        }
     }
 }
 
@@ -43,17 +83,17 @@ pub(crate) type Sessions = HashMap<SessionId, OpenSession>;
 /// The head of one log. Single writer; the caller serialises.
 pub struct Log {
     origin: String,
-    boot: String,
-    range: Range,
+    /// In hexadecimal.
+    boot: [u8; 32],
+    size: u64,
     wall: i64,
     mono: i64,
     sessions: Sessions,
-    scratch: Vec<u8>,
 }
 
 impl std::fmt::Debug for Log {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Log").field("origin", &self.origin).field("size", &self.range.size()).finish_non_exhaustive()
+        f.debug_struct("Log").field("origin", &self.origin).field("size", &self.size).finish_non_exhaustive()
     }
 }
 
@@ -64,15 +104,8 @@ impl Log {
         check_origin(origin)?;
         let mut hex = Vec::with_capacity(32);
         line::hex(&mut hex, &boot);
-        Ok(Self {
-            origin: origin.to_owned(),
-            boot: String::from_utf8(hex).expect("hexadecimal is ASCII"),
-            range: Range::default(),
-            wall: i64::MIN,
-            mono: 0,
-            sessions: Sessions::default(),
-            scratch: Vec::with_capacity(1024),
-        })
+        let boot = hex.try_into().expect("two digits for each byte");
+        Ok(Self { origin: origin.to_owned(), boot, size: 0, wall: i64::MIN, mono: 0, sessions: Sessions::default() })
     }
     /// The origin.
     pub fn origin(&self) -> &str {
@@ -80,11 +113,7 @@ impl Log {
     }
     /// The number of entries.
     pub fn size(&self) -> u64 {
-        self.range.size()
-    }
-    /// The root over all entries.
-    pub fn root(&self) -> Digest {
-        self.range.root()
+        self.size
     }
     /// The wall clock of the last entry.
     pub fn last_time(&self) -> Option<Timestamp> {
@@ -100,14 +129,10 @@ impl Log {
     pub fn crashes(&self) -> Vec<Entry<'static>> {
         let mut entries = Vec::new();
         for (session, open) in self.open_sessions() {
-            let command = open.running.iter().map(|command| Some(*command));
+            let command = open.running().iter().map(|command| Some(*command));
             entries.extend(command.chain([None]).map(|command| Entry::Crash(Crash { session, command })));
         }
         entries
-    }
-    /// The signed head.
-    pub fn checkpoint(&self, signer: &LogSigner) -> SignedCheckpoint {
-        signer.sign(&Checkpoint { origin: self.origin.clone(), size: self.size(), root: self.root() })
     }
 
     /// Gives a staged subject its place and appends its line to `out`. On an error nothing has changed.
@@ -128,31 +153,25 @@ impl Log {
         if stamp.wall.0 < self.wall.saturating_sub(CLOCK_BACK_MAX_US) {
             return Err(LedgerError::Clock);
         }
-        let change = Change::of(entry);
-        change.check(&self.sessions)?;
+        let found = Change::of(entry).find(&mut self.sessions);
+        found.check()?;
         // Sorting and reading go by index; the times never run backwards within a log, small steps are flattened.
         let (wall, mono) = (stamp.wall.0.max(self.wall), stamp.mono.max(self.mono));
-        let common = Common { boot: &self.boot, mono, index: self.range.size(), origin: &self.origin, wall };
-        let tally = match change {
-            Change::Close(session) => self.sessions.get(&session).map(OpenSession::tally).unwrap_or_default(),
-            _ => Tally::default(),
-        };
-        // The leaf prefix of RFC 6962 stands before the line, so that one call hashes both.
-        self.scratch.clear();
-        self.scratch.push(0);
-        line::write(&mut self.scratch, entry, &common, &tally)?;
-        let leaf = sha256(&self.scratch);
-        out.extend_from_slice(&self.scratch[1..]);
-        let index = self.range.size();
-        self.range.push(leaf);
+        let common = Common { boot: &self.boot, mono, index: self.size, origin: &self.origin, wall };
+        let tally = found.closing().map(OpenSession::tally).unwrap_or_default();
+        let start = out.len();
+        line::write(out, entry, &common, &tally)?;
+        let leaf = hash_in_place(out, start);
+        let index = self.size;
+        self.size += 1;
         (self.wall, self.mono) = (wall, mono);
-        change.apply(&mut self.sessions, leaf);
+        found.apply(leaf);
         Ok(EntryRef { index, leaf })
     }
 
     /// Takes a line that was stored by an earlier process, so that start-up and appending end in the same state.
     pub fn replay(&mut self, line: &[u8]) -> Result<EntryRef, LedgerError> {
-        let index = self.range.size();
+        let index = self.size;
         let fields = Leaf::parse(line, index)?;
         if fields.origin != self.origin {
             return Err(LedgerError::Corrupt(index, "its origin is another log's"));
@@ -160,14 +179,24 @@ impl Log {
         if fields.wall < self.wall {
             return Err(LedgerError::Corrupt(index, "its time is before the entry before it"));
         }
-        let change = Change::of_leaf(&fields);
-        change.check(&self.sessions).map_err(|_| LedgerError::Corrupt(index, "it does not fit what is open"))?;
-        let leaf = crate::leaf_hash(line);
-        self.range.push(leaf);
+        let found = Change::of_leaf(&fields).find(&mut self.sessions);
+        found.check().map_err(|_| LedgerError::Corrupt(index, "it does not fit what is open"))?;
+        let leaf = leaf_hash(line);
+        self.size += 1;
         self.wall = fields.wall;
-        change.apply(&mut self.sessions, leaf);
+        found.apply(leaf);
         Ok(EntryRef { index, leaf })
     }
+}
+
+/// The leaf hash of what stands in `out` from `start` on. The byte before it lends its place to the leaf prefix of RFC
+/// 6962, so that one call hashes both and nothing is copied.
+fn hash_in_place(out: &mut [u8], start: usize) -> Digest {
+    let Some(before) = start.checked_sub(1) else { return leaf_hash(out) };
+    let lent = std::mem::replace(&mut out[before], 0);
+    let leaf = sha256(&out[before..]);
+    out[before] = lent;
+    leaf
 }
 
 /// An origin stands in notes and, unescaped, in lines.
@@ -226,61 +255,75 @@ impl Change {
             _ => Self::Nothing,
         }
     }
-    /// Whether it fits.
-    pub(crate) fn check(&self, sessions: &Sessions) -> Result<(), LedgerError> {
-        let running = |session, command: &u64| {
-            let open: Option<&OpenSession> = sessions.get(session);
-            open.ok_or(LedgerError::Misuse("the session is not open")).map(|open| open.running.contains(command))
+    /// Looks up what it changes.
+    pub(crate) fn find(self, sessions: &mut Sessions) -> Found<'_> {
+        let spot = match self {
+            Self::Nothing => None,
+            Self::Open(session) | Self::Close(session) | Self::Lost(session) => Some(session),
+            Self::Start(session, _) | Self::Done(session, _) | Self::Within(session) => Some(session),
         };
-        match self {
-            Self::Nothing | Self::Within(_) => Ok(()),
-            Self::Open(session) if sessions.contains_key(session) => {
-                Err(LedgerError::Misuse("the session is open already"))
-            }
-            Self::Open(_) => Ok(()),
-            Self::Close(session) | Self::Lost(session) => match sessions.get(session) {
-                None => Err(LedgerError::Misuse("the session is not open")),
-                Some(open) if !open.running.is_empty() => {
-                    Err(LedgerError::Misuse("the session has commands without an outcome"))
-                }
-                Some(_) => Ok(()),
-            },
-            Self::Start(session, command) => match running(session, command)? {
-                true => Err(LedgerError::Misuse("the command has started already")),
-                false => Ok(()),
-            },
-            Self::Done(session, command) => match running(session, command)? {
-                true => Ok(()),
-                false => Err(LedgerError::Misuse("the command has not started")),
-            },
+        Found { change: self, spot: spot.map(|session| sessions.entry(session)) }
+    }
+}
+
+/// A change and the session that it is about, looked up once for checking and applying it.
+pub(crate) struct Found<'a> {
+    change: Change,
+    spot: Option<Spot<'a, SessionId, OpenSession>>,
+}
+
+impl Found<'_> {
+    fn open(&self) -> Option<&OpenSession> {
+        match &self.spot {
+            Some(Spot::Occupied(spot)) => Some(spot.get()),
+            _ => None,
         }
     }
-    /// Takes effect; `check` passed.
-    pub(crate) fn apply(&self, sessions: &mut Sessions, leaf: Digest) {
-        let session = match self {
-            Self::Nothing => return,
-            Self::Close(session) | Self::Lost(session) => {
-                sessions.remove(session);
+    /// The session that it ends in order, if that is open.
+    pub(crate) fn closing(&self) -> Option<&OpenSession> {
+        self.open().filter(|_| matches!(self.change, Change::Close(_)))
+    }
+    /// Whether it fits.
+    pub(crate) fn check(&self) -> Result<(), LedgerError> {
+        let open = self.open();
+        let misuse = match (self.change, open) {
+            (Change::Nothing | Change::Within(_), _) | (Change::Open(_), None) => return Ok(()),
+            (Change::Open(_), Some(_)) => "the session is open already",
+            (_, None) => "the session is not open",
+            (Change::Close(_) | Change::Lost(_), Some(open)) if open.running().is_empty() => return Ok(()),
+            (Change::Close(_) | Change::Lost(_), Some(_)) => "the session has commands without an outcome",
+            (Change::Start(_, command), Some(open)) if !open.running().contains(&command) => return Ok(()),
+            (Change::Start(..), Some(_)) => "the command has started already",
+            (Change::Done(_, command), Some(open)) if open.running().contains(&command) => return Ok(()),
+            (Change::Done(..), Some(_)) => "the command has not started",
+        };
+        Err(LedgerError::Misuse(misuse))
+    }
+    /// Takes effect. What did not pass `check` changes what it can, so that a reader can go on.
+    pub(crate) fn apply(self, leaf: Digest) {
+        let mut spot = match (self.change, self.spot) {
+            (Change::Close(_) | Change::Lost(_), Some(Spot::Occupied(spot))) => {
+                spot.remove();
                 return;
             }
-            Self::Open(session) => {
-                let open = OpenSession { acts: 0, leaves: 0, rolling: NOTHING, running: Vec::new() };
-                sessions.insert(*session, open);
-                session
+            (Change::Open(_), Some(spot)) => {
+                let running = Running::Few([0; 2], 0);
+                spot.insert_entry(OpenSession { acts: 0, leaves: 0, rolling: NOTHING, running })
             }
-            Self::Start(session, _) | Self::Done(session, _) | Self::Within(session) => session,
+            (_, Some(Spot::Occupied(spot))) => spot,
+            _ => return,
         };
-        let Some(open) = sessions.get_mut(session) else { return };
-        match self {
-            Self::Start(_, command) => {
+        let open = spot.get_mut();
+        match self.change {
+            Change::Start(_, command) => {
                 open.acts += 1;
-                open.running.push(*command);
+                open.running.push(command);
             }
-            Self::Done(_, command) => open.running.retain(|running| running != command),
+            Change::Done(_, command) => open.running.remove(command),
             _ => {}
         }
         open.leaves += 1;
-        open.rolling = sha256_of(&[&open.rolling.0, &leaf.0]);
+        open.rolling = roll(&open.rolling, &leaf);
     }
 }
 
@@ -290,5 +333,81 @@ impl OpenSession {
         leaf.number("acts") == Some(self.acts)
             && leaf.number("leaves") == Some(self.leaves)
             && leaf.digest("roll") == Some(self.rolling)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_runs_is_kept_in_order_however_many_there_are() {
+        let mut running = Running::Few([0; 2], 0);
+        let mut expected: Vec<u64> = Vec::new();
+        for (command, ends) in [(1, None), (2, Some(1)), (3, None), (4, None), (5, Some(3)), (6, Some(6)), (7, Some(2))]
+        {
+            running.push(command);
+            expected.push(command);
+            if let Some(end) = ends {
+                running.remove(end);
+                expected.retain(|one| *one != end);
+            }
+            assert_eq!(running.as_slice(), expected);
+        }
+        for command in [9, 5, 4, 7] {
+            running.remove(command);
+            expected.retain(|one| *one != command);
+            assert_eq!(running.as_slice(), expected);
+        }
+    }
+
+    #[test]
+    fn a_line_has_its_hash_wherever_it_is_appended() {
+        for before in [b"".as_slice(), b"\0", b"{", b"behind others\xff"] {
+            let (mut log, mut out) = (Log::new("gw.test/a", [1; 16]).expect("an origin"), before.to_vec());
+            let at = log.append(&Entry::Heartbeat, Stamp::default(), &mut out).expect("fits");
+            let line = out.strip_prefix(before).expect("what was there before stays as it was");
+            assert_eq!((at.index, at.leaf), (0, leaf_hash(line)));
+        }
+    }
+
+    #[test]
+    fn what_does_not_fit_is_refused_and_changes_nothing() {
+        let (session, leaf) = (SessionId([1; 16]), Digest([9; 32]));
+        let mut sessions = Sessions::default();
+        let fits = |sessions: &mut Sessions, change: Change| {
+            let before = sessions.clone();
+            let found = change.find(sessions);
+            let fits = found.check().map(|()| found.apply(leaf)).is_ok();
+            assert!(fits || *sessions == before, "{change:?}");
+            fits
+        };
+        use Change::{Close, Done, Lost, Open, Start, Within};
+        for (change, expected) in [
+            (Start(session, 1), false),
+            (Done(session, 1), false),
+            (Close(session), false),
+            (Lost(session), false),
+            (Within(session), true),
+            (Open(session), true),
+            (Open(session), false),
+            (Done(session, 1), false),
+            (Start(session, 1), true),
+            (Start(session, 1), false),
+            (Start(session, 2), true),
+            (Close(session), false),
+            (Lost(session), false),
+            (Done(session, 1), true),
+            (Done(session, 1), false),
+            (Within(session), true),
+            (Done(session, 2), true),
+            (Close(session), true),
+            (Close(session), false),
+            (Open(session), true),
+            (Lost(session), true),
+        ] {
+            assert_eq!(fits(&mut sessions, change), expected, "{change:?}");
+        }
+        assert!(sessions.is_empty(), "what was within no session opened none");
     }
 }

@@ -2,7 +2,7 @@
 
 use chancery_model::Digest;
 
-use crate::{LedgerError, node_hash};
+use crate::{LedgerError, Range, node_hash};
 
 /// Hashes in a whole tile, entries in a whole bundle.
 pub const BUNDLE_ENTRIES: usize = 256;
@@ -70,7 +70,7 @@ pub fn parse_bundle(mut bytes: &[u8]) -> Option<Vec<&[u8]>> {
     Some(entries)
 }
 
-/// Collects leaf hashes into tiles.
+/// Collects leaf hashes into tiles. Each node of the tree is hashed once, when the tile below it is whole.
 #[derive(Clone, Debug, Default)]
 pub struct TileBuilder {
     levels: Vec<Level>,
@@ -95,11 +95,29 @@ impl TileBuilder {
         here.hashes.push(hash);
         if here.hashes.len() == BUNDLE_ENTRIES {
             out.push(here.tile(level));
-            let above = complete_root(&here.hashes);
+            let above = complete_root(&mut here.hashes);
             here.hashes.clear();
             here.index += 1;
             self.push_at(level + 1, above, out);
         }
+    }
+    /// The number of leaves.
+    pub fn size(&self) -> u64 {
+        self.levels.first().map_or(0, |level| level.index * BUNDLE_ENTRIES as u64 + level.hashes.len() as u64)
+    }
+    /// The tree as it is now: what lies in partial tiles, from the highest level down, is made of its complete subtrees.
+    /// At most 255 node hashes for each level.
+    pub fn range(&self) -> Range {
+        let mut nodes = Vec::new();
+        for level in self.levels.iter().rev() {
+            let mut rest = level.hashes.as_slice();
+            while let Some(height) = rest.len().checked_ilog2() {
+                let (subtree, after) = rest.split_at(1 << height);
+                nodes.push(complete_root(&mut subtree.to_vec()));
+                rest = after;
+            }
+        }
+        Range::of(self.size(), nodes)
     }
     /// The partial tiles that, with the whole ones, make up the tree as it is now.
     pub fn partial(&self) -> Vec<Tile> {
@@ -110,15 +128,20 @@ impl TileBuilder {
 
 impl Level {
     fn tile(&self, level: usize) -> Tile {
-        let hashes = self.hashes.iter().flat_map(|hash| hash.0).collect();
+        let mut hashes = Vec::with_capacity(32 * self.hashes.len());
+        self.hashes.iter().for_each(|hash| hashes.extend_from_slice(&hash.0));
         Tile { level: u8::try_from(level).expect("a log has at most 8 levels of tiles"), index: self.index, hashes }
     }
 }
 
-fn complete_root(hashes: &[Digest]) -> Digest {
-    let mut row = hashes.to_vec();
-    while row.len() > 1 {
-        row = row.chunks_exact(2).map(|pair| node_hash(&pair[0], &pair[1])).collect();
+/// The root over a power of two of hashes, which are used up.
+fn complete_root(row: &mut [Digest]) -> Digest {
+    let mut width = row.len();
+    while width > 1 {
+        width /= 2;
+        for at in 0..width {
+            row[at] = node_hash(&row[2 * at], &row[2 * at + 1]);
+        }
     }
     row.first().copied().unwrap_or_default()
 }
@@ -148,6 +171,27 @@ mod tests {
         assert_eq!(paths, ["tile/0/002.p/88", "tile/1/000.p/2"]);
         assert_eq!(partial[1].hashes[..32], root(&leaves[..256]).0);
         assert_eq!(partial[1].hashes[32..], root(&leaves[256..512]).0);
+    }
+
+    #[test]
+    fn the_tree_is_that_of_all_leaves_at_every_size() {
+        let (mut builder, mut range, mut tiles) = (TileBuilder::default(), Range::default(), Vec::new());
+        let mut check = |count: u32, each: bool| {
+            for i in 0..count {
+                let leaf = leaf_hash(&i.to_be_bytes());
+                builder.push(leaf, &mut tiles);
+                range.push(leaf);
+                if each || i + 1 == count {
+                    assert_eq!(builder.range(), range);
+                    assert_eq!((builder.size(), builder.range().root()), (range.size(), range.root()));
+                }
+            }
+        };
+        check(1_100, true);
+        // Across the first tile of level 2.
+        check(65_536 - 1_100 - 1, false);
+        check(3, true);
+        assert_eq!(TileBuilder::default().range(), Range::default());
     }
 
     #[test]

@@ -13,6 +13,14 @@ pub(crate) fn sha256_of(parts: &[&[u8]]) -> Digest {
     to_digest(context.finish().as_ref())
 }
 
+/// The next rolling hash of a session: SHA-256(rolling ‖ leaf).
+pub(crate) fn roll(rolling: &Digest, leaf: &Digest) -> Digest {
+    let mut both = [0; 64];
+    both[..32].copy_from_slice(&rolling.0);
+    both[32..].copy_from_slice(&leaf.0);
+    sha256(&both)
+}
+
 /// SHA-256 over bytes that come in pieces.
 pub struct Hasher(Context);
 
@@ -64,6 +72,11 @@ pub struct Range {
 }
 
 impl Range {
+    /// A tree of which these are the roots of the complete subtrees.
+    pub(crate) fn of(size: u64, nodes: Vec<Digest>) -> Self {
+        debug_assert_eq!(size.count_ones() as usize, nodes.len(), "one node for each bit set in the size");
+        Self { size, nodes }
+    }
     /// The number of leaves.
     pub fn size(&self) -> u64 {
         self.size

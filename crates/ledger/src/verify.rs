@@ -265,17 +265,17 @@ impl Verifier {
             self.doubt(Check::Lines, Some(index), "a kind that this version does not know".into());
         }
         self.order(leaf);
-        let change = Change::of_leaf(leaf);
-        if let Err(error) = change.check(&self.sessions) {
+        let found = Change::of_leaf(leaf).find(&mut self.sessions);
+        let misfit = found.check().err();
+        let disagrees = found.closing().is_some_and(|open| !open.agrees(leaf));
+        found.apply(hash);
+        if let Some(error) = misfit {
             self.fail(Check::Sessions, Some(index), error.to_string());
         }
-        if let Change::Close(session) = change
-            && self.sessions.get(&session).is_some_and(|open| !open.agrees(leaf))
-        {
+        if let Some(session) = leaf.session.filter(|_| disagrees) {
             self.fail(Check::Rolling, Some(index), format!("{session} does not close with what it had"));
         }
         self.recorded(leaf);
-        change.apply(&mut self.sessions, hash);
     }
 
     fn order(&mut self, leaf: &Leaf) {

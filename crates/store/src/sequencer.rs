@@ -22,7 +22,7 @@ use std::thread::JoinHandle;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use chancery_ledger::{
-    Durable, Entry, LedgerError, Log, LogSigner, Placed, Recorded, SignedCheckpoint, Staged, Stamp, ToEntry,
+    Checkpoint, Durable, Entry, LedgerError, Log, LogSigner, Placed, Recorded, SignedCheckpoint, Staged, Stamp, ToEntry,
 };
 use chancery_model::{Digest, EntryRef, Timestamp};
 use tokio::sync::watch;
@@ -34,6 +34,7 @@ pub(crate) use volume::read_whole;
 pub use volume::{Blob, Directory, Volume};
 
 use segment::Segment;
+use tiles::Tree;
 
 /// Room in the segment that only entries which close something may use.
 const CLOSING_ROOM: u64 = 256 * 1024;
@@ -254,6 +255,8 @@ struct Shared {
     head: Mutex<Head>,
     /// Held while bytes go from the buffer to the file. The head's lock is taken within it, never the other way round.
     writer: Mutex<Writer>,
+    /// Locked last, and not while anything is written. Only the thread folds.
+    tree: Mutex<Tree>,
     wake: Condvar,
     progress: watch::Sender<Progress>,
     /// Entries below this index are handed to the kernel. Moved under the writer's lock.
@@ -276,7 +279,7 @@ struct Head {
     offset: u64,
     /// Frames placed and not yet written.
     buffer: Vec<u8>,
-    /// Leaf hashes of entries that no tile has yet.
+    /// Leaf hashes of entries that the tree has not taken yet: those of one round of the thread.
     leaves: Vec<Digest>,
     state: State,
     /// The `stall` entry of this shortage is placed.
@@ -326,8 +329,17 @@ impl Shared {
     fn failed(&self, head: &mut Head, error: &io::Error) -> Stall {
         self.end(head, Stall::Failed(error.kind()))
     }
-    /// Makes sure that an entry can be placed: once it has a place in the tree, it can no longer be taken back.
-    fn make_room(&self, head: &mut Head, opens: bool) -> Result<(), Stall> {
+    /// Makes sure that an entry can be placed: once it has a place in the tree, it can no longer be taken back. What kind
+    /// it is of is asked only where that matters.
+    fn make_room(&self, head: &mut Head, opens: impl FnOnce() -> bool) -> Result<(), Stall> {
+        let need = head.offset + head.buffer.len() as u64 + ENTRY_ROOM;
+        if head.state == State::Running && !head.stopping && need + CLOSING_ROOM <= head.segment.ahead() {
+            return Ok(());
+        }
+        self.find_room(head, need, opens())
+    }
+    #[cold]
+    fn find_room(&self, head: &mut Head, need: u64, opens: bool) -> Result<(), Stall> {
         match &head.state {
             State::Ended(stall) => return Err(stall.clone()),
             // The last round may have taken the size that its checkpoint signs; nothing may come behind that.
@@ -335,7 +347,7 @@ impl Shared {
             State::Full if opens => return Err(Stall::DiskFull),
             _ => {}
         }
-        let need = head.offset + head.buffer.len() as u64 + ENTRY_ROOM + if opens { CLOSING_ROOM } else { 0 };
+        let need = need + if opens { CLOSING_ROOM } else { 0 };
         if need <= head.segment.ahead() {
             return Ok(());
         }
@@ -354,6 +366,10 @@ impl Shared {
             self.end(&mut self.lock(), Stall::Failed(io::ErrorKind::Other));
             poisoned.into_inner()
         })
+    }
+    fn tree(&self) -> MutexGuard<'_, Tree> {
+        // Only the thread changes it, and however the thread ends, a panic included, it ends the sequencer.
+        self.tree.lock().unwrap_or_else(PoisonError::into_inner)
     }
     /// Everything placed goes out, unless entries below this index are out already.
     fn write_below(&self, index: u64) -> Result<(), Stall> {
@@ -400,7 +416,7 @@ impl Shared {
         }
     }
     fn append_entry(&self, head: &mut Head, entry: &Entry<'_>) -> Result<EntryRef, Stall> {
-        self.make_room(head, entry.kind().opens())?;
+        self.make_room(head, || entry.kind().opens())?;
         self.frame(head, |log, stamp, out| log.append(entry, stamp, out).map(|at| (at, at.leaf)))
     }
     /// Wakes the thread if it must hurry, lets the head go, and writes if the level or the buffer asks for it.
@@ -464,26 +480,27 @@ impl Sequencer {
     }
 
     /// Appends the entry of a staged subject.
-    pub fn append<T: ToEntry>(&self, staged: Staged<T>, level: Level) -> Result<Appended<T>, Stall> {
+    pub fn append<T: ToEntry>(&self, mut staged: Staged<T>, level: Level) -> Result<Appended<T>, Stall> {
         let mut head = self.shared.lock();
-        let (staged, placed) = self.place(&mut head, staged)?;
+        let placed = self.place(&mut head, &mut staged)?;
         self.shared.settle(head, level)?;
         self.appended(staged, placed, level)
     }
 
     /// Appends several under one lock and at most one write, in order. The first refusal ends it: the subjects before
     /// it are destroyed, too, though their entries stand.
-    pub fn append_many<T: ToEntry>(&self, staged: Vec<Staged<T>>, level: Level) -> Result<Vec<Appended<T>>, Stall> {
+    pub fn append_many<T: ToEntry>(&self, mut staged: Vec<Staged<T>>, level: Level) -> Result<Vec<Appended<T>>, Stall> {
         let mut head = self.shared.lock();
-        let placed: Result<Vec<_>, Stall> = staged.into_iter().map(|one| self.place(&mut head, one)).collect();
+        let placed: Result<Vec<_>, Stall> = staged.iter_mut().map(|one| self.place(&mut head, one)).collect();
         self.shared.settle(head, level)?;
-        placed?.into_iter().map(|(staged, placed)| self.appended(staged, placed, level)).collect()
+        staged.into_iter().zip(placed?).map(|(staged, placed)| self.appended(staged, placed, level)).collect()
     }
 
     /// Appends the entry of a subject that nobody waits for, as `Lazy` does. The subject is destroyed.
-    pub fn leave<T: ToEntry>(&self, staged: Staged<T>) -> Result<(), Stall> {
+    pub fn leave<T: ToEntry>(&self, mut staged: Staged<T>) -> Result<(), Stall> {
         let mut head = self.shared.lock();
-        drop(self.place(&mut head, staged)?);
+        drop(self.place(&mut head, &mut staged)?);
+        // The subject goes after the lock.
         self.shared.settle(head, Level::Lazy)
     }
 
@@ -548,21 +565,27 @@ impl Sequencer {
     }
     /// The head as it is now, signed. Its entries may not be on disk yet; the published one is in the file.
     pub fn checkpoint(&self) -> SignedCheckpoint {
-        self.shared.lock().log.checkpoint(&self.shared.signer)
+        let head = self.shared.lock();
+        let (origin, size, leaves) = (head.log.origin().to_owned(), head.log.size(), head.leaves.clone());
+        // Before the head goes, so that the thread cannot take these leaves in between.
+        let tree = self.shared.tree();
+        drop(head);
+        let root = tree.root_with(&leaves);
+        drop(tree);
+        self.shared.signer.sign(&Checkpoint { origin, size, root })
     }
     /// Writes, syncs and signs what there is, and stops. Later appends answer `Closed`.
     pub fn close(&self) {
         self._thread.stop();
     }
 
-    fn place<T: ToEntry>(&self, head: &mut Head, mut staged: Staged<T>) -> Result<(Staged<T>, Placed), Stall> {
-        self.shared.make_room(head, staged.kind().opens())?;
-        let placed = self.shared.frame(head, |log, stamp, out| {
-            let placed = log.place(&mut staged, stamp, out)?;
+    fn place<T: ToEntry>(&self, head: &mut Head, staged: &mut Staged<T>) -> Result<Placed, Stall> {
+        self.shared.make_room(head, || staged.kind().opens())?;
+        self.shared.frame(head, |log, stamp, out| {
+            let placed = log.place(staged, stamp, out)?;
             let leaf = placed.leaf();
             Ok((placed, leaf))
-        })?;
-        Ok((staged, placed))
+        })
     }
 
     fn appended<T>(&self, staged: Staged<T>, placed: Placed, level: Level) -> Result<Appended<T>, Stall> {

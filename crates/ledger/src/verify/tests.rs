@@ -1,7 +1,7 @@
 use chancery_model::{Durability as Profile, Effect, ResourceName, RuleId, Timestamp};
 
 use super::*;
-use crate::{ActDone, ActStart, Entry, Log, LogSigner, Outcome, SessionClose, SessionOpen, SignedCheckpoint, Stamp};
+use crate::{ActDone, ActStart, Checkpoint, Entry, Log, LogSigner, Outcome, SessionClose, SessionOpen, Stamp};
 
 const ORIGIN: &str = "gw.test/a";
 
@@ -18,11 +18,14 @@ fn fixture() -> Fixture {
     let (mut lines, mut notes) = (Vec::new(), Vec::new());
     let resource = ResourceName::parse("billing").expect("well-formed");
     let rules = [RuleId("r\"1".into())];
+    let mut range = Range::default();
     let mut add = |log: &mut Log, entry: Entry<'_>| {
         let mut line = Vec::new();
         let at = lines.len() as i64;
-        log.append(&entry, Stamp { wall: Timestamp(1_000 + at), mono: at }, &mut line).expect("fits");
+        let at = log.append(&entry, Stamp { wall: Timestamp(1_000 + at), mono: at }, &mut line).expect("fits");
         lines.push(line);
+        range.push(at.leaf);
+        range.root()
     };
     for n in 0..24 {
         let session = SessionId([n; 16]);
@@ -72,10 +75,9 @@ fn fixture() -> Fixture {
                 }),
             );
         }
-        add(&mut log, Entry::SessionClose(SessionClose { session, reason: "client", recording: None }));
+        let root = add(&mut log, Entry::SessionClose(SessionClose { session, reason: "client", recording: None }));
         if n == 11 || n == 23 {
-            let SignedCheckpoint { note, .. } = log.checkpoint(&signer);
-            notes.push(note);
+            notes.push(signer.sign(&Checkpoint { origin: ORIGIN.to_owned(), size: log.size(), root }).note);
         }
     }
     Fixture { lines, notes, key: LogVerifier::parse(&signer.verifier_key()).expect("own key") }

@@ -14,7 +14,7 @@ use tokio::sync::watch;
 
 use super::segment::{self, HEADER_BYTES, Next, Segment};
 use super::syncer::{RESERVE, RESERVE_BYTES, Syncer};
-use super::tiles::Tiles;
+use super::tiles::{Tiles, Tree};
 use super::volume::{Blob, Volume, read_whole};
 use super::{CLOSING_ROOM, Head, OpenError, Options, Progress, Sequencer, Shared, State, SyncThread, Writer};
 
@@ -41,7 +41,7 @@ struct Scan {
     log: Log,
     signed: u64,
     root: Digest,
-    tiles: Tiles,
+    tree: Tree,
     whole: Vec<chancery_ledger::Tile>,
     cut_bytes: u64,
 }
@@ -61,7 +61,7 @@ pub(super) fn open(
         log: Log::new(origin, options.boot).map_err(misuse)?,
         signed: 0,
         root: Digest::default(),
-        tiles: Tiles::default(),
+        tree: Tree::default(),
         whole: Vec::new(),
         cut_bytes: 0,
     };
@@ -77,8 +77,9 @@ pub(super) fn open(
     if let Some(last) = scan.log.last_time().filter(|last| now < last.plus_micros(-CLOCK_STEP_US)) {
         return Err(OpenError::ClockBehind { now, last });
     }
+    let mut tiles = Tiles::default();
     for tile in &scan.whole {
-        scan.tiles.mend(volume.as_ref(), tile)?;
+        tiles.mend(volume.as_ref(), tile)?;
     }
     let (segment, offset) = match last {
         Some(last) => last,
@@ -93,7 +94,7 @@ pub(super) fn open(
     {
         return Err(error.into());
     }
-    start(volume, signer, options, scan, segment, offset)
+    start(volume, signer, options, scan, tiles, (segment, offset))
 }
 
 fn start(
@@ -101,13 +102,13 @@ fn start(
     signer: LogSigner,
     options: Options,
     scan: Scan,
-    segment: Segment,
-    offset: u64,
+    tiles: Tiles,
+    (segment, offset): (Segment, u64),
 ) -> Result<(Sequencer, Recovery), OpenError> {
     let crashes = scan.log.crashes();
     let recovery = Recovery {
         size: scan.log.size(),
-        root: scan.log.root(),
+        root: scan.tree.root(),
         crashes: crashes.len() as u64,
         cut_bytes: scan.cut_bytes,
     };
@@ -131,6 +132,7 @@ fn start(
         head: Mutex::new(head),
         // What an earlier process wrote may still be in the page cache only.
         writer: Mutex::new(Writer { spare: Vec::with_capacity(64 * 1024), dirty: true }),
+        tree: Mutex::new(scan.tree),
         wake: Condvar::new(),
         progress: watch::Sender::new(Progress::default()),
         written: AtomicU64::new(recovery.size),
@@ -144,8 +146,7 @@ fn start(
     let now = Instant::now();
     let syncer = Syncer {
         shared: shared.clone(),
-        tiles: scan.tiles,
-        leaves: Vec::new(),
+        tiles,
         signed: u64::MAX,
         signed_at: now.checked_sub(shared.options.checkpoint).unwrap_or(now),
         watched_at: now.checked_sub(super::syncer::WATCH).unwrap_or(now),
@@ -205,8 +206,8 @@ impl Scan {
             match segment::next(bytes, at) {
                 Next::Entry(line, after) => {
                     let entry = self.log.replay(line).map_err(|error| self.damaged(file, error.to_string()))?;
-                    self.tiles.push(entry.leaf, &mut self.whole);
-                    if self.log.size() == self.signed && self.log.root() != self.root {
+                    self.tree.push(entry.leaf, &mut self.whole);
+                    if self.log.size() == self.signed && self.tree.root() != self.root {
                         return Err(OpenError::Checkpoint(format!(
                             "the first {} entries are not the signed ones",
                             self.signed

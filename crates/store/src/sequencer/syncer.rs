@@ -22,8 +22,6 @@ pub(super) const RESERVE_BYTES: usize = 1 << 20;
 pub(super) struct Syncer {
     pub(super) shared: Arc<Shared>,
     pub(super) tiles: Tiles,
-    /// Leaf hashes of this round's entries.
-    pub(super) leaves: Vec<Digest>,
     /// Size of the last checkpoint that was written.
     pub(super) signed: u64,
     pub(super) signed_at: Instant,
@@ -74,18 +72,14 @@ impl Syncer {
         // Before the buffer is taken: whoever wants a sync from here on gets the next one.
         shared.lock().wanted = false;
         let due = stopping || self.signed_at.elapsed() >= shared.options.checkpoint;
-        let signed = self.signed;
-        self.leaves.clear();
-        let leaves = &mut self.leaves;
-        let (dirty, segment, size, root) = {
+        let (dirty, segment, size) = {
             let mut writer = shared.writer();
-            let (segment, size, root) = shared.write_out(&mut writer, |head| {
+            let (segment, size) = shared.write_out(&mut writer, |head| {
                 head.fresh = false;
-                std::mem::swap(&mut head.leaves, leaves);
-                let size = head.log.size();
-                (head.segment.clone(), size, (due && size != signed).then(|| head.log.root()))
+                shared.tree().take(&mut head.leaves);
+                (head.segment.clone(), head.log.size())
             })?;
-            (std::mem::take(&mut writer.dirty), segment, size, root)
+            (std::mem::take(&mut writer.dirty), segment, size)
         };
         if dirty {
             self.active_at = Instant::now();
@@ -97,8 +91,8 @@ impl Syncer {
             moved
         });
         self.keep_ahead()?;
-        self.tiles();
-        if let Some(root) = root {
+        // Only what is on disk is folded, so that this is the root of `size` entries.
+        if let Some(root) = self.fold(due && size != self.signed) {
             let origin = shared.lock().log.origin().to_owned();
             self.sign(&Checkpoint { origin, size, root }, stopping)?;
         }
@@ -141,15 +135,21 @@ impl Syncer {
         }
     }
 
-    /// Tiles are derived: one that cannot be written is made again at the next start.
-    fn tiles(&mut self) {
+    /// Folds this round's leaf hashes and writes the tiles that they complete; the root if it is asked for. Tiles are
+    /// derived: one that cannot be written is made again at the next start.
+    fn fold(&mut self, root: bool) -> Option<Digest> {
         let mut whole = Vec::new();
-        self.leaves.iter().for_each(|leaf| self.tiles.push(*leaf, &mut whole));
+        let root = {
+            let mut tree = self.shared.tree();
+            tree.fold(&mut whole);
+            root.then(|| tree.root())
+        };
         for tile in &whole {
             if let Err(error) = self.tiles.write(self.shared.volume.as_ref(), tile) {
                 tracing::warn!(%error, "tile not written");
             }
         }
+        root
     }
 
     fn keep_ahead(&self) -> Result<(), Stall> {

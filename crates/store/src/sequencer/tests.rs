@@ -2,7 +2,7 @@ use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicI64, Ordering};
 
-use chancery_ledger::{ActStart, Crash, EntryKind, Leaf, LogVerifier, SessionOpen, Verdict, stage};
+use chancery_ledger::{ActStart, Crash, EntryKind, Leaf, LogVerifier, SessionOpen, Verdict, Verifier, stage};
 use chancery_model::{Durability as Profile, Effect, ResourceName, RuleId, SessionId};
 
 use super::*;
@@ -375,4 +375,44 @@ async fn many_threads_share_one_order() {
     let found = report(volume);
     assert_eq!(found.size, 800);
     assert_ne!(found.verdict(), Verdict::Fail, "{found:?}");
+}
+
+/// The head may be asked for at any time: while leaf hashes wait, are taken, and are folded.
+#[test]
+fn every_head_that_is_signed_is_that_of_the_entries() {
+    let volume = MemoryVolume::new();
+    let options = Options { flush: Duration::from_micros(200), ..options(100) };
+    let (sequencer, _) = Sequencer::open(Arc::new(volume.clone()), signer(), ORIGIN, options).expect("a new ledger");
+    let mut heads = vec![sequencer.checkpoint()];
+    std::thread::scope(|scope| {
+        for _ in 0..2 {
+            scope.spawn(|| {
+                for _ in 0..1_000 {
+                    let _ = sequencer.append(stage(Subject::Beat), Level::Placed).expect("running");
+                }
+            });
+        }
+        while sequencer.size() < 2_000 {
+            heads.push(sequencer.checkpoint());
+        }
+    });
+    heads.push(sequencer.checkpoint());
+    sequencer.close();
+    heads.push(sequencer.checkpoint());
+    assert_eq!(heads.last().map(|head| head.checkpoint.size), Some(2_000));
+    let mut verifier = Verifier::new(LogVerifier::parse(&signer().verifier_key()).expect("own key"));
+    let reader = LedgerReader::new(Arc::new(volume));
+    let stored = reader.checkpoints().expect("readable");
+    stored.iter().chain(heads.iter().map(|head| &head.note)).for_each(|note| verifier.checkpoint(note));
+    let visited = reader.visit(0, |_, item| {
+        if let LedgerItem::Entry(line) = item {
+            verifier.entry(line);
+        }
+        ControlFlow::Continue(())
+    });
+    visited.expect("readable");
+    let found = verifier.finish();
+    assert_eq!(found.size, 2_000);
+    let heads = found.finding(chancery_ledger::Check::Checkpoints).expect("made");
+    assert_eq!(heads.verdict, Verdict::Pass, "{heads}");
 }

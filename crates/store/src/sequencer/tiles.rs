@@ -14,20 +14,56 @@ const TILE_BYTES: usize = 32 * BUNDLE_ENTRIES;
 /// Tiles in one file.
 const FILE_TILES: u64 = 4096;
 
-/// Writes whole tiles as the leaves come.
+/// The tree over all entries. Nothing of it is hashed while the head is locked: leaf hashes are taken from the head, and
+/// folded when there is time.
+#[derive(Default)]
+pub(super) struct Tree {
+    builder: TileBuilder,
+    /// Leaf hashes that were taken and not yet folded.
+    taken: Vec<Digest>,
+}
+
+impl Tree {
+    /// Takes the leaf hashes of the entries that follow those taken before.
+    pub(super) fn take(&mut self, leaves: &mut Vec<Digest>) {
+        if self.taken.is_empty() {
+            std::mem::swap(&mut self.taken, leaves);
+        } else {
+            self.taken.append(leaves);
+        }
+    }
+
+    /// Folds one leaf hash; whole tiles are appended to `whole`.
+    pub(super) fn push(&mut self, leaf: Digest, whole: &mut Vec<Tile>) {
+        self.builder.push(leaf, whole);
+    }
+
+    /// Folds what was taken; whole tiles are appended to `whole`.
+    pub(super) fn fold(&mut self, whole: &mut Vec<Tile>) {
+        self.taken.drain(..).for_each(|leaf| self.builder.push(leaf, whole));
+    }
+
+    /// The root over what was folded.
+    pub(super) fn root(&self) -> Digest {
+        self.builder.range().root()
+    }
+
+    /// The root over what was taken and, behind it, `leaves`. Changes nothing.
+    pub(super) fn root_with(&self, leaves: &[Digest]) -> Digest {
+        let mut range = self.builder.range();
+        self.taken.iter().chain(leaves).for_each(|leaf| range.push(*leaf));
+        range.root()
+    }
+}
+
+/// Writes whole tiles as they come.
 #[derive(Default)]
 pub(super) struct Tiles {
-    builder: TileBuilder,
     /// The file that each level is at, by its number.
     files: Vec<Option<(u64, Arc<dyn Blob>)>>,
 }
 
 impl Tiles {
-    /// Adds a leaf; whole tiles are appended to `whole`.
-    pub(super) fn push(&mut self, leaf: Digest, whole: &mut Vec<Tile>) {
-        self.builder.push(leaf, whole);
-    }
-
     /// Writes a whole tile to its place.
     pub(super) fn write(&mut self, volume: &dyn Volume, tile: &Tile) -> io::Result<()> {
         let (number, offset) = place(tile.index);
