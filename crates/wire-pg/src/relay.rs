@@ -75,7 +75,7 @@ pub struct PgRelay {
     /// The SQLSTATE with which the query at the head of `flight` failed.
     failed: Option<String>,
     /// An empty list for the next unit, so that not each allocates one.
-    spare: Vec<Expect>,
+    spare: VecDeque<Expect>,
     last_command: u64,
     /// Counts `Sync` and `Query` messages seen from the client.
     segment: u64,
@@ -124,7 +124,7 @@ enum Copy {
 struct Unit {
     segment: u64,
     parts: Pieces,
-    expects: Vec<Expect>,
+    expects: VecDeque<Expect>,
     simple: bool,
     syncs: bool,
     /// The statement that a Parse of this unit makes, and its name. Kept here because the tables can take it back while
@@ -146,7 +146,7 @@ struct Asked {
     id: CommandId,
     segment: u64,
     frames: Held,
-    expects: Vec<Expect>,
+    expects: VecDeque<Expect>,
     renames: Vec<Name>,
     uses: Uses,
     stale: bool,
@@ -255,7 +255,7 @@ impl PgRelay {
             flight: VecDeque::new(),
             seen: Seen::default(),
             failed: None,
-            spare: Vec::new(),
+            spare: VecDeque::new(),
             last_command: 0,
             segment: 1,
             skipping: None,
@@ -312,6 +312,9 @@ impl PgRelay {
 
     /// Lets go of the chunk being read.
     fn settle_short(&mut self) {
+        if self.short_run.is_empty() {
+            return;
+        }
         self.short.extend_from_slice(self.up.bytes(std::mem::take(&mut self.short_run)));
     }
 
@@ -380,7 +383,7 @@ impl PgRelay {
     }
 
     /// Takes back the names that a unit's frames would have made, because the server will not see or not obey them.
-    fn fail_names(&mut self, expects: &[Expect], segment: u64) {
+    fn fail_names(&mut self, expects: &VecDeque<Expect>, segment: u64) {
         if let Some(step) = expects.iter().find_map(Expect::step) {
             self.names.fail(segment, step);
         }
@@ -469,6 +472,9 @@ impl Expect {
 /// The commonest answers have nothing in them that differs: they need no read buffer to lie in.
 fn bare(frames: &[u8]) -> Option<Bytes> {
     const BARE: [&[u8]; 3] = [b"2\0\0\0\x04", b"1\0\0\0\x042\0\0\0\x04", b"1\0\0\0\x04"];
+    if frames.len() > 10 {
+        return None;
+    }
     BARE.into_iter().find(|bare| *bare == frames).map(Bytes::from_static)
 }
 
@@ -517,9 +523,13 @@ impl Relay for PgRelay {
         let syncs = unit.syncs && !self.passing && !matches!(self.copy, Copy::In { .. });
         self.dirty = !syncs && !unit.simple && (self.dirty || unit.owes());
         let segment = unit.segment;
-        unit.frames.into_pieces().for_each(|piece| self.send(piece));
+        unit.frames.send(|piece| self.send(piece));
         let mut expects = unit.expects;
-        self.flight.extend(expects.drain(..));
+        if self.flight.is_empty() {
+            std::mem::swap(&mut self.flight, &mut expects);
+        } else {
+            self.flight.append(&mut expects);
+        }
         if expects.capacity() <= SPARE && expects.capacity() > self.spare.capacity() {
             self.spare = expects;
         }

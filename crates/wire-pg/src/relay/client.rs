@@ -66,7 +66,7 @@ impl PgRelay {
             b'E' => self.execute(),
             b'C' => self.close_name(),
             b'H' => {
-                self.keep(None);
+                self.keep();
                 self.finish_unit("flush");
                 Ok(Next::Continue)
             }
@@ -74,7 +74,7 @@ impl PgRelay {
             b'd' | b'c' | b'f' => self.stray_copy(),
             b'F' => {
                 self.finish_unit("prepare");
-                self.keep(None);
+                self.keep();
                 // Outside of a pipeline it is a cycle of its own that ends with ReadyForQuery, without a Sync; inside
                 // one the error makes the client send its Sync.
                 if !self.dirty_segment() {
@@ -106,12 +106,15 @@ impl PgRelay {
     }
 
     /// Moves the frame at hand into the unit being gathered.
-    fn keep(&mut self, expect: Option<Expect>) {
+    fn keep(&mut self) {
         let frame = self.down.take();
         self.unit.parts.add(&self.down, frame);
-        if let Some(expect) = expect {
-            self.unit.expects.push(expect);
-        }
+    }
+
+    /// The same for a frame that the server will answer.
+    fn keep_owed(&mut self, expect: Expect) {
+        self.unit.expects.push_back(expect);
+        self.keep();
     }
 
     fn query(&mut self) -> Result<Next, WireError> {
@@ -120,7 +123,7 @@ impl PgRelay {
             return Ok(Next::Wait);
         }
         let text = statement_text(self.down.body()).map(|text| self.down.slice_ref(text));
-        self.keep(None);
+        self.keep();
         let segment = self.segment;
         self.segment += 1;
         self.unit.simple = true;
@@ -132,7 +135,7 @@ impl PgRelay {
                 return Ok(Next::Continue);
             }
         };
-        self.unit.expects.push(Expect::Query { command: CommandId(0), segment });
+        self.unit.expects.push_back(Expect::Query { command: CommandId(0), segment });
         let statement = Statement { text, settings: self.settings.clone() };
         self.ask(Ask::Query(statement));
         Ok(Next::Continue)
@@ -165,7 +168,7 @@ impl PgRelay {
             self.finish_unit("prepare");
         }
         if self.names.len() >= self.config.limits.statements_max {
-            self.keep(None);
+            self.keep();
             self.refuse_here(RefusalCode::Limit, "too many prepared statements", "close some of them");
             return Ok(Next::Continue);
         }
@@ -174,7 +177,7 @@ impl PgRelay {
             return Err(WireError::PeerMisbehaved(Leg::Downstream, "malformed Parse"));
         };
         let Some((step, meaning)) = self.names.prepare(name, text, &self.settings, self.segment) else {
-            self.keep(None);
+            self.keep();
             self.refuse_here(RefusalCode::Malformed, "the statement is not UTF-8", "send UTF-8 text");
             return Ok(Next::Continue);
         };
@@ -182,7 +185,7 @@ impl PgRelay {
             self.unit.renames.push(meaning.name.clone());
         }
         self.unit.parsed = Some(meaning);
-        self.keep(Some(Expect::Parse { step, ruled: false }));
+        self.keep_owed(Expect::Parse { step, ruled: false });
         Ok(Next::Continue)
     }
 
@@ -196,7 +199,7 @@ impl PgRelay {
             Lookup::Unconfirmed => return Ok(Next::Wait),
             Lookup::Unknown => {
                 self.finish_unit("prepare");
-                self.keep(None);
+                self.keep();
                 let why = "the prepared statement does not exist";
                 self.refuse_here(RefusalCode::Malformed, why, "prepare it with a Parse message of this session");
                 return Ok(Next::Continue);
@@ -213,7 +216,7 @@ impl PgRelay {
             return Err(WireError::PeerMisbehaved(Leg::Downstream, "malformed Bind"));
         };
         if self.names.len() >= self.config.limits.statements_max {
-            self.keep(None);
+            self.keep();
             self.refuse_here(RefusalCode::Limit, "too many portals", "close some of them");
             return Ok(Next::Continue);
         }
@@ -223,7 +226,7 @@ impl PgRelay {
         let bind = Bind { raw, count, max_rows: 0, resumed: false };
         let step = self.names.bind(portal.clone(), meaning.clone(), bind, self.segment);
         self.unit.bound = Some((portal.clone(), meaning));
-        self.keep(Some(Expect::Bind { step, portal, ruled: false }));
+        self.keep_owed(Expect::Bind { step, portal, ruled: false });
         Ok(Next::Continue)
     }
 
@@ -247,7 +250,7 @@ impl PgRelay {
             },
             _ => return Err(WireError::PeerMisbehaved(Leg::Downstream, "malformed Describe")),
         };
-        self.keep(Some(expect));
+        self.keep_owed(expect);
         Ok(Next::Continue)
     }
 
@@ -262,7 +265,7 @@ impl PgRelay {
             Lookup::Unconfirmed => return Ok(Next::Wait),
             Lookup::Unknown => {
                 self.finish_unit("prepare");
-                self.keep(None);
+                self.keep();
                 let why = "the portal does not exist";
                 self.refuse_here(RefusalCode::Malformed, why, "bind it with a Bind message of this transaction");
                 return Ok(Next::Continue);
@@ -287,12 +290,12 @@ impl PgRelay {
         if inject {
             let describe = build(|out| frame::describe(out, b'P', portal.as_bytes()));
             self.unit.parts.add_own(&self.down, &describe);
-            self.unit.expects.push(Expect::DescribePortal { portal: portal.clone(), injected: true });
+            self.unit.expects.push_back(Expect::DescribePortal { portal: portal.clone(), injected: true });
         }
         if self.unit.bound.is_none() {
             self.unit.uses = Uses::Portal;
         }
-        self.keep(Some(Expect::Execute { command: CommandId(0), portal }));
+        self.keep_owed(Expect::Execute { command: CommandId(0), portal });
         self.absorb_sync()?;
         let syncs = self.unit.syncs;
         self.ask(Ask::Execute(statement, bind));
@@ -316,7 +319,7 @@ impl PgRelay {
             b'P' => self.names.close_portal(name.into(), self.segment),
             _ => return Err(WireError::PeerMisbehaved(Leg::Downstream, "malformed Close")),
         };
-        self.keep(Some(Expect::Close { step }));
+        self.keep_owed(Expect::Close { step });
         Ok(Next::Continue)
     }
 
@@ -331,7 +334,7 @@ impl PgRelay {
             self.sync_after_skip(true, segment);
             return Ok(Next::Continue);
         }
-        self.keep(None);
+        self.keep();
         self.unit.syncs = true;
         self.finish_unit("sync");
         self.segment += 1;
@@ -341,9 +344,9 @@ impl PgRelay {
     /// Takes a Sync or Flush that already lies behind an Execute into the same unit: one write, one command.
     fn absorb_sync(&mut self) -> Result<(), WireError> {
         match self.next_client()? {
-            Some(b'H') => self.keep(None),
+            Some(b'H') => self.keep(),
             Some(b'S') => {
-                self.keep(None);
+                self.keep();
                 self.unit.syncs = true;
             }
             _ => {}
@@ -397,7 +400,7 @@ impl PgRelay {
             Some(meaning) => Ask::Prepare(meaning.statement.clone()),
             None => Ask::Step(step),
         };
-        self.unit.expects.push(Expect::End { command: CommandId(0) });
+        self.unit.expects.push_back(Expect::End { command: CommandId(0) });
         self.ask(ask);
     }
 

@@ -72,7 +72,9 @@ impl Run {
 
 impl Inbox {
     pub(super) fn push(&mut self, chunk: Bytes) {
-        if !chunk.is_empty() {
+        if self.front.is_empty() && self.later.is_empty() && self.carry.is_empty() {
+            (self.front, self.at, self.end) = (chunk, 0, 0);
+        } else if !chunk.is_empty() {
             self.later.push_back(chunk);
         }
     }
@@ -98,15 +100,25 @@ impl Inbox {
 
     /// `peek` in what arrived later. What is left of the chunk being read is the beginning of a frame: it is copied, so
     /// that nobody who waits for the rest holds a read buffer.
+    #[inline]
     pub(super) fn turn(&mut self, leg: Leg, max: usize) -> Result<Option<u8>, WireError> {
+        // A header that was carried and is wrong stays so.
+        if self.at < self.front.len() || !self.later.is_empty() || self.carry.len() >= HEADER_BYTES {
+            return self.turn_over(leg, max);
+        }
+        if !self.front.is_empty() {
+            (self.front, self.at, self.end) = (Bytes::new(), 0, 0);
+        }
+        Ok(None)
+    }
+
+    fn turn_over(&mut self, leg: Leg, max: usize) -> Result<Option<u8>, WireError> {
         if self.at < self.front.len() {
             self.front.advance(self.at);
             let front = std::mem::take(&mut self.front);
             self.later.push_front(front);
-        } else if !self.front.is_empty() {
-            self.front = Bytes::new();
         }
-        (self.at, self.end) = (0, 0);
+        (self.front, self.at, self.end) = (Bytes::new(), 0, 0);
         loop {
             if self.carry.is_empty() {
                 let Some(chunk) = self.later.pop_front() else { return Ok(None) };
@@ -187,11 +199,18 @@ impl Inbox {
 
 impl Pieces {
     /// Adds frames that were just taken from the inbox.
+    #[inline]
     pub(super) fn add(&mut self, inbox: &Inbox, frame: Run) {
+        if frame.len() > SHORT || !self.run.extend(frame) {
+            self.add_apart(inbox, frame);
+        }
+    }
+
+    fn add_apart(&mut self, inbox: &Inbox, frame: Run) {
         if frame.len() > SHORT {
             self.flush(inbox);
             self.list.push(inbox.slice(frame));
-        } else if !self.run.extend(frame) {
+        } else {
             self.settle(inbox);
             self.run = frame;
         }
@@ -204,7 +223,14 @@ impl Pieces {
     }
 
     /// Lets go of the chunk being read.
+    #[inline]
     pub(super) fn settle(&mut self, inbox: &Inbox) {
+        if !self.run.is_empty() {
+            self.copy_run(inbox);
+        }
+    }
+
+    fn copy_run(&mut self, inbox: &Inbox) {
         self.short.extend_from_slice(inbox.bytes(std::mem::take(&mut self.run)));
     }
 
@@ -243,9 +269,13 @@ impl Held {
         self.last.len() + self.list.iter().map(Bytes::len).sum::<usize>()
     }
 
-    /// The pieces in order.
-    pub(super) fn into_pieces(self) -> impl Iterator<Item = Bytes> {
-        self.list.into_iter().chain([self.last])
+    /// Hands out the pieces in order.
+    #[inline]
+    pub(super) fn send(self, mut send: impl FnMut(Bytes)) {
+        if !self.list.is_empty() {
+            self.list.into_iter().for_each(&mut send);
+        }
+        send(self.last);
     }
 }
 
@@ -254,11 +284,13 @@ impl Held {
 fn frame_length(bytes: &[u8], leg: Leg, max: usize) -> Result<Option<usize>, WireError> {
     let Some(&[_, a, b, c, d]) = bytes.first_chunk::<HEADER_BYTES>() else { return Ok(None) };
     let length = usize::try_from(u32::from_be_bytes([a, b, c, d])).unwrap_or(usize::MAX).saturating_add(1);
+    if length < HEADER_BYTES || length > max { Err(bad_length(length, leg)) } else { Ok(Some(length)) }
+}
+
+#[cold]
+fn bad_length(length: usize, leg: Leg) -> WireError {
     if length < HEADER_BYTES {
-        return Err(WireError::PeerMisbehaved(leg, "message length below four"));
+        return WireError::PeerMisbehaved(leg, "message length below four");
     }
-    if length > max {
-        return Err(WireError::LimitReached(leg, "message too long"));
-    }
-    Ok(Some(length))
+    WireError::LimitReached(leg, "message too long")
 }
