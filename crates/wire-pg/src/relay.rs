@@ -318,22 +318,28 @@ impl PgRelay {
         self.short.extend_from_slice(self.up.bytes(std::mem::take(&mut self.short_run)));
     }
 
+    #[inline]
     fn has_short(&self) -> bool {
         !self.short.is_empty() || !self.short_run.is_empty()
     }
 
+    #[inline]
     fn flush_short(&mut self) {
         if self.has_short() {
-            let bytes = if self.short.is_empty() {
-                let run = std::mem::take(&mut self.short_run);
-                bare(self.up.bytes(run)).unwrap_or_else(|| self.up.slice(run))
-            } else {
-                self.settle_short();
-                std::mem::take(&mut self.short).into()
-            };
-            let command = self.short_of;
-            self.events.push_back(Event::Output(Output { command, kind: OutputKind::Status, bytes, rows: 0 }));
+            self.tell_short();
         }
+    }
+
+    fn tell_short(&mut self) {
+        let bytes = if self.short.is_empty() {
+            let run = std::mem::take(&mut self.short_run);
+            bare(self.up.bytes(run)).unwrap_or_else(|| self.up.slice_out(run))
+        } else {
+            self.settle_short();
+            std::mem::take(&mut self.short).into()
+        };
+        let command = self.short_of;
+        self.events.push_back(Event::Output(Output { command, kind: OutputKind::Status, bytes, rows: 0 }));
     }
 
     fn done(&mut self, command: CommandId, status: DoneStatus, seen: Seen) {

@@ -18,14 +18,29 @@ enum Next {
 
 impl PgRelay {
     /// Reads as many of the client's frames as may be read now.
+    #[inline]
     pub(super) fn read_client(&mut self) -> Result<(), WireError> {
         self.waiting = false;
+        if self.down.is_drained() && self.has_room() {
+            return Ok(());
+        }
+        self.read_frames()
+    }
+
+    fn read_frames(&mut self) -> Result<(), WireError> {
         while !self.closed {
             if !self.has_room() {
                 self.ask_for_answers();
                 return Ok(());
             }
-            let Some(tag) = self.next_client()? else { return Ok(()) };
+            let max = self.config.limits.message_bytes_max;
+            let tag = match self.down.peek(Leg::Downstream, max)? {
+                Some(tag) => tag,
+                None => match self.turn_client()? {
+                    Some(tag) => tag,
+                    None => return Ok(()),
+                },
+            };
             match self.read_frame(tag)? {
                 Next::Continue => {}
                 Next::Wait => {
@@ -37,14 +52,10 @@ impl PgRelay {
         Ok(())
     }
 
-    /// The tag of the client's next frame.
-    fn next_client(&mut self) -> Result<Option<u8>, WireError> {
-        let max = self.config.limits.message_bytes_max;
-        if let Some(tag) = self.down.peek(Leg::Downstream, max)? {
-            return Ok(Some(tag));
-        }
+    /// The tag of the client's next frame, if it is not in the chunk being read.
+    fn turn_client(&mut self) -> Result<Option<u8>, WireError> {
         self.unit.parts.settle(&self.down);
-        self.down.turn(Leg::Downstream, max)
+        self.down.turn(Leg::Downstream, self.config.limits.message_bytes_max)
     }
 
     fn read_frame(&mut self, tag: u8) -> Result<Next, WireError> {
@@ -343,7 +354,11 @@ impl PgRelay {
 
     /// Takes a Sync or Flush that already lies behind an Execute into the same unit: one write, one command.
     fn absorb_sync(&mut self) -> Result<(), WireError> {
-        match self.next_client()? {
+        let tag = match self.down.peek(Leg::Downstream, self.config.limits.message_bytes_max)? {
+            Some(tag) => Some(tag),
+            None => self.turn_client()?,
+        };
+        match tag {
             Some(b'H') => self.keep(),
             Some(b'S') => {
                 self.keep();
@@ -357,6 +372,7 @@ impl PgRelay {
     /// Data of a COPY that is running: as many frames as lie here, in one event.
     fn copy_in(&mut self, tag: u8, command: CommandId) -> Result<Next, WireError> {
         let max = self.config.limits.message_bytes_max;
+        self.unit.parts.settle(&self.down);
         match tag {
             b'd' => {
                 let (raw, frames) = self.down.take_run(Leg::Downstream, max)?;
@@ -365,7 +381,7 @@ impl PgRelay {
             }
             b'c' | b'f' => {
                 let frame = self.down.take();
-                let raw = self.down.slice(frame);
+                let raw = self.down.slice_out(frame);
                 self.copy = Copy::Ending;
                 self.passing = true;
                 self.events.push_back(Event::Input(Input { command, bytes: 0, raw, last: true }));
@@ -425,7 +441,7 @@ impl PgRelay {
             id,
             segment: if simple { segment } else { self.segment },
             // The text of a query keeps the read buffer anyway.
-            frames: unit.parts.finish(&self.down, simple),
+            frames: unit.parts.finish(&mut self.down, simple),
             expects: std::mem::replace(&mut unit.expects, std::mem::take(&mut self.spare)),
             renames: std::mem::take(&mut unit.renames),
             uses: std::mem::take(&mut unit.uses),

@@ -13,8 +13,11 @@ pub(super) const SHORT: usize = 1024;
 /// Received chunks and the frame that straddles them. Only a straddling frame is ever copied.
 #[derive(Default)]
 pub(super) struct Inbox {
-    /// The chunk being read. It changes in `turn` only, so that until then a [`Run`] says where frames lie.
+    /// The chunk being read. It changes in `turn`, `slice_out` and `take_run` only, so that until then a [`Run`] says where
+    /// frames lie.
     front: Bytes,
+    /// Counts these chunks.
+    turns: u64,
     /// Where the next frame begins in it.
     at: usize,
     /// Where the announced frame ends; not behind `at` if none is announced.
@@ -24,9 +27,12 @@ pub(super) struct Inbox {
     carry: BytesMut,
 }
 
-/// Neighbouring frames in the chunk being read. Good until the inbox turns to another.
+/// Neighbouring frames in the chunk being read. Good until the inbox turns to another; whoever has one lets go of it
+/// before that, because it would say what nobody said.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) struct Run {
+    /// Which chunk it is.
+    turn: u64,
     start: usize,
     end: usize,
 }
@@ -61,7 +67,7 @@ impl Run {
     pub(super) fn extend(&mut self, next: Self) -> bool {
         if self.is_empty() {
             *self = next;
-        } else if self.end == next.start {
+        } else if self.end == next.start && self.turn == next.turn {
             self.end = next.end;
         } else {
             return false;
@@ -73,7 +79,7 @@ impl Run {
 impl Inbox {
     pub(super) fn push(&mut self, chunk: Bytes) {
         if self.front.is_empty() && self.later.is_empty() && self.carry.is_empty() {
-            (self.front, self.at, self.end) = (chunk, 0, 0);
+            self.put(chunk);
         } else if !chunk.is_empty() {
             self.later.push_back(chunk);
         }
@@ -98,6 +104,12 @@ impl Inbox {
         self.later.is_empty()
     }
 
+    /// Whether nothing is here that was not seen before.
+    #[inline]
+    pub(super) fn is_drained(&self) -> bool {
+        self.front.is_empty() && self.later.is_empty() && self.carry.len() < HEADER_BYTES
+    }
+
     /// `peek` in what arrived later. What is left of the chunk being read is the beginning of a frame: it is copied, so
     /// that nobody who waits for the rest holds a read buffer.
     #[inline]
@@ -107,29 +119,39 @@ impl Inbox {
             return self.turn_over(leg, max);
         }
         if !self.front.is_empty() {
-            (self.front, self.at, self.end) = (Bytes::new(), 0, 0);
+            self.put(Bytes::new());
         }
         Ok(None)
     }
 
+    /// Makes a chunk the one being read and returns the one that was.
+    #[inline]
+    fn put(&mut self, chunk: Bytes) -> Bytes {
+        (self.at, self.end) = (0, 0);
+        self.turns += 1;
+        std::mem::replace(&mut self.front, chunk)
+    }
+
     fn turn_over(&mut self, leg: Leg, max: usize) -> Result<Option<u8>, WireError> {
         if self.at < self.front.len() {
-            self.front.advance(self.at);
-            let front = std::mem::take(&mut self.front);
-            self.later.push_front(front);
+            let at = self.at;
+            let mut rest = self.put(Bytes::new());
+            rest.advance(at);
+            self.later.push_front(rest);
         }
-        (self.front, self.at, self.end) = (Bytes::new(), 0, 0);
+        self.put(Bytes::new());
         loop {
             if self.carry.is_empty() {
                 let Some(chunk) = self.later.pop_front() else { return Ok(None) };
-                self.front = chunk;
+                self.put(chunk);
                 if let Some(tag) = self.peek(leg, max)? {
                     return Ok(Some(tag));
                 }
-                let chunk = std::mem::take(&mut self.front);
+                let chunk = self.put(Bytes::new());
                 self.later.push_front(chunk);
             } else if frame_length(&self.carry, leg, max)?.is_some_and(|length| length <= self.carry.len()) {
-                self.front = std::mem::take(&mut self.carry).freeze();
+                let frame = std::mem::take(&mut self.carry).freeze();
+                self.put(frame);
                 return self.peek(leg, max);
             }
             let needed = match self.later.front() {
@@ -164,12 +186,13 @@ impl Inbox {
 
     /// Takes the announced frame.
     pub(super) fn take(&mut self) -> Run {
-        let run = Run { start: self.at, end: self.end.max(self.at) };
+        let run = Run { turn: self.turns, start: self.at, end: self.end.max(self.at) };
         self.at = run.end;
         run
     }
 
     /// Takes the announced frame and all whole frames of the same tag right behind it: the run and how many there are.
+    /// The caller has no other run.
     pub(super) fn take_run(&mut self, leg: Leg, max: usize) -> Result<(Bytes, u32), WireError> {
         let start = self.at;
         let Some(&tag) = self.front.get(start) else { return Ok((Bytes::new(), 0)) };
@@ -178,17 +201,32 @@ impl Inbox {
             self.at = self.end;
             count += 1;
         }
-        Ok((self.slice(Run { start, end: self.at }), count))
+        Ok((self.slice_out(Run { turn: self.turns, start, end: self.at }), count))
     }
 
     /// A run's bytes.
     pub(super) fn bytes(&self, run: Run) -> &[u8] {
-        self.front.get(run.start..run.end).unwrap_or_default()
+        if run.is_empty() {
+            return &[];
+        }
+        let lying = self.front.get(run.start..run.end).filter(|_| run.turn == self.turns);
+        lying.expect("runs are let go of before the inbox turns")
     }
 
     /// A run's bytes as a part of the read buffer, which they keep.
-    pub(super) fn slice(&self, run: Run) -> Bytes {
+    fn slice(&self, run: Run) -> Bytes {
         self.front.slice_ref(self.bytes(run))
+    }
+
+    /// The same for the only run that the caller has. It takes the inbox's own share of the read buffer if it is the rest
+    /// of the chunk.
+    pub(super) fn slice_out(&mut self, run: Run) -> Bytes {
+        if self.at != run.end || run.end != self.front.len() || run.turn != self.turns || run.is_empty() {
+            return self.slice(run);
+        }
+        let mut chunk = self.put(Bytes::new());
+        chunk.advance(run.start);
+        chunk
     }
 
     /// Bytes of the announced frame as a part of the read buffer, which they keep.
@@ -254,9 +292,9 @@ impl Pieces {
     }
 
     /// What was gathered. `lying`: short frames may keep the read buffer, because what is asked keeps it anyway.
-    pub(super) fn finish(&mut self, inbox: &Inbox, lying: bool) -> Held {
+    pub(super) fn finish(&mut self, inbox: &mut Inbox, lying: bool) -> Held {
         let last = if lying && self.short.is_empty() {
-            inbox.slice(std::mem::take(&mut self.run))
+            inbox.slice_out(std::mem::take(&mut self.run))
         } else {
             self.take_short(inbox)
         };
@@ -293,4 +331,118 @@ fn bad_length(length: usize, leg: Leg) -> WireError {
         return WireError::PeerMisbehaved(leg, "message length below four");
     }
     WireError::LimitReached(leg, "message too long")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const LEG: Leg = Leg::Downstream;
+
+    fn next(inbox: &mut Inbox) -> Option<u8> {
+        let here = inbox.peek(LEG, 64).expect("legal");
+        here.or_else(|| inbox.turn(LEG, 64).expect("legal"))
+    }
+
+    /// Each way to cut two frames into three chunks.
+    #[test]
+    fn frames_are_the_same_wherever_chunks_end() {
+        let stream = b"B\0\0\0\x07abcS\0\0\0\x04";
+        for first in 0..=stream.len() {
+            for second in first..=stream.len() {
+                let mut inbox = Inbox::default();
+                let mut seen = Vec::new();
+                for chunk in [&stream[..first], &stream[first..second], &stream[second..]] {
+                    inbox.push(Bytes::copy_from_slice(chunk));
+                    while let Some(tag) = next(&mut inbox) {
+                        let body = inbox.body().to_vec();
+                        let frame = inbox.take();
+                        seen.push((tag, body, inbox.bytes(frame).to_vec()));
+                    }
+                    assert!(inbox.front.is_empty(), "no read buffer is kept");
+                }
+                let expected = [(b'B', b"abc".to_vec(), stream[..8].to_vec()), (b'S', vec![], stream[8..].to_vec())];
+                assert_eq!(seen, expected, "cut at {first} and {second}");
+            }
+        }
+    }
+
+    #[test]
+    fn pieces_are_the_frames_whatever_lies_between_them() {
+        let stream = b"B\0\0\0\x04D\0\0\0\x04E\0\0\0\x04S\0\0\0\x04";
+        for cut in 0..=stream.len() {
+            for skipped in 0..4 {
+                for lying in [false, true] {
+                    let (mut inbox, mut pieces, mut expected) = (Inbox::default(), Pieces::default(), Vec::new());
+                    inbox.push(Bytes::copy_from_slice(&stream[..cut]));
+                    inbox.push(Bytes::copy_from_slice(&stream[cut..]));
+                    for at in 0..4 {
+                        if inbox.peek(LEG, 64).expect("legal").is_none() {
+                            pieces.settle(&inbox);
+                            assert!(inbox.turn(LEG, 64).expect("legal").is_some());
+                        }
+                        let frame = inbox.take();
+                        if at == skipped {
+                            pieces.add_own(&inbox, b"own");
+                            expected.extend_from_slice(b"own");
+                        } else {
+                            pieces.add(&inbox, frame);
+                            expected.extend_from_slice(&stream[at * 5..at * 5 + 5]);
+                        }
+                    }
+                    let held = pieces.finish(&mut inbox, lying);
+                    assert!(pieces.is_empty());
+                    let (length, mut sent) = (held.len(), Vec::new());
+                    held.send(|piece| sent.extend_from_slice(&piece));
+                    assert_eq!((length, &sent), (expected.len(), &expected), "cut at {cut}, without {skipped}");
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn long_frames_are_not_copied_and_short_ones_hold_no_chunk() {
+        let long = [&b"d\0\0\x08\x04"[..], &[7; 2048]].concat();
+        let chunk = Bytes::from([&b"S\0\0\0\x04"[..], &long, b"S\0\0\0\x04"].concat());
+        let (mut inbox, mut pieces) = (Inbox::default(), Pieces::default());
+        inbox.push(chunk.clone());
+        while inbox.peek(LEG, 4096).expect("legal").is_some() {
+            let frame = inbox.take();
+            pieces.add(&inbox, frame);
+        }
+        let mut sent = Vec::new();
+        pieces.finish(&mut inbox, false).send(|piece| sent.push(piece));
+        let within = |piece: &Bytes| chunk.as_ptr_range().contains(&piece.as_ptr());
+        assert_eq!(sent.iter().map(within).collect::<Vec<_>>(), [false, true, false]);
+        assert_eq!(sent.concat(), chunk);
+    }
+
+    #[test]
+    fn a_wrong_length_stays_wrong() {
+        for chunks in [&[&b"Q\0\0\0\x01"[..]][..], &[&b"Q\0"[..], b"\0\0\x01"]] {
+            let mut inbox = Inbox::default();
+            for chunk in chunks {
+                inbox.push(Bytes::copy_from_slice(chunk));
+                let _ = inbox.peek(LEG, 64).and_then(|_| inbox.turn(LEG, 64));
+            }
+            for _ in 0..2 {
+                let again = inbox.peek(LEG, 64).and_then(|_| inbox.turn(LEG, 64));
+                assert_eq!(again, Err(WireError::PeerMisbehaved(LEG, "message length below four")));
+            }
+        }
+    }
+
+    #[test]
+    fn the_rest_of_a_chunk_is_given_away_with_it() {
+        let mut inbox = Inbox::default();
+        inbox.push(Bytes::copy_from_slice(b"D\0\0\0\x04D\0\0\0\x04C\0\0\0\x04"));
+        assert_eq!(next(&mut inbox), Some(b'D'));
+        let (run, count) = inbox.take_run(LEG, 64).expect("legal");
+        assert_eq!((run.len(), count, inbox.front.is_empty()), (10, 2, false));
+        assert_eq!(next(&mut inbox), Some(b'C'));
+        let frame = inbox.take();
+        assert_eq!(inbox.slice_out(frame), Bytes::from_static(b"C\0\0\0\x04"));
+        assert!(inbox.front.is_empty() && inbox.is_drained());
+        assert_eq!(next(&mut inbox), None);
+    }
 }

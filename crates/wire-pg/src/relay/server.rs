@@ -35,13 +35,13 @@ impl PgRelay {
         if let Some(tag) = self.up.peek(Leg::Upstream, max)? {
             return Ok(Some(tag));
         }
+        if let Some(Kept::Lying(run)) = self.completion {
+            self.completion = Some(Kept::Copied(self.up.bytes(run).to_vec()));
+        }
         if self.up.is_last() {
             self.flush_short();
         } else {
             self.settle_short();
-        }
-        if let Some(Kept::Lying(run)) = self.completion {
-            self.completion = Some(Kept::Copied(self.up.bytes(run).to_vec()));
         }
         self.up.turn(Leg::Upstream, max)
     }
@@ -110,8 +110,9 @@ impl PgRelay {
 
     /// Takes the frame at hand as an output of its own.
     fn pass_frame(&mut self, command: CommandId, kind: OutputKind) {
+        self.flush_short();
         let frame = self.up.take();
-        let bytes = self.up.slice(frame);
+        let bytes = self.up.slice_out(frame);
         self.output(command, kind, bytes, 0);
     }
 
@@ -226,6 +227,7 @@ impl PgRelay {
             }
             None => {}
         }
+        self.flush_short();
         let (run, rows) = self.up.take_run(Leg::Upstream, max)?;
         let seen = self.seen()?;
         seen.rows += u64::from(rows);
@@ -237,6 +239,7 @@ impl PgRelay {
     fn bulk(&mut self, max: usize) -> Result<(), WireError> {
         let Copy::Out { binary } = self.copy else { return Err(OUT_OF_PLACE) };
         let command = self.running()?;
+        self.flush_short();
         let (run, frames) = self.up.take_run(Leg::Upstream, max)?;
         let seen = self.seen()?;
         seen.rows += u64::from(frames);
