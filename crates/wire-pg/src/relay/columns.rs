@@ -66,3 +66,46 @@ fn read_columns(body: &[u8]) -> Result<Columns, FrameFault> {
     cursor.finish()?;
     Ok(Columns { columns })
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn description(name: &str, relation: u8) -> Vec<u8> {
+        let column = [0, 0, 0, relation, 0, 3, 0, 0, 0, 23, 0, 4, 255, 255, 255, 255, 0, 1];
+        [&[0, 1], name.as_bytes(), &[0], &column].concat()
+    }
+
+    #[test]
+    fn the_same_words_are_read_once_and_others_anew() {
+        let mut descriptions = Descriptions::default();
+        let read = |descriptions: &mut Descriptions, body: &[u8]| descriptions.read(body).expect("well-formed");
+        let first = read(&mut descriptions, &description("a", 7));
+        assert_eq!(first.columns[0].origin, Origin::Attribute(7, 3));
+        assert!(Arc::ptr_eq(&first, &read(&mut descriptions, &description("a", 7))));
+        let other = read(&mut descriptions, &description("a", 0));
+        assert_eq!(other.columns[0].origin, Origin::Lost);
+        assert!(Arc::ptr_eq(&first, &read(&mut descriptions, &description("a", 7))), "both are remembered");
+        for name in ["b", "c", "d", "e"] {
+            assert_eq!(read(&mut descriptions, &description(name, 7)).columns[0].name, name);
+        }
+        assert!(!Arc::ptr_eq(&first, &read(&mut descriptions, &description("a", 7))), "the oldest is forgotten");
+    }
+
+    #[test]
+    fn what_is_remembered_is_bounded_and_well_formed() {
+        let mut descriptions = Descriptions::default();
+        for length in [300, 10, 80, 400, 200] {
+            let body = description(&"n".repeat(length), 7);
+            assert_eq!(descriptions.read(&body).expect("well-formed").columns[0].name.len(), length);
+            assert!(descriptions.bytes() <= REMEMBERED_BYTES && descriptions.last.len() <= REMEMBERED);
+        }
+        let mut body = description("a", 7);
+        body.push(0);
+        let before = descriptions.last.len();
+        for _ in 0..2 {
+            assert_eq!(descriptions.read(&body), Err(FrameFault::TrailingBytes));
+        }
+        assert_eq!(descriptions.last.len(), before);
+    }
+}
