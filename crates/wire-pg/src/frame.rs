@@ -178,9 +178,10 @@ impl<'a> Cursor<'a> {
 
     /// The next String, without its terminating zero byte. The encoding is the session's, so these are bytes.
     pub fn string(&mut self) -> Result<&'a [u8], FrameFault> {
-        let end = memchr::memchr(0, self.rest).ok_or(FrameFault::Truncated)?;
-        let text = self.take(end)?;
-        self.byte()?;
+        // Empty names are the commonest strings of all.
+        let end = if self.rest.first() == Some(&0) { Some(0) } else { memchr::memchr(0, self.rest) };
+        let (text, tail) = end.and_then(|end| self.rest.split_at_checked(end)).ok_or(FrameFault::Truncated)?;
+        self.rest = tail.get(1..).unwrap_or_default();
         Ok(text)
     }
 

@@ -13,6 +13,7 @@
 
 mod anatomy;
 mod client;
+mod columns;
 mod inbox;
 mod server;
 mod tables;
@@ -22,18 +23,20 @@ use std::sync::Arc;
 
 use bytes::{Bytes, BytesMut};
 use chancery_model::{
-    Ask, Bind, Columns, CommandId, Done, DoneStatus, Input, Output, OutputKind, Refusal, RefusalCode, Settings,
-    Statement,
+    Bind, Columns, CommandId, Done, DoneStatus, Input, Output, OutputKind, Refusal, RefusalCode, Settings, Statement,
 };
 use chancery_wire::{Event, Forget, Informed, Leg, Limits, Relay, WireError};
-use foldhash::HashMap;
 
 use crate::{Severity, frame, notice, refuse};
-use inbox::{Inbox, Pieces};
-use tables::Names;
+use columns::Descriptions;
+use inbox::{Held, Inbox, Pieces, Run};
+use tables::{Meaning, Name, Names, Table};
 
 /// Text that no PostgreSQL grammar accepts; makes the server fail as a refused command must.
 const POISON: &str = "chancery_refused";
+
+/// A list of expectations longer than this is not kept for the next unit.
+const SPARE: usize = 16;
 
 /// How a relay is set up.
 #[derive(Clone, Debug)]
@@ -58,13 +61,21 @@ pub struct PgRelay {
     names: Names,
     /// Columns of portals as the server described them since it bound them: in the server's order, while `names` runs
     /// ahead of it.
-    described: HashMap<Bytes, Arc<Columns>>,
+    described: Table<Arc<Columns>>,
+    /// Descriptions that the server gave last.
+    descriptions: Descriptions,
     /// The unit being gathered from the client.
     unit: Unit,
     /// Units shown to the session and not answered yet, in order.
-    asked: VecDeque<Unit>,
+    asked: VecDeque<Asked>,
     /// What the server owes, in order, with refusals standing in their place.
     flight: VecDeque<Expect>,
+    /// What the execution at the head of `flight` has shown.
+    seen: Seen,
+    /// The SQLSTATE with which the query at the head of `flight` failed.
+    failed: Option<String>,
+    /// An empty list for the next unit, so that not each allocates one.
+    spare: VecDeque<Expect>,
     last_command: u64,
     /// Counts `Sync` and `Query` messages seen from the client.
     segment: u64,
@@ -80,9 +91,10 @@ pub struct PgRelay {
     /// The end of the client's COPY data was shown and not passed yet: what follows must not overtake it.
     passing: bool,
     /// A completion kept until it is known whether it is the last one of a simple query.
-    completion: Option<Bytes>,
-    /// Short frames without values, gathered into one output.
-    short: BytesMut,
+    completion: Option<Kept>,
+    /// Frames without values, gathered into one output: those copied, and behind them those that still lie in `up`.
+    short: Vec<u8>,
+    short_run: Run,
     short_of: CommandId,
     /// The client's segment in which an extended unit was asked last.
     extended_in: u64,
@@ -107,26 +119,39 @@ enum Copy {
     },
 }
 
-/// Frames gathered into one command.
+/// Frames being gathered into one command.
 #[derive(Debug, Default)]
 struct Unit {
-    id: CommandId,
     segment: u64,
     parts: Pieces,
-    expects: Vec<Expect>,
+    expects: VecDeque<Expect>,
     simple: bool,
     syncs: bool,
     /// The statement that a Parse of this unit makes, and its name. Kept here because the tables can take it back while
     /// the unit is gathered, and it is these bytes that are ruled on.
-    parsed: Option<(Bytes, Statement)>,
-    /// Names of statements that its frames make or drop.
-    renames: Vec<Bytes>,
-    /// The portal that a Bind of this unit makes, and the text that it binds.
-    bound: Option<(Bytes, Bytes)>,
+    parsed: Option<Arc<Meaning>>,
+    /// Names of statements that its frames make or drop, without the unnamed one, which SQL cannot name.
+    renames: Vec<Name>,
+    /// The portal that a Bind of this unit makes, and what it binds.
+    bound: Option<(Name, Arc<Meaning>)>,
     /// Which name it relies on that another command could change.
     uses: Uses,
     /// That name changed after the unit was read.
     stale: bool,
+}
+
+/// A unit that was shown as a command and is held until that is answered.
+#[derive(Debug)]
+struct Asked {
+    id: CommandId,
+    segment: u64,
+    frames: Held,
+    expects: VecDeque<Expect>,
+    renames: Vec<Name>,
+    uses: Uses,
+    stale: bool,
+    simple: bool,
+    syncs: bool,
 }
 
 /// A name from outside that a unit relies on.
@@ -134,7 +159,7 @@ struct Unit {
 enum Uses {
     #[default]
     Nothing,
-    Statement(Bytes),
+    Statement(Name),
     Portal,
 }
 
@@ -148,7 +173,7 @@ enum Expect {
     },
     Bind {
         step: u64,
-        portal: Bytes,
+        portal: Name,
         /// The same for the statement that it binds.
         ruled: bool,
     },
@@ -159,13 +184,12 @@ enum Expect {
         described: bool,
     },
     DescribePortal {
-        portal: Bytes,
+        portal: Name,
         injected: bool,
     },
     Execute {
         command: CommandId,
-        portal: Bytes,
-        seen: Seen,
+        portal: Name,
     },
     /// The last expectation of a unit that only prepares or steps: its end is the command's end.
     End {
@@ -176,23 +200,20 @@ enum Expect {
     },
     Query {
         command: CommandId,
-        seen: Seen,
-        failed: Option<String>,
         segment: u64,
     },
     /// A refusal to be told when everything before it was answered.
     Refused {
-        error: Bytes,
+        error: Box<Bytes>,
     },
     /// The same, and the server will fail on our poison at this place.
     Poison {
-        error: Bytes,
+        error: Box<Bytes>,
     },
-    /// The same for a simple query; the server's ReadyForQuery follows.
+    /// The same for a simple query; the server's ReadyForQuery follows. The error is told once.
     PoisonQuery {
-        error: Bytes,
+        error: Option<Box<Bytes>>,
         segment: u64,
-        failed: bool,
     },
     /// A ReadyForQuery that the server does not owe.
     Ready {
@@ -208,6 +229,13 @@ struct Seen {
     bytes: u64,
 }
 
+/// A frame of the server's that is kept for later.
+enum Kept {
+    /// It lies in the chunk being read.
+    Lying(Run),
+    Copied(Vec<u8>),
+}
+
 impl PgRelay {
     /// A relay for a session whose handshakes are over. `client` and `server` are the bytes that arrived behind them.
     pub fn new(config: RelayConfig, client: BytesMut, server: BytesMut) -> Result<Self, WireError> {
@@ -220,10 +248,14 @@ impl PgRelay {
             to_client: VecDeque::new(),
             to_server: VecDeque::new(),
             names: Names::default(),
-            described: HashMap::default(),
+            described: Table::default(),
+            descriptions: Descriptions::default(),
             unit: Unit::default(),
             asked: VecDeque::new(),
             flight: VecDeque::new(),
+            seen: Seen::default(),
+            failed: None,
+            spare: VecDeque::new(),
             last_command: 0,
             segment: 1,
             skipping: None,
@@ -233,7 +265,8 @@ impl PgRelay {
             copy: Copy::None,
             passing: false,
             completion: None,
-            short: BytesMut::new(),
+            short: Vec::new(),
+            short_run: Run::default(),
             short_of: CommandId(0),
             extended_in: 0,
             flushed_at: 0,
@@ -255,21 +288,58 @@ impl PgRelay {
         self.events.push_back(Event::Output(Output { command, kind, bytes, rows }));
     }
 
-    /// Frames without values: short ones are gathered until something else has to be said.
-    fn status(&mut self, command: CommandId, bytes: &[u8]) {
+    /// Frames without values: they are gathered until something else has to be said.
+    fn status(&mut self, command: CommandId, frame: Run) {
         if self.short_of != command {
             self.flush_short();
             self.short_of = command;
         }
-        self.short.extend_from_slice(bytes);
+        if !self.short_run.extend(frame) {
+            self.settle_short();
+            self.short_run = frame;
+        }
     }
 
-    fn flush_short(&mut self) {
-        if !self.short.is_empty() {
-            let bytes = self.short.split().freeze();
-            let command = self.short_of;
-            self.events.push_back(Event::Output(Output { command, kind: OutputKind::Status, bytes, rows: 0 }));
+    /// The same for frames that do not lie in the chunk being read.
+    fn status_copied(&mut self, command: CommandId, frame: &[u8]) {
+        if self.short_of != command {
+            self.flush_short();
+            self.short_of = command;
         }
+        self.settle_short();
+        self.short.extend_from_slice(frame);
+    }
+
+    /// Lets go of the chunk being read.
+    fn settle_short(&mut self) {
+        if self.short_run.is_empty() {
+            return;
+        }
+        self.short.extend_from_slice(self.up.bytes(std::mem::take(&mut self.short_run)));
+    }
+
+    #[inline]
+    fn has_short(&self) -> bool {
+        !self.short.is_empty() || !self.short_run.is_empty()
+    }
+
+    #[inline]
+    fn flush_short(&mut self) {
+        if self.has_short() {
+            self.tell_short();
+        }
+    }
+
+    fn tell_short(&mut self) {
+        let bytes = if self.short.is_empty() {
+            let run = std::mem::take(&mut self.short_run);
+            bare(self.up.bytes(run)).unwrap_or_else(|| self.up.slice_out(run))
+        } else {
+            self.settle_short();
+            std::mem::take(&mut self.short).into()
+        };
+        let command = self.short_of;
+        self.events.push_back(Event::Output(Output { command, kind: OutputKind::Status, bytes, rows: 0 }));
     }
 
     fn done(&mut self, command: CommandId, status: DoneStatus, seen: Seen) {
@@ -290,11 +360,11 @@ impl PgRelay {
     }
 
     /// Takes the unit that the session answers now. Answers come in the order of asking.
-    fn take_asked(&mut self, command: CommandId) -> Option<Unit> {
+    fn take_asked(&mut self, command: CommandId) -> Option<Asked> {
         match self.asked.front() {
             Some(unit) if unit.id == command => {
                 let unit = self.asked.pop_front()?;
-                self.held = self.held.saturating_sub(unit.parts.len());
+                self.held = self.held.saturating_sub(unit.frames.len());
                 Some(unit)
             }
             _ => None,
@@ -305,11 +375,11 @@ impl PgRelay {
     fn settle(&mut self) {
         while let Some(Expect::Refused { .. } | Expect::Ready { .. } | Expect::End { .. }) = self.flight.front() {
             match self.flight.pop_front() {
-                Some(Expect::Refused { error }) => self.output(CommandId(0), OutputKind::Status, error, 0),
+                Some(Expect::Refused { error }) => self.output(CommandId(0), OutputKind::Status, *error, 0),
                 Some(Expect::Ready { segment }) => {
                     self.names.confirm(segment, self.status != b'I');
                     let status = self.status;
-                    self.status(CommandId(0), &build(|out| frame::ready_for_query(out, status)));
+                    self.status_copied(CommandId(0), &build(|out| frame::ready_for_query(out, status)));
                 }
                 Some(Expect::End { command }) => self.done(command, DoneStatus::Completed, Seen::default()),
                 _ => {}
@@ -319,16 +389,16 @@ impl PgRelay {
     }
 
     /// Takes back the names that a unit's frames would have made, because the server will not see or not obey them.
-    fn fail_names(&mut self, expects: &[Expect], segment: u64) {
+    fn fail_names(&mut self, expects: &VecDeque<Expect>, segment: u64) {
         if let Some(step) = expects.iter().find_map(Expect::step) {
             self.names.fail(segment, step);
         }
     }
 
     /// Answers a unit with an error instead of sending it.
-    fn turn_down(&mut self, unit: Unit, refusal: &Refusal) {
+    fn turn_down(&mut self, unit: Asked, refusal: &Refusal) {
         self.fail_names(&unit.expects, unit.segment);
-        let error = build(|out| refuse(out, refusal, Severity::Error));
+        let error = Box::new(build(|out| refuse(out, refusal, Severity::Error)));
         // Outside a transaction, with nothing owed, the server need not hear of it.
         let quiet = self.flight.is_empty() && !self.dirty && self.status == b'I';
         if unit.simple {
@@ -337,7 +407,7 @@ impl PgRelay {
                 self.flight.push_back(Expect::Ready { segment: unit.segment });
             } else {
                 self.send(build(|out| frame::query(out, POISON)));
-                self.flight.push_back(Expect::PoisonQuery { error, segment: unit.segment, failed: false });
+                self.flight.push_back(Expect::PoisonQuery { error: Some(error), segment: unit.segment });
             }
             self.settle();
             return;
@@ -355,7 +425,7 @@ impl PgRelay {
     }
 
     /// Skips a unit of a segment that was refused, as the server skips to Sync after an error.
-    fn skip(&mut self, unit: Unit) {
+    fn skip(&mut self, unit: Asked) {
         self.fail_names(&unit.expects, unit.segment);
         self.done(unit.id, DoneStatus::Skipped, Seen::default());
         self.sync_after_skip(unit.syncs, unit.segment);
@@ -376,29 +446,21 @@ impl PgRelay {
     }
 }
 
-impl Unit {
+impl Asked {
     /// Whether the server answers any of its frames other than a Sync.
     fn owes(&self) -> bool {
         self.expects.iter().any(|expect| !matches!(expect, Expect::End { .. }))
     }
+}
 
-    /// Tells every frame which command it belongs to, and whether the ruling on that is a ruling on its statement.
-    fn belong(&mut self, id: CommandId, ask: &Ask) {
-        let text = match ask {
-            Ask::Prepare(statement) | Ask::Execute(statement, _) => Some(&statement.text),
-            Ask::Query(_) | Ask::Step(_) | Ask::Refused(_) => None,
-        };
-        let binds = text.is_some() && self.bound.as_ref().map(|(_, bound)| bound) == text;
-        for expect in &mut self.expects {
-            match expect {
-                Expect::Execute { command, .. } | Expect::Query { command, .. } | Expect::End { command } => {
-                    *command = id;
-                }
-                // `prepare` and `execute` of the client's side end a unit before it holds a Parse of another text.
-                Expect::Parse { ruled, .. } => *ruled = text.is_some(),
-                Expect::Bind { ruled, .. } => *ruled = binds,
-                _ => {}
-            }
+impl Uses {
+    /// Whether a change of names changes what it relies on.
+    fn is_changed(&self, names: Forget<'_>) -> bool {
+        match (names, self) {
+            (_, Self::Nothing) => false,
+            (Forget::All, _) | (Forget::Portals, Self::Portal) => true,
+            (Forget::Statement(name), Self::Statement(used)) => *used == *name.as_bytes(),
+            _ => false,
         }
     }
 }
@@ -411,6 +473,15 @@ impl Expect {
             _ => None,
         }
     }
+}
+
+/// The commonest answers have nothing in them that differs: they need no read buffer to lie in.
+fn bare(frames: &[u8]) -> Option<Bytes> {
+    const BARE: [&[u8]; 3] = [b"2\0\0\0\x04", b"1\0\0\0\x042\0\0\0\x04", b"1\0\0\0\x04"];
+    if frames.len() > 10 {
+        return None;
+    }
+    BARE.into_iter().find(|bare| *bare == frames).map(Bytes::from_static)
 }
 
 /// Bytes of our own making.
@@ -458,8 +529,16 @@ impl Relay for PgRelay {
         let syncs = unit.syncs && !self.passing && !matches!(self.copy, Copy::In { .. });
         self.dirty = !syncs && !unit.simple && (self.dirty || unit.owes());
         let segment = unit.segment;
-        unit.parts.into_list().into_iter().for_each(|part| self.send(part));
-        self.flight.extend(unit.expects);
+        unit.frames.send(|piece| self.send(piece));
+        let mut expects = unit.expects;
+        if self.flight.is_empty() {
+            std::mem::swap(&mut self.flight, &mut expects);
+        } else {
+            self.flight.append(&mut expects);
+        }
+        if expects.capacity() <= SPARE && expects.capacity() > self.spare.capacity() {
+            self.spare = expects;
+        }
         if syncs {
             self.flight.push_back(Expect::Sync { segment });
         }
@@ -501,21 +580,18 @@ impl Relay for PgRelay {
     fn forget(&mut self, names: Forget<'_>) {
         self.names.forget(names);
         // Units that were read before used the older meaning; the server would use the newer.
-        for unit in self.asked.iter_mut().chain([&mut self.unit]) {
-            unit.stale |= match (names, &unit.uses) {
-                (_, Uses::Nothing) => false,
-                (Forget::All, _) | (Forget::Portals, Uses::Portal) => true,
-                (Forget::Statement(name), Uses::Statement(used)) => used == name.as_bytes(),
-                _ => false,
-            };
+        for unit in &mut self.asked {
+            unit.stale |= unit.uses.is_changed(names);
         }
+        self.unit.stale |= self.unit.uses.is_changed(names);
     }
 
     fn define(&mut self, name: &str, statement: &Statement) {
         // What was read before this is known and is not answered yet, reaches the server behind it.
-        let renames = |unit: &Unit| unit.renames.iter().any(|other| other == name.as_bytes());
-        let text = Bytes::copy_from_slice(&statement.text);
-        if !self.asked.iter().chain([&self.unit]).any(renames) {
+        let mut renames = self.asked.iter().flat_map(|unit| &unit.renames).chain(&self.unit.renames);
+        // An empty name is none in SQL.
+        if !name.is_empty() && !renames.any(|other| *other == *name.as_bytes()) {
+            let text = Bytes::copy_from_slice(&statement.text);
             let statement = Statement { text, settings: statement.settings.clone() };
             self.names.define(name, statement, self.config.limits.statements_max);
         }

@@ -4,9 +4,9 @@ use bytes::Bytes;
 use chancery_model::{Ask, Bind, CommandId, Input, Refusal, RefusalCode, Statement};
 use chancery_wire::{Event, Leg, Relay, WireError};
 
-use super::inbox::Frame;
-use super::tables::Lookup;
-use super::{Copy, Expect, PgRelay, Seen, Uses, build};
+use super::inbox::SHORT;
+use super::tables::{Lookup, Name};
+use super::{Asked, Copy, Expect, PgRelay, Unit, Uses, build};
 use crate::frame::{self, Cursor};
 
 /// What to do with the client's stream after a frame.
@@ -18,15 +18,29 @@ enum Next {
 
 impl PgRelay {
     /// Reads as many of the client's frames as may be read now.
+    #[inline]
     pub(super) fn read_client(&mut self) -> Result<(), WireError> {
         self.waiting = false;
+        if self.down.is_drained() && self.has_room() {
+            return Ok(());
+        }
+        self.read_frames()
+    }
+
+    fn read_frames(&mut self) -> Result<(), WireError> {
         while !self.closed {
             if !self.has_room() {
                 self.ask_for_answers();
                 return Ok(());
             }
             let max = self.config.limits.message_bytes_max;
-            let Some(tag) = self.down.peek(Leg::Downstream, max)? else { return Ok(()) };
+            let tag = match self.down.peek(Leg::Downstream, max)? {
+                Some(tag) => tag,
+                None => match self.turn_client()? {
+                    Some(tag) => tag,
+                    None => return Ok(()),
+                },
+            };
             match self.read_frame(tag)? {
                 Next::Continue => {}
                 Next::Wait => {
@@ -36,6 +50,12 @@ impl PgRelay {
             }
         }
         Ok(())
+    }
+
+    /// The tag of the client's next frame, if it is not in the chunk being read.
+    fn turn_client(&mut self) -> Result<Option<u8>, WireError> {
+        self.unit.parts.settle(&self.down);
+        self.down.turn(Leg::Downstream, self.config.limits.message_bytes_max)
     }
 
     fn read_frame(&mut self, tag: u8) -> Result<Next, WireError> {
@@ -57,7 +77,7 @@ impl PgRelay {
             b'E' => self.execute(),
             b'C' => self.close_name(),
             b'H' => {
-                self.keep(None);
+                self.keep();
                 self.finish_unit("flush");
                 Ok(Next::Continue)
             }
@@ -65,7 +85,7 @@ impl PgRelay {
             b'd' | b'c' | b'f' => self.stray_copy(),
             b'F' => {
                 self.finish_unit("prepare");
-                self.keep(None);
+                self.keep();
                 // Outside of a pipeline it is a cycle of its own that ends with ReadyForQuery, without a Sync; inside
                 // one the error makes the client send its Sync.
                 if !self.dirty_segment() {
@@ -97,11 +117,15 @@ impl PgRelay {
     }
 
     /// Moves the frame at hand into the unit being gathered.
-    fn keep(&mut self, expect: Option<Expect>) -> Option<Frame> {
-        let frame = self.down.take()?;
-        self.unit.parts.add(frame.bytes.clone());
-        self.unit.expects.extend(expect);
-        Some(frame)
+    fn keep(&mut self) {
+        let frame = self.down.take();
+        self.unit.parts.add(&self.down, frame);
+    }
+
+    /// The same for a frame that the server will answer.
+    fn keep_owed(&mut self, expect: Expect) {
+        self.unit.expects.push_back(expect);
+        self.keep();
     }
 
     fn query(&mut self) -> Result<Next, WireError> {
@@ -109,20 +133,20 @@ impl PgRelay {
         if self.dirty_segment() && !self.pipeline_answered() {
             return Ok(Next::Wait);
         }
-        let Some(frame) = self.keep(None) else { return Ok(Next::Continue) };
+        let text = statement_text(self.down.body()).map(|text| self.down.slice_ref(text));
+        self.keep();
         let segment = self.segment;
         self.segment += 1;
         self.unit.simple = true;
         self.unit.segment = segment;
-        let text = match statement_text(&frame.body()) {
+        let text = match text {
             Ok(text) => text,
             Err(why) => {
                 self.refuse_here(RefusalCode::Malformed, why, "send UTF-8 text");
                 return Ok(Next::Continue);
             }
         };
-        let seen = Seen::default();
-        self.unit.expects.push(Expect::Query { command: CommandId(0), seen, failed: None, segment });
+        self.unit.expects.push_back(Expect::Query { command: CommandId(0), segment });
         let statement = Statement { text, settings: self.settings.clone() };
         self.ask(Ask::Query(statement));
         Ok(Next::Continue)
@@ -155,77 +179,70 @@ impl PgRelay {
             self.finish_unit("prepare");
         }
         if self.names.len() >= self.config.limits.statements_max {
-            self.keep(None);
+            self.keep();
             self.refuse_here(RefusalCode::Limit, "too many prepared statements", "close some of them");
             return Ok(Next::Continue);
         }
-        let Some(frame) = self.keep(None) else { return Ok(Next::Continue) };
-        let body = frame.body();
-        let mut cursor = Cursor::new(&body);
-        let parts = cursor.string().and_then(|name| Ok((name, cursor.string()?)));
-        let Ok((name, text)) = parts else {
+        let mut cursor = Cursor::new(self.down.body());
+        let (Ok(name), Ok(text)) = (cursor.string(), cursor.string()) else {
             return Err(WireError::PeerMisbehaved(Leg::Downstream, "malformed Parse"));
         };
-        let name = own_slice(name);
-        let text = own_slice(text);
-        if std::str::from_utf8(&text).is_err() {
+        let Some((step, meaning)) = self.names.prepare(name, text, &self.settings, self.segment) else {
+            self.keep();
             self.refuse_here(RefusalCode::Malformed, "the statement is not UTF-8", "send UTF-8 text");
             return Ok(Next::Continue);
+        };
+        if !meaning.name.is_empty() {
+            self.unit.renames.push(meaning.name.clone());
         }
-        let statement = Statement { text, settings: self.settings.clone() };
-        let step = self.names.prepare(name.clone(), statement.clone(), self.segment);
-        self.unit.renames.push(name.clone());
-        self.unit.expects.push(Expect::Parse { step, ruled: false });
-        self.unit.parsed = Some((name, statement));
+        self.unit.parsed = Some(meaning);
+        self.keep_owed(Expect::Parse { step, ruled: false });
         Ok(Next::Continue)
     }
 
     fn bind(&mut self) -> Result<Next, WireError> {
-        let Some(body) = self.peek_body() else { return Ok(Next::Continue) };
-        let mut cursor = Cursor::new(&body);
-        let parts = cursor.string().and_then(|portal| Ok((portal, cursor.string()?, cursor.rest())));
-        let Ok((portal, name, rest)) = parts else {
+        let mut cursor = Cursor::new(self.down.body());
+        let (Ok(portal), Ok(name), rest) = (cursor.string(), cursor.string(), cursor.rest()) else {
             return Err(WireError::PeerMisbehaved(Leg::Downstream, "malformed Bind"));
         };
-        let (portal, name) = (own_slice(portal), own_slice(name));
-        let raw = if rest.len() <= 1024 { own_slice(rest) } else { body.slice_ref(rest) };
-        let statement = match self.names.statement(&name, self.segment) {
-            Lookup::Known(statement) => statement,
+        let meaning = match self.names.statement(name, self.segment) {
+            Lookup::Known(meaning) => meaning.clone(),
             Lookup::Unconfirmed => return Ok(Next::Wait),
             Lookup::Unknown => {
                 self.finish_unit("prepare");
-                self.keep(None);
+                self.keep();
                 let why = "the prepared statement does not exist";
                 self.refuse_here(RefusalCode::Malformed, why, "prepare it with a Parse message of this session");
                 return Ok(Next::Continue);
             }
         };
-        if self.unit.parsed.as_ref().is_some_and(|(parsed, _)| *parsed != name) || self.unit.bound.is_some() {
+        let count = parameter_count(rest);
+        // Long parameters keep the read buffer; most are short and outlive it.
+        let raw = if rest.len() <= SHORT { Bytes::copy_from_slice(rest) } else { self.down.slice_ref(rest) };
+        let portal = Name::from(portal);
+        if self.unit.parsed.as_ref().is_some_and(|parsed| parsed.name != meaning.name) || self.unit.bound.is_some() {
             self.finish_unit("prepare");
         }
-        let Some(count) = parameter_count(&raw) else {
+        let Some(count) = count else {
             return Err(WireError::PeerMisbehaved(Leg::Downstream, "malformed Bind"));
         };
         if self.names.len() >= self.config.limits.statements_max {
-            self.keep(None);
+            self.keep();
             self.refuse_here(RefusalCode::Limit, "too many portals", "close some of them");
             return Ok(Next::Continue);
         }
-        self.keep(None);
-        let bind = Bind { raw, count, max_rows: 0, resumed: false };
-        let text = statement.text.clone();
-        let step = self.names.bind(portal.clone(), statement, bind, self.segment);
-        self.unit.expects.push(Expect::Bind { step, portal: portal.clone(), ruled: false });
-        self.unit.bound = Some((portal, text));
         if self.unit.parsed.is_none() {
-            self.unit.uses = Uses::Statement(name);
+            self.unit.uses = Uses::Statement(meaning.name.clone());
         }
+        let bind = Bind { raw, count, max_rows: 0, resumed: false };
+        let step = self.names.bind(portal.clone(), meaning.clone(), bind, self.segment);
+        self.unit.bound = Some((portal.clone(), meaning));
+        self.keep_owed(Expect::Bind { step, portal, ruled: false });
         Ok(Next::Continue)
     }
 
     fn describe(&mut self) -> Result<Next, WireError> {
-        let Some(body) = self.peek_body() else { return Ok(Next::Continue) };
-        let mut cursor = Cursor::new(&body);
+        let mut cursor = Cursor::new(self.down.body());
         let (Ok(kind), Ok(name)) = (cursor.byte(), cursor.string()) else {
             return Err(WireError::PeerMisbehaved(Leg::Downstream, "malformed Describe"));
         };
@@ -238,19 +255,18 @@ impl PgRelay {
                 Lookup::Unconfirmed => return Ok(Next::Wait),
                 Lookup::Known(portal) => {
                     portal.described = true;
-                    Expect::DescribePortal { portal: own_slice(name), injected: false }
+                    Expect::DescribePortal { portal: name.into(), injected: false }
                 }
-                Lookup::Unknown => Expect::DescribePortal { portal: own_slice(name), injected: false },
+                Lookup::Unknown => Expect::DescribePortal { portal: name.into(), injected: false },
             },
             _ => return Err(WireError::PeerMisbehaved(Leg::Downstream, "malformed Describe")),
         };
-        self.keep(Some(expect));
+        self.keep_owed(expect);
         Ok(Next::Continue)
     }
 
     fn execute(&mut self) -> Result<Next, WireError> {
-        let Some(body) = self.peek_body() else { return Ok(Next::Continue) };
-        let mut cursor = Cursor::new(&body);
+        let mut cursor = Cursor::new(self.down.body());
         let (Ok(name), Ok(max_rows)) = (cursor.string(), cursor.int32()) else {
             return Err(WireError::PeerMisbehaved(Leg::Downstream, "malformed Execute"));
         };
@@ -260,33 +276,37 @@ impl PgRelay {
             Lookup::Unconfirmed => return Ok(Next::Wait),
             Lookup::Unknown => {
                 self.finish_unit("prepare");
-                self.keep(None);
+                self.keep();
                 let why = "the portal does not exist";
                 self.refuse_here(RefusalCode::Malformed, why, "bind it with a Bind message of this transaction");
                 return Ok(Next::Continue);
             }
         };
-        let mut bind = portal.bind.clone();
-        bind.max_rows = u32::try_from(max_rows).unwrap_or(0);
-        bind.resumed = std::mem::replace(&mut portal.started, true);
+        let bind = Bind {
+            raw: share(&portal.bind.raw),
+            count: portal.bind.count,
+            max_rows: u32::try_from(max_rows).unwrap_or(0),
+            resumed: std::mem::replace(&mut portal.started, true),
+        };
         let inject = describe && !std::mem::replace(&mut portal.described, true);
-        let statement = portal.statement.clone();
+        let statement = portal.meaning.statement.clone();
         // A Parse that rides in this unit is ruled on as a part of it only if it is this very text, and a Bind only if it
         // made this very portal.
-        let other_text = self.unit.parsed.as_ref().is_some_and(|(_, parsed)| parsed.text != statement.text);
-        if other_text || self.unit.bound.as_ref().is_some_and(|(bound, _)| bound != name) {
+        let other_text = self.unit.parsed.as_ref().is_some_and(|parsed| !parsed.is_same_text(&portal.meaning));
+        let other_portal = self.unit.bound.as_ref().is_some_and(|(bound, _)| *bound != *name);
+        let portal = Name::from(name);
+        if other_text || other_portal {
             self.finish_unit("prepare");
         }
-        let portal = own_slice(name);
         if inject {
-            self.unit.parts.add(build(|out| frame::describe(out, b'P', &portal)));
-            self.unit.expects.push(Expect::DescribePortal { portal: portal.clone(), injected: true });
+            let describe = build(|out| frame::describe(out, b'P', portal.as_bytes()));
+            self.unit.parts.add_own(&self.down, &describe);
+            self.unit.expects.push_back(Expect::DescribePortal { portal: portal.clone(), injected: true });
         }
         if self.unit.bound.is_none() {
             self.unit.uses = Uses::Portal;
         }
-        let seen = Seen::default();
-        self.keep(Some(Expect::Execute { command: CommandId(0), portal, seen }));
+        self.keep_owed(Expect::Execute { command: CommandId(0), portal });
         self.absorb_sync()?;
         let syncs = self.unit.syncs;
         self.ask(Ask::Execute(statement, bind));
@@ -295,21 +315,22 @@ impl PgRelay {
     }
 
     fn close_name(&mut self) -> Result<Next, WireError> {
-        let Some(body) = self.peek_body() else { return Ok(Next::Continue) };
-        let mut cursor = Cursor::new(&body);
+        let mut cursor = Cursor::new(self.down.body());
         let (Ok(kind), Ok(name)) = (cursor.byte(), cursor.string()) else {
             return Err(WireError::PeerMisbehaved(Leg::Downstream, "malformed Close"));
         };
         let step = match kind {
             b'S' => {
-                let name = own_slice(name);
-                self.unit.renames.push(name.clone());
+                let name = Name::from(name);
+                if !name.is_empty() {
+                    self.unit.renames.push(name.clone());
+                }
                 self.names.close_statement(name, self.segment)
             }
-            b'P' => self.names.close_portal(own_slice(name), self.segment),
+            b'P' => self.names.close_portal(name.into(), self.segment),
             _ => return Err(WireError::PeerMisbehaved(Leg::Downstream, "malformed Close")),
         };
-        self.keep(Some(Expect::Close { step }));
+        self.keep_owed(Expect::Close { step });
         Ok(Next::Continue)
     }
 
@@ -324,7 +345,7 @@ impl PgRelay {
             self.sync_after_skip(true, segment);
             return Ok(Next::Continue);
         }
-        self.keep(None);
+        self.keep();
         self.unit.syncs = true;
         self.finish_unit("sync");
         self.segment += 1;
@@ -333,10 +354,14 @@ impl PgRelay {
 
     /// Takes a Sync or Flush that already lies behind an Execute into the same unit: one write, one command.
     fn absorb_sync(&mut self) -> Result<(), WireError> {
-        match self.down.peek(Leg::Downstream, self.config.limits.message_bytes_max)? {
-            Some(b'H') => drop(self.keep(None)),
+        let tag = match self.down.peek(Leg::Downstream, self.config.limits.message_bytes_max)? {
+            Some(tag) => Some(tag),
+            None => self.turn_client()?,
+        };
+        match tag {
+            Some(b'H') => self.keep(),
             Some(b'S') => {
-                self.keep(None);
+                self.keep();
                 self.unit.syncs = true;
             }
             _ => {}
@@ -347,6 +372,7 @@ impl PgRelay {
     /// Data of a COPY that is running: as many frames as lie here, in one event.
     fn copy_in(&mut self, tag: u8, command: CommandId) -> Result<Next, WireError> {
         let max = self.config.limits.message_bytes_max;
+        self.unit.parts.settle(&self.down);
         match tag {
             b'd' => {
                 let (raw, frames) = self.down.take_run(Leg::Downstream, max)?;
@@ -354,11 +380,11 @@ impl PgRelay {
                 self.events.push_back(Event::Input(Input { command, bytes, raw, last: false }));
             }
             b'c' | b'f' => {
-                if let Some(frame) = self.down.take() {
-                    self.copy = Copy::Ending;
-                    self.passing = true;
-                    self.events.push_back(Event::Input(Input { command, bytes: 0, raw: frame.bytes, last: true }));
-                }
+                let frame = self.down.take();
+                let raw = self.down.slice_out(frame);
+                self.copy = Copy::Ending;
+                self.passing = true;
+                self.events.push_back(Event::Input(Input { command, bytes: 0, raw, last: true }));
             }
             // The server ignores both while it takes data ("COPY Operations" in the manual).
             b'H' | b'S' => drop(self.down.take()),
@@ -381,20 +407,16 @@ impl PgRelay {
         Ok(Next::Continue)
     }
 
-    fn peek_body(&mut self) -> Option<Bytes> {
-        self.down.peek_frame().map(|frame| frame.slice(frame::HEADER_BYTES.min(frame.len())..))
-    }
-
     /// Shows what is gathered as a command without an execution.
     fn finish_unit(&mut self, step: &'static str) {
         if self.unit.parts.is_empty() {
             return;
         }
         let ask = match self.unit.parsed.take() {
-            Some((_, statement)) => Ask::Prepare(statement),
+            Some(meaning) => Ask::Prepare(meaning.statement.clone()),
             None => Ask::Step(step),
         };
-        self.unit.expects.push(Expect::End { command: CommandId(0) });
+        self.unit.expects.push_back(Expect::End { command: CommandId(0) });
         self.ask(ask);
     }
 
@@ -409,37 +431,70 @@ impl PgRelay {
     }
 
     fn ask(&mut self, ask: Ask) {
-        let mut unit = std::mem::take(&mut self.unit);
         self.last_command += 1;
         let id = CommandId(self.last_command);
-        unit.id = id;
-        if !unit.simple {
-            unit.segment = self.segment;
-            // A Flush alone begins no pipeline.
-            if unit.owes() {
-                self.extended_in = self.segment;
-            }
+        self.unit.belong(id, &ask);
+        let unit = &mut self.unit;
+        let simple = std::mem::take(&mut unit.simple);
+        let segment = std::mem::take(&mut unit.segment);
+        let asked = Asked {
+            id,
+            segment: if simple { segment } else { self.segment },
+            // The text of a query keeps the read buffer anyway.
+            frames: unit.parts.finish(&mut self.down, simple),
+            expects: std::mem::replace(&mut unit.expects, std::mem::take(&mut self.spare)),
+            renames: std::mem::take(&mut unit.renames),
+            uses: std::mem::take(&mut unit.uses),
+            stale: std::mem::take(&mut unit.stale),
+            simple,
+            syncs: std::mem::take(&mut unit.syncs),
+        };
+        (unit.parsed, unit.bound) = (None, None);
+        // A Flush alone begins no pipeline.
+        if !simple && asked.owes() {
+            self.extended_in = self.segment;
         }
-        unit.belong(id, &ask);
-        self.held += unit.parts.len();
-        self.asked.push_back(unit);
+        self.held += asked.frames.len();
+        self.asked.push_back(asked);
         self.events.push_back(Event::Command(chancery_model::Command { id, ask }));
     }
 }
 
-/// A copy: names and statements outlive the read buffer by far, and must not keep it.
-fn own_slice(name: &[u8]) -> Bytes {
-    if name.is_empty() { Bytes::new() } else { Bytes::copy_from_slice(name) }
+impl Unit {
+    /// Tells every frame which command it belongs to, and whether the ruling on that is a ruling on its statement.
+    fn belong(&mut self, id: CommandId, ask: &Ask) {
+        let text = match ask {
+            Ask::Prepare(statement) | Ask::Execute(statement, _) => Some(&statement.text),
+            Ask::Query(_) | Ask::Step(_) | Ask::Refused(_) => None,
+        };
+        let binds = self.bound.as_ref().is_some_and(|(_, bound)| text == Some(&bound.statement.text));
+        for expect in &mut self.expects {
+            match expect {
+                Expect::Execute { command, .. } | Expect::Query { command, .. } | Expect::End { command } => {
+                    *command = id;
+                }
+                // `prepare` and `execute` end a unit before it holds a Parse of another text.
+                Expect::Parse { ruled, .. } => *ruled = text.is_some(),
+                Expect::Bind { ruled, .. } => *ruled = binds,
+                _ => {}
+            }
+        }
+    }
+}
+
+/// The parameters once more. Short ones are copied: that takes less than sharing them.
+fn share(raw: &Bytes) -> Bytes {
+    if raw.len() <= SHORT { Bytes::copy_from_slice(raw) } else { raw.clone() }
 }
 
 /// The text of a Query message: UTF-8, one NUL, and that at the end.
-fn statement_text(body: &Bytes) -> Result<Bytes, &'static str> {
+fn statement_text(body: &[u8]) -> Result<&[u8], &'static str> {
     let text = body.strip_suffix(b"\0").ok_or("the query has no end")?;
     if memchr::memchr(0, text).is_some() {
         return Err("the query has a NUL inside");
     }
     std::str::from_utf8(text).map_err(|_| "the query is not UTF-8")?;
-    Ok(body.slice_ref(text))
+    Ok(text)
 }
 
 /// Walks the parameter section of a Bind and returns how many parameters it has, or `None` if it is not well formed.

@@ -3,11 +3,11 @@
 use std::sync::Arc;
 
 use bytes::Bytes;
-use chancery_model::{CellFormat, Column, Columns, CommandId, DoneStatus, Origin, OutputKind};
+use chancery_model::{Columns, CommandId, DoneStatus, OutputKind};
 use chancery_wire::{Leg, WireError};
 
-use super::{Copy, Expect, PgRelay, Seen};
-use crate::frame::{Cursor, FrameFault};
+use super::{Copy, Expect, Kept, PgRelay, Seen};
+use crate::frame::Cursor;
 
 const OUT_OF_PLACE: WireError = WireError::PeerMisbehaved(Leg::Upstream, "message out of place");
 
@@ -15,22 +15,35 @@ impl PgRelay {
     pub(super) fn read_server(&mut self) -> Result<(), WireError> {
         let max = self.config.limits.output_bytes_max;
         while !self.closed {
-            let Some(tag) = self.up.peek(Leg::Upstream, max)? else { break };
+            let Some(tag) = self.next_server(max)? else { break };
             if tag != b'Z' {
                 self.flush_completion();
             }
             match tag {
                 b'D' => self.rows(max)?,
                 b'd' => self.bulk(max)?,
-                _ => {
-                    let Some(frame) = self.up.take() else { break };
-                    self.server_frame(tag, &frame.bytes, &frame.body())?;
-                }
+                _ => self.server_frame(tag)?,
             }
             self.settle_head();
         }
         self.flush_short();
         Ok(())
+    }
+
+    /// The tag of the server's next frame.
+    fn next_server(&mut self, max: usize) -> Result<Option<u8>, WireError> {
+        if let Some(tag) = self.up.peek(Leg::Upstream, max)? {
+            return Ok(Some(tag));
+        }
+        if let Some(Kept::Lying(run)) = self.completion {
+            self.completion = Some(Kept::Copied(self.up.bytes(run).to_vec()));
+        }
+        if self.up.is_last() {
+            self.flush_short();
+        } else {
+            self.settle_short();
+        }
+        self.up.turn(Leg::Upstream, max)
     }
 
     /// `settle`, without giving up the gathering of short frames when there is nothing to settle.
@@ -40,52 +53,67 @@ impl PgRelay {
         }
     }
 
-    fn server_frame(&mut self, tag: u8, bytes: &Bytes, body: &Bytes) -> Result<(), WireError> {
+    fn server_frame(&mut self, tag: u8) -> Result<(), WireError> {
         match tag {
-            b'1' | b'2' | b'3' => self.name_done(tag, bytes),
+            b'1' | b'2' | b'3' => self.name_done(tag),
             b't' => match self.flight.front_mut() {
                 Some(Expect::DescribeStatement { described }) if !*described => {
                     *described = true;
                     let command = self.head_command();
-                    self.status(command, bytes);
+                    self.pass_status(command);
                     Ok(())
                 }
                 _ => Err(OUT_OF_PLACE),
             },
-            b'T' => self.row_description(bytes, body),
-            b'n' => self.no_data(bytes),
-            b'C' | b'I' => self.complete(bytes, body),
+            b'T' => self.row_description(),
+            b'n' => self.no_data(),
+            b'C' | b'I' => self.complete(),
             b's' => match self.flight.pop_front() {
-                Some(Expect::Execute { command, seen, .. }) => {
+                Some(Expect::Execute { command, .. }) => {
+                    let seen = std::mem::take(&mut self.seen);
                     self.done(command, DoneStatus::Suspended, seen);
-                    self.status(command, bytes);
+                    self.pass_status(command);
                     Ok(())
                 }
                 _ => Err(OUT_OF_PLACE),
             },
-            b'E' => self.error(bytes, body),
-            b'Z' => self.ready(bytes, body),
+            b'E' => self.error(),
+            b'Z' => self.ready(),
             b'N' => {
                 let command = self.blamed();
-                self.output(command, OutputKind::Text, bytes.clone(), 0);
+                self.pass_frame(command, OutputKind::Text);
                 Ok(())
             }
-            b'S' => self.parameter(bytes, body),
+            b'S' => self.parameter(),
             b'A' => {
-                self.output(CommandId(0), OutputKind::Aside, bytes.clone(), 0);
+                self.pass_frame(CommandId(0), OutputKind::Aside);
                 Ok(())
             }
-            b'G' => self.copy_in_begins(bytes),
-            b'H' => self.copy_out_begins(bytes, body),
+            b'G' => self.copy_in_begins(),
+            b'H' => self.copy_out_begins(),
             b'c' => {
                 let command = self.running()?;
-                self.status(command, bytes);
+                self.pass_status(command);
                 self.copy = Copy::None;
                 Ok(())
             }
             b'W' => Err(WireError::PeerUnsupported(Leg::Upstream, "CopyBoth")),
             _ => Err(WireError::PeerMisbehaved(Leg::Upstream, "unknown message type")),
         }
+    }
+
+    /// Takes the frame at hand as a status.
+    fn pass_status(&mut self, command: CommandId) {
+        let frame = self.up.take();
+        self.status(command, frame);
+    }
+
+    /// Takes the frame at hand as an output of its own.
+    fn pass_frame(&mut self, command: CommandId, kind: OutputKind) {
+        self.flush_short();
+        let frame = self.up.take();
+        let bytes = self.up.slice_out(frame);
+        self.output(command, kind, bytes, 0);
     }
 
     /// The command that the server works on now; 0 if none.
@@ -114,62 +142,67 @@ impl PgRelay {
     }
 
     fn seen(&mut self) -> Result<&mut Seen, WireError> {
-        match self.flight.front_mut() {
-            Some(Expect::Execute { seen, .. } | Expect::Query { seen, .. }) => Ok(seen),
+        match self.flight.front() {
+            Some(Expect::Execute { .. } | Expect::Query { .. }) => Ok(&mut self.seen),
             _ => Err(OUT_OF_PLACE),
         }
     }
 
-    fn name_done(&mut self, tag: u8, bytes: &Bytes) -> Result<(), WireError> {
+    fn name_done(&mut self, tag: u8) -> Result<(), WireError> {
         let command = self.head_command();
         match (tag, self.flight.pop_front()) {
             (b'1', Some(Expect::Parse { .. })) => {}
-            (b'2', Some(Expect::Bind { portal, .. })) => drop(self.described.remove(&portal)),
+            (b'2', Some(Expect::Bind { portal, .. })) => drop(self.described.remove(portal.as_bytes())),
             (b'3', Some(Expect::Close { .. })) => {}
             _ => return Err(OUT_OF_PLACE),
         }
-        self.status(command, bytes);
+        self.pass_status(command);
         Ok(())
     }
 
-    fn row_description(&mut self, bytes: &Bytes, body: &Bytes) -> Result<(), WireError> {
-        let columns = || read_columns(body).map(Arc::new).map_err(|fault| fault.on(Leg::Upstream));
+    fn row_description(&mut self) -> Result<(), WireError> {
         match self.flight.front_mut() {
             Some(Expect::DescribeStatement { .. }) => {
                 let command = self.head_command();
                 self.flight.pop_front();
                 // Without the formats of a Bind this describes no rows that will be seen; it is only shown.
-                self.status(command, bytes);
+                self.pass_status(command);
             }
             Some(Expect::DescribePortal { portal, injected }) => {
                 let (portal, injected) = (std::mem::take(portal), *injected);
                 let command = self.head_command();
                 self.flight.pop_front();
-                let columns = columns()?;
+                let columns = self.columns()?;
                 // Past the bound it stays unknown, and its rows cannot be shown.
                 if self.described.len() < self.config.limits.statements_max {
                     self.described.insert(portal, columns.clone());
                 }
-                if !injected {
-                    self.output(command, OutputKind::Columns(columns), bytes.clone(), 0);
+                if injected {
+                    self.up.take();
+                } else {
+                    self.pass_frame(command, OutputKind::Columns(columns));
                 }
             }
-            Some(Expect::Query { command, seen, .. }) => {
+            Some(Expect::Query { command, .. }) => {
                 let command = *command;
-                seen.columns = true;
-                let columns = columns()?;
-                self.output(command, OutputKind::Columns(columns), bytes.clone(), 0);
+                self.seen.columns = true;
+                let columns = self.columns()?;
+                self.pass_frame(command, OutputKind::Columns(columns));
             }
             _ => return Err(OUT_OF_PLACE),
         }
         Ok(())
     }
 
-    fn no_data(&mut self, bytes: &Bytes) -> Result<(), WireError> {
+    fn columns(&mut self) -> Result<Arc<Columns>, WireError> {
+        self.descriptions.read(self.up.body()).map_err(|fault| fault.on(Leg::Upstream))
+    }
+
+    fn no_data(&mut self) -> Result<(), WireError> {
         let command = self.head_command();
         match self.flight.pop_front() {
-            Some(Expect::DescribePortal { injected: true, .. }) => {}
-            Some(Expect::DescribePortal { .. } | Expect::DescribeStatement { .. }) => self.status(command, bytes),
+            Some(Expect::DescribePortal { injected: true, .. }) => drop(self.up.take()),
+            Some(Expect::DescribePortal { .. } | Expect::DescribeStatement { .. }) => self.pass_status(command),
             _ => return Err(OUT_OF_PLACE),
         }
         Ok(())
@@ -178,15 +211,15 @@ impl PgRelay {
     fn rows(&mut self, max: usize) -> Result<(), WireError> {
         let command = self.running()?;
         let announce = match self.flight.front_mut() {
-            Some(Expect::Query { seen, .. }) if !seen.columns => return Err(OUT_OF_PLACE),
-            Some(Expect::Execute { seen, portal, .. }) if !seen.columns => {
-                seen.columns = true;
+            Some(Expect::Query { .. }) if !self.seen.columns => return Err(OUT_OF_PLACE),
+            Some(Expect::Execute { portal, .. }) if !self.seen.columns => {
+                self.seen.columns = true;
                 Some(std::mem::take(portal))
             }
             _ => None,
         };
         let first = announce.is_some();
-        match announce.and_then(|portal| self.described.get(&portal).cloned()) {
+        match announce.and_then(|portal| self.described.get(portal.as_bytes()).cloned()) {
             Some(columns) => self.output(command, OutputKind::Columns(columns), Bytes::new(), 0),
             // Another portal's, described in the same unit, are not to be taken for them.
             None if first && self.config.describe => {
@@ -194,6 +227,7 @@ impl PgRelay {
             }
             None => {}
         }
+        self.flush_short();
         let (run, rows) = self.up.take_run(Leg::Upstream, max)?;
         let seen = self.seen()?;
         seen.rows += u64::from(rows);
@@ -205,6 +239,7 @@ impl PgRelay {
     fn bulk(&mut self, max: usize) -> Result<(), WireError> {
         let Copy::Out { binary } = self.copy else { return Err(OUT_OF_PLACE) };
         let command = self.running()?;
+        self.flush_short();
         let (run, frames) = self.up.take_run(Leg::Upstream, max)?;
         let seen = self.seen()?;
         seen.rows += u64::from(frames);
@@ -213,62 +248,70 @@ impl PgRelay {
         Ok(())
     }
 
-    fn complete(&mut self, bytes: &Bytes, body: &Bytes) -> Result<(), WireError> {
-        let rows = affected(body);
-        match self.flight.front_mut() {
-            Some(Expect::Query { seen, .. }) => {
-                seen.rows = seen.rows.max(rows);
-                self.copy = Copy::None;
-                self.completion = Some(bytes.clone());
+    fn complete(&mut self) -> Result<(), WireError> {
+        let rows = affected(self.up.body());
+        match self.flight.front() {
+            Some(Expect::Query { .. }) => {
+                self.seen.rows = self.seen.rows.max(rows);
+                self.completion = Some(Kept::Lying(self.up.take()));
             }
-            Some(Expect::Execute { .. }) => {
-                let Some(Expect::Execute { command, mut seen, .. }) = self.flight.pop_front() else {
-                    return Err(OUT_OF_PLACE);
-                };
+            Some(Expect::Execute { command, .. }) => {
+                let command = *command;
+                self.flight.pop_front();
+                let mut seen = std::mem::take(&mut self.seen);
                 seen.rows = seen.rows.max(rows);
-                self.copy = Copy::None;
                 self.done(command, DoneStatus::Completed, seen);
-                self.status(command, bytes);
+                self.pass_status(command);
             }
             _ => return Err(OUT_OF_PLACE),
         }
+        self.copy = Copy::None;
         Ok(())
     }
 
     /// A kept completion was not the last: more of the same query follows.
     fn flush_completion(&mut self) {
-        if let Some(frame) = self.completion.take() {
+        if self.completion.is_some() {
             let command = self.head_command();
-            self.status(command, &frame);
+            self.tell_completion(command);
         }
     }
 
-    fn error(&mut self, bytes: &Bytes, body: &Bytes) -> Result<(), WireError> {
+    fn tell_completion(&mut self, command: CommandId) {
+        match self.completion.take() {
+            Some(Kept::Lying(frame)) => self.status(command, frame),
+            Some(Kept::Copied(frame)) => self.status_copied(command, &frame),
+            None => {}
+        }
+    }
+
+    fn error(&mut self) -> Result<(), WireError> {
         self.copy = Copy::None;
-        let sqlstate = sqlstate(body);
         match self.flight.front_mut() {
-            Some(Expect::Query { command, failed, .. }) => {
+            Some(Expect::Query { command, .. }) => {
                 let command = *command;
-                *failed = Some(sqlstate);
-                self.output(command, OutputKind::Text, bytes.clone(), 0);
+                self.failed = Some(sqlstate(self.up.body()));
+                self.pass_frame(command, OutputKind::Text);
             }
-            Some(Expect::PoisonQuery { error, failed, .. }) if !*failed => {
-                *failed = true;
-                let error = std::mem::take(error);
+            Some(Expect::PoisonQuery { error, .. }) if error.is_some() => {
+                let error = error.take().map(|error| *error).unwrap_or_default();
+                self.up.take();
                 self.output(CommandId(0), OutputKind::Status, error, 0);
             }
             Some(Expect::Poison { error }) => {
-                let error = std::mem::take(error);
+                let error = std::mem::take(&mut **error);
                 self.flight.pop_front();
+                self.up.take();
                 self.output(CommandId(0), OutputKind::Status, error, 0);
                 self.skip_flight(None);
             }
             // At a Sync: the commit failed. With nothing owed: the server says goodbye (shutdown, timeout).
-            Some(Expect::Sync { .. }) | None => self.output(CommandId(0), OutputKind::Text, bytes.clone(), 0),
+            Some(Expect::Sync { .. }) | None => self.pass_frame(CommandId(0), OutputKind::Text),
             // Its words come before its end: how they are shown is known of a command that is not over.
             Some(_) => {
                 let command = self.blamed();
-                self.output(command, OutputKind::Text, bytes.clone(), 0);
+                let sqlstate = sqlstate(self.up.body());
+                self.pass_frame(command, OutputKind::Text);
                 self.skip_flight(Some(sqlstate));
             }
         }
@@ -287,7 +330,8 @@ impl PgRelay {
             let Some(expect) = self.flight.pop_front() else { break };
             first_step = first_step.or(expect.step());
             let ended = match expect {
-                Expect::Execute { command, seen, .. } => Some((command, seen)),
+                // Only the execution at the head has shown anything.
+                Expect::Execute { command, .. } => Some((command, std::mem::take(&mut self.seen))),
                 Expect::End { command } => Some((command, Seen::default())),
                 _ => None,
             };
@@ -310,23 +354,20 @@ impl PgRelay {
         }
     }
 
-    fn ready(&mut self, bytes: &Bytes, body: &Bytes) -> Result<(), WireError> {
-        let status = match body.first() {
-            Some(status @ (b'I' | b'T' | b'E')) if body.len() == 1 => *status,
+    fn ready(&mut self) -> Result<(), WireError> {
+        let status = match self.up.body() {
+            [status @ (b'I' | b'T' | b'E')] => *status,
             _ => return Err(WireError::PeerMisbehaved(Leg::Upstream, "malformed ReadyForQuery")),
         };
         let (command, segment) = match self.flight.pop_front() {
-            Some(Expect::Query { command, seen, failed, segment }) => {
-                let status = failed.map_or(DoneStatus::Completed, DoneStatus::Failed);
+            Some(Expect::Query { command, segment }) => {
+                let status = self.failed.take().map_or(DoneStatus::Completed, DoneStatus::Failed);
+                let seen = std::mem::take(&mut self.seen);
                 self.done(command, status, seen);
-                if let Some(frame) = self.completion.take() {
-                    self.status(command, &frame);
-                }
+                self.tell_completion(command);
                 (command, segment)
             }
-            Some(Expect::PoisonQuery { segment, failed: true, .. } | Expect::Sync { segment }) => {
-                (CommandId(0), segment)
-            }
+            Some(Expect::PoisonQuery { segment, error: None } | Expect::Sync { segment }) => (CommandId(0), segment),
             _ => return Err(OUT_OF_PLACE),
         };
         self.status = status;
@@ -337,13 +378,13 @@ impl PgRelay {
         if self.skipping == Some(segment) {
             self.skipping = None;
         }
-        let command = if self.short.is_empty() { command } else { self.short_of };
-        self.status(command, bytes);
+        let command = if self.has_short() { self.short_of } else { command };
+        self.pass_status(command);
         Ok(())
     }
 
-    fn parameter(&mut self, bytes: &Bytes, body: &Bytes) -> Result<(), WireError> {
-        let mut cursor = Cursor::new(body);
+    fn parameter(&mut self) -> Result<(), WireError> {
+        let mut cursor = Cursor::new(self.up.body());
         let (Ok(name), Ok(value)) = (cursor.string(), cursor.string()) else {
             return Err(WireError::PeerMisbehaved(Leg::Upstream, "malformed ParameterStatus"));
         };
@@ -355,11 +396,11 @@ impl PgRelay {
         if misread {
             return Err(WireError::PeerUnsupported(Leg::Upstream, "a setting that changes how statements are read"));
         }
-        self.output(CommandId(0), OutputKind::Aside, bytes.clone(), 0);
+        self.pass_frame(CommandId(0), OutputKind::Aside);
         Ok(())
     }
 
-    fn copy_in_begins(&mut self, bytes: &Bytes) -> Result<(), WireError> {
+    fn copy_in_begins(&mut self) -> Result<(), WireError> {
         let command = self.running()?;
         self.copy = Copy::In { command };
         // In extended query the server ignores a Sync that lies in front of the data; it will owe no answer to it.
@@ -374,20 +415,20 @@ impl PgRelay {
                 _ => break,
             }
         }
-        self.status(command, bytes);
+        self.pass_status(command);
         Ok(())
     }
 
-    fn copy_out_begins(&mut self, bytes: &Bytes, body: &Bytes) -> Result<(), WireError> {
+    fn copy_out_begins(&mut self) -> Result<(), WireError> {
         let command = self.running()?;
-        let mut cursor = Cursor::new(body);
+        let mut cursor = Cursor::new(self.up.body());
         let (Ok(format), Ok(count)) = (cursor.byte(), cursor.count16()) else {
             return Err(WireError::PeerMisbehaved(Leg::Upstream, "malformed CopyOutResponse"));
         };
         let binary = format != 0;
         let columns = u16::try_from(count).unwrap_or(u16::MAX);
         self.copy = Copy::Out { binary };
-        self.output(command, OutputKind::BulkStart { binary, columns }, bytes.clone(), 0);
+        self.pass_frame(command, OutputKind::BulkStart { binary, columns });
         Ok(())
     }
 }
@@ -399,32 +440,6 @@ impl Expect {
             _ => None,
         }
     }
-}
-
-/// Reads a RowDescription ("Message Formats" in the manual).
-fn read_columns(body: &Bytes) -> Result<Columns, FrameFault> {
-    let mut cursor = Cursor::new(body);
-    let count = cursor.count16()?;
-    // A column takes at least 19 bytes, so the body bounds the allocation.
-    let mut columns = Vec::with_capacity(count.min(body.len() / 19));
-    for _ in 0..count {
-        let name = String::from_utf8_lossy(cursor.string()?).into_owned();
-        let relation = cursor.int32()?.cast_unsigned();
-        let attribute = cursor.int16()?;
-        let type_id = cursor.int32()?.cast_unsigned();
-        cursor.int16()?;
-        cursor.int32()?;
-        let format = if cursor.int16()? == 0 { CellFormat::Text } else { CellFormat::Binary };
-        let origin = match (relation, attribute) {
-            (0, _) => Origin::Lost,
-            (relation, 0) => Origin::WholeRow(relation),
-            // System columns (ctid, xmin, tableoid) have negative numbers.
-            (relation, attribute) => Origin::Attribute(relation, attribute),
-        };
-        columns.push(Column { name, origin, type_id, format });
-    }
-    cursor.finish()?;
-    Ok(Columns { columns })
 }
 
 /// The row count at the end of a completion tag such as `INSERT 0 5`; 0 if there is none.

@@ -673,3 +673,126 @@ fn a_sync_sent_before_copy_data_is_not_answered() {
           down 12GEZ1Z",
     );
 }
+
+/// What a conversation came to.
+#[derive(Debug, Default, PartialEq)]
+struct Said {
+    asks: Vec<String>,
+    columns: Vec<String>,
+    rows: u64,
+    up: BytesMut,
+    down: BytesMut,
+}
+
+fn joined(messages: &str) -> Bytes {
+    let messages = messages.lines().map(str::trim).filter(|line| !line.is_empty());
+    messages.map(message).fold(BytesMut::new(), |all, one| [all, one[..].into()].concat()[..].into()).freeze()
+}
+
+/// Plays exchanges of what the client says and the server answers, each side cut in two at `cut`; all is forwarded. Steps
+/// are left out: whether a Sync is one depends on where it is cut off.
+fn play(describe: bool, exchanges: &[(&str, &str)], cut: usize) -> Said {
+    let config = RelayConfig { limits: Limits::default(), describe, status: b'I' };
+    let mut relay = PgRelay::new(config, BytesMut::new(), BytesMut::new()).expect("nothing was said");
+    let mut said = Said::default();
+    for (client, server) in exchanges {
+        for (leg, bytes) in [(Leg::Downstream, joined(client)), (Leg::Upstream, joined(server))] {
+            let cut = cut.min(bytes.len());
+            for piece in [bytes.slice(..cut), bytes.slice(cut..)] {
+                relay.receive(leg, piece).expect("well-formed");
+                while let Some(event) = relay.poll() {
+                    match event {
+                        Event::Command(command) => {
+                            if !matches!(command.ask, Ask::Step(_)) {
+                                said.asks.push(ask(&command.ask));
+                            }
+                            relay.forward(command.id);
+                        }
+                        Event::Output(output) => {
+                            if let OutputKind::Columns(columns) = &output.kind {
+                                said.columns.extend(columns.columns.iter().map(|column| column.name.clone()));
+                            }
+                            relay.release(output);
+                        }
+                        Event::Done(done) => said.rows += done.rows,
+                        Event::Input(input) => relay.pass(input),
+                        Event::Closed(_) => {}
+                    }
+                    relay.resume().expect("well-formed");
+                }
+                while let Some((leg, bytes)) = relay.transmit() {
+                    let out = if leg == Leg::Upstream { &mut said.up } else { &mut said.down };
+                    out.extend_from_slice(&bytes);
+                }
+            }
+        }
+    }
+    said
+}
+
+/// Exchanges of executions; `described` and `named` are the Describes that the client sends of its own will.
+fn executions(described: &str, named: &str) -> Vec<(String, String)> {
+    const COLUMN: &str = r"\0\0\0\0\x01\0\x01\0\0\0\x17\0\x04\0\0\0\0\0\0";
+    let answer = |column: &str| format!("T \\0\\x01{column}{COLUMN}\nD \\0\\x01\\0\\0\\0\\x017\nC SELECT 1\\0\n");
+    let (a, b) = (answer("a"), answer("b"));
+    let parse = |name: &str, text: &str| format!("P {name}\\0{text}\\0\\0\\0\n");
+    let execute = format!("B \\0a\\0\\0\\0\\0\\0\\0\\0\n{described}E \\0\\0\\0\\0\\0\n");
+    let unnamed = format!("B \\0\\0\\0\\0\\0\\0\\0\\0\n{described}E \\0\\0\\0\\0\\0\n");
+    let portal = format!("B p\\0\\0\\0\\0\\0\\0\\0\\0\n{named}E p\\0\\0\\0\\0\\0\n");
+    vec![
+        (format!("{}{execute}S", parse("a", "select 1")), format!("1\n2\n{a}Z I")),
+        // Two statements at once; the unnamed and the named take turns.
+        (format!("{execute}S\n{}{portal}S", parse("", "select 2")), format!("2\n{a}Z I\n1\n2\n{b}Z I")),
+        // The same statement is described in other words than before.
+        (format!("{execute}S"), format!("2\n{b}Z I")),
+        (format!("{execute}{execute}H\nS"), format!("2\n{a}2\n{b}Z I")),
+        ("Q select 3; select 4\\0".to_owned(), format!("{a}{b}Z I")),
+        (format!("{}{unnamed}S", parse("", "select 2")), format!("1\n2\n{b}Z I")),
+    ]
+}
+
+#[test]
+fn statements_are_the_same_wherever_they_are_cut() {
+    for describe in [false, true] {
+        let exchanges = if describe { executions("", "") } else { executions("D P\\0\n", "D Pp\\0\n") };
+        let exchanges: Vec<_> = exchanges.iter().map(|(client, server)| (&client[..], &server[..])).collect();
+        let client: Vec<u8> = exchanges.iter().flat_map(|(client, _)| joined(client)).collect();
+        let server: Vec<u8> = exchanges.iter().flat_map(|(_, server)| joined(server)).collect();
+        let longest = exchanges.iter().map(|(client, server)| joined(client).len().max(joined(server).len())).max();
+        for cut in 0..=longest.expect("some") {
+            let mut said = play(describe, &exchanges, cut);
+            let executed = ["1", "1", "2", "1", "1", "1"].map(|text| format!("execute select {text}"));
+            assert_eq!(said.asks[..6], executed, "cut at {cut}");
+            assert_eq!(said.asks[6..], ["query select 3; select 4", "execute select 2"], "cut at {cut}");
+            assert_eq!(said.rows, 9, "cut at {cut}");
+            // What the client asked for is shown, and known again for the rows.
+            let columns = if describe { "aabbababb" } else { "aaaabbbbaabbabbb" };
+            assert_eq!(said.columns.concat(), columns, "cut at {cut}");
+            if describe {
+                assert_eq!(tags(&mut said.up), "PBDESBDESPBDESBDESBDEBDEHSQPBDES", "cut at {cut}");
+                assert_eq!(tags(&mut said.down), "12DCZ2DCZ12DCZ2DCZ2DC2DCZTDCTDCZ12DCZ", "cut at {cut}");
+            } else {
+                assert_eq!((&said.up[..], &said.down[..]), (&client[..], &server[..]), "cut at {cut}");
+            }
+        }
+    }
+}
+
+#[test]
+fn what_is_gathered_when_data_begins_stays_whole() {
+    // The Bind is read, and the data behind it waits in the same chunk until the server takes data.
+    let exchanges = [
+        ("P a\\0select 1\\0\\0\\0\nS", "1\nZ I"),
+        (
+            "P \\0copy t from stdin\\0\\0\\0\nB \\0\\0\\0\\0\\0\\0\\0\\0\nE \\0\\0\\0\\0\\0\nB p\\0a\\0\\0\\0\\0\\0\\0\\0\nd 1\nc",
+            "1\n2\nG \\0\\0\\0",
+        ),
+        ("E p\\0\\0\\0\\0\\0\nS", "C COPY 1\\0\n2\nC SELECT 0\\0\nZ I"),
+    ];
+    for cut in 0..120 {
+        let mut said = play(false, &exchanges, cut);
+        assert_eq!(said.asks, ["prepare select 1", "execute copy t from stdin", "execute select 1"], "cut at {cut}");
+        assert_eq!(tags(&mut said.up), "PSPBEdcBES", "cut at {cut}");
+        assert_eq!(tags(&mut said.down), "1Z12GC2CZ", "cut at {cut}");
+    }
+}
