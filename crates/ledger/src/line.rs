@@ -328,23 +328,19 @@ const fn decimal_pairs() -> [[u8; 2]; 100] {
 static DECIMAL: [[u8; 2]; 100] = decimal_pairs();
 
 fn unsigned(out: &mut Vec<u8>, value: u64) {
+    if value < 10 {
+        return out.push(b'0' + value as u8);
+    }
     let mut digits = [[0; 2]; 10];
     let (mut at, mut rest) = (digits.len(), value);
-    while rest >= 10_000 {
-        let four = (rest % 10_000) as usize;
-        rest /= 10_000;
-        at -= 2;
-        (digits[at], digits[at + 1]) = (DECIMAL[four / 100], DECIMAL[four % 100]);
-    }
-    let mut rest = rest as usize;
-    if rest >= 100 {
+    while rest >= 100 {
         at -= 1;
-        digits[at] = DECIMAL[rest % 100];
+        digits[at] = DECIMAL[(rest % 100) as usize];
         rest /= 100;
     }
     if rest >= 10 {
         at -= 1;
-        digits[at] = DECIMAL[rest];
+        digits[at] = DECIMAL[rest as usize];
     } else {
         out.push(b'0' + rest as u8);
     }
