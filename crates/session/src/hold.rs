@@ -18,6 +18,18 @@ use crate::ruling::{Level, Ruled, Tape};
 use crate::session::{Effect, Session, Stage};
 use crate::trust::Trust;
 
+/// What is recorded of one to eight parameters: said for nearly every statement, so it is not written anew.
+const FEW_MASKED: [&[u8]; 8] = [
+    b"1 masked",
+    b"2 masked",
+    b"3 masked",
+    b"4 masked",
+    b"5 masked",
+    b"6 masked",
+    b"7 masked",
+    b"8 masked",
+];
+
 impl<R: Relay> Session<R> {
     /// Rules on every command that may be ruled on now, in order.
     pub(crate) fn rule_next(&mut self, now: Timestamp) {
@@ -217,7 +229,9 @@ impl<R: Relay> Session<R> {
     fn tape_command(&mut self, id: CommandId, known: &Known, parameters: Option<u16>, now: Timestamp) {
         self.note(id, FrameKind::Command, known.redacted.clone(), now);
         if let Some(count) = parameters.filter(|count| *count > 0) {
-            self.note(id, FrameKind::Parameters, Bytes::from(format!("{count} masked")), now);
+            let words = FEW_MASKED.get(usize::from(count) - 1);
+            let words = words.map_or_else(|| Bytes::from(format!("{count} masked")), |words| Bytes::from_static(words));
+            self.note(id, FrameKind::Parameters, words, now);
         }
     }
 
