@@ -118,7 +118,10 @@ impl PgRelay {
 
     /// The command that the server works on now; 0 if none.
     fn head_command(&self) -> CommandId {
-        self.flight.iter().find_map(Expect::command).unwrap_or(CommandId(0))
+        match self.flight.front() {
+            Some(Expect::Execute { command, .. } | Expect::Query { command, .. }) => *command,
+            _ => self.flight.iter().find_map(Expect::command).unwrap_or(CommandId(0)),
+        }
     }
 
     /// The command whose statement the server's words are about: whatever they quote, that statement brought up. 0 where
@@ -446,7 +449,11 @@ impl Expect {
 fn affected(body: &[u8]) -> u64 {
     let tag = body.strip_suffix(b"\0").unwrap_or(body);
     let digits = tag.rsplit(|b| *b == b' ').next().unwrap_or_default();
-    std::str::from_utf8(digits).ok().and_then(|digits| digits.parse().ok()).unwrap_or(0)
+    let add = |rows: u64, digit: &u8| {
+        let digit = digit.checked_sub(b'0').filter(|digit| *digit < 10)?;
+        rows.checked_mul(10)?.checked_add(digit.into())
+    };
+    digits.iter().try_fold(0, add).unwrap_or(0)
 }
 
 /// The SQLSTATE of an ErrorResponse; `XX000` if it has none that is well formed.
@@ -459,4 +466,25 @@ fn sqlstate(body: &[u8]) -> String {
         }
     }
     "XX000".to_owned()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn rows_stand_at_the_end_of_a_tag() {
+        for (tag, rows) in [
+            (&b"INSERT 0 5\0"[..], 5),
+            (b"SELECT 120\0", 120),
+            (b"BEGIN\0", 0),
+            (b"COPY 18446744073709551615\0", u64::MAX),
+            (b"COPY 18446744073709551616\0", 0),
+            (b"SELECT 1x\0", 0),
+            (b"\0", 0),
+            (b"", 0),
+        ] {
+            assert_eq!(affected(tag), rows, "{}", String::from_utf8_lossy(tag));
+        }
+    }
 }

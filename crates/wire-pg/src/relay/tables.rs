@@ -97,6 +97,7 @@ impl Name {
 }
 
 impl From<&[u8]> for Name {
+    #[inline]
     fn from(name: &[u8]) -> Self {
         Self(if name.is_empty() { None } else { Some(name.into()) })
     }
