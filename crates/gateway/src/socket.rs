@@ -6,6 +6,7 @@ use std::io::{self, ErrorKind, IoSlice, Read, Write};
 use std::net::Shutdown;
 
 use bytes::{Buf, Bytes, BytesMut};
+use chancery_wire::take_next;
 use mio::event::Event;
 use mio::net::TcpStream;
 use mio::{Interest, Registry, Token};
@@ -323,7 +324,7 @@ impl Outbox {
                 return;
             }
             written -= front.len();
-            self.queue.pop_front();
+            take_next(&mut self.queue);
         }
     }
 }

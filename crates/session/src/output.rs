@@ -10,7 +10,7 @@ use chancery_model::{
     RefusalCode, Timestamp,
 };
 use chancery_policy::Scope;
-use chancery_wire::Relay;
+use chancery_wire::{Relay, take_next};
 
 use crate::reading::Known;
 use crate::ruling::{Level, Outcome, Tape};
@@ -39,7 +39,7 @@ impl<R: Relay> Session<R> {
     pub(crate) fn run_tide(&mut self, now: Timestamp) -> bool {
         let mut concluded = false;
         while !self.ended && self.concluding == 0 {
-            let Some(front) = self.tide.pop_front() else { break };
+            let Some(front) = take_next(&mut self.tide) else { break };
             match front {
                 Tide::Output(output) => {
                     let bytes = output.bytes.len();

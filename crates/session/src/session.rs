@@ -10,7 +10,7 @@ use chancery_model::{
     ReviewState, TableName, Timestamp,
 };
 use chancery_policy::{Hold, Permit, RuleSet, Scope, unmask};
-use chancery_wire::{Event, Forget, Leg, Relay, WireError};
+use chancery_wire::{Event, Forget, Leg, Relay, WireError, take_next};
 
 use crate::context::{Context, Grip};
 use crate::gate::Gate;
@@ -317,7 +317,7 @@ impl<R: Relay> Session<R> {
     /// The next thing to do, if any. `deadline` and `wants` are true once this said `None`.
     pub fn poll(&mut self) -> Option<Effect<R::Unit>> {
         loop {
-            if let Some(effect) = self.effects.pop_front() {
+            if let Some(effect) = take_next(&mut self.effects) {
                 return Some(effect);
             }
             let now = self.due.take()?;
@@ -467,7 +467,7 @@ impl<R: Relay> Session<R> {
 
     pub(crate) fn drop_ended(&mut self) {
         while matches!(self.commands.front(), Some(Active { stage: Stage::Ended, .. })) {
-            self.commands.pop_front();
+            take_next(&mut self.commands);
         }
     }
 

@@ -25,7 +25,7 @@ use bytes::{Bytes, BytesMut};
 use chancery_model::{
     Bind, Columns, CommandId, Done, DoneStatus, Input, Output, OutputKind, Refusal, RefusalCode, Settings, Statement,
 };
-use chancery_wire::{Event, Forget, Informed, Leg, Limits, Relay, WireError};
+use chancery_wire::{Event, Forget, Informed, Leg, Limits, Relay, WireError, take_next};
 
 use crate::{Severity, frame, notice, refuse};
 use columns::Descriptions;
@@ -363,7 +363,7 @@ impl PgRelay {
     fn take_asked(&mut self, command: CommandId) -> Option<Asked> {
         match self.asked.front() {
             Some(unit) if unit.id == command => {
-                let unit = self.asked.pop_front()?;
+                let unit = take_next(&mut self.asked)?;
                 self.held = self.held.saturating_sub(unit.frames.len());
                 Some(unit)
             }
@@ -510,7 +510,7 @@ impl Relay for PgRelay {
     }
 
     fn poll(&mut self) -> Option<Event> {
-        self.events.pop_front()
+        take_next(&mut self.events)
     }
 
     fn forward(&mut self, command: CommandId) {
@@ -627,10 +627,10 @@ impl Relay for PgRelay {
     }
 
     fn transmit(&mut self) -> Option<(Leg, Bytes)> {
-        if let Some(bytes) = self.to_server.pop_front() {
+        if let Some(bytes) = take_next(&mut self.to_server) {
             return Some((Leg::Upstream, bytes));
         }
-        self.to_client.pop_front().map(|bytes| (Leg::Downstream, bytes))
+        take_next(&mut self.to_client).map(|bytes| (Leg::Downstream, bytes))
     }
 
     fn in_transaction(&self) -> bool {

@@ -3,6 +3,8 @@
 //! A wire crate reads and writes one protocol. It has no sockets, no clock and no opinion: it turns bytes into
 //! [`Event`]s and does what it is told with them. This crate knows nothing of rules, masks, ledgers or files.
 
+use std::collections::VecDeque;
+
 use chancery_model::{Anatomy, Bind, Command, CommandId, Done, Input, Output, Refusal, Statement};
 
 /// One of the two legs of a session.
@@ -109,6 +111,16 @@ pub trait Relay: Anatomy {
     }
     /// False: the driver stops reading that leg.
     fn wants(&self, leg: Leg) -> bool;
+}
+
+/// Takes the next of a queue. One that is empty then begins again at the start of its memory, which the cache still has;
+/// a ring would go on to memory that it has not.
+pub fn take_next<T>(queue: &mut VecDeque<T>) -> Option<T> {
+    let next = queue.pop_front();
+    if queue.is_empty() {
+        queue.clear();
+    }
+    next
 }
 
 /// Bounds that every wire crate obeys. Reaching one is a [`WireError::LimitReached`].

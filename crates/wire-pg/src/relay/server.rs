@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use chancery_model::{Columns, CommandId, DoneStatus, OutputKind};
-use chancery_wire::{Leg, WireError};
+use chancery_wire::{Leg, WireError, take_next};
 
 use super::{Copy, Expect, Kept, PgRelay, Seen};
 use crate::frame::Cursor;
@@ -362,7 +362,7 @@ impl PgRelay {
             [status @ (b'I' | b'T' | b'E')] => *status,
             _ => return Err(WireError::PeerMisbehaved(Leg::Upstream, "malformed ReadyForQuery")),
         };
-        let (command, segment) = match self.flight.pop_front() {
+        let (command, segment) = match take_next(&mut self.flight) {
             Some(Expect::Query { command, segment }) => {
                 let status = self.failed.take().map_or(DoneStatus::Completed, DoneStatus::Failed);
                 let seen = std::mem::take(&mut self.seen);
