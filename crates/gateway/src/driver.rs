@@ -12,7 +12,7 @@ use std::time::Duration;
 use bytes::{Bytes, BytesMut};
 use chancery_ledger::{Recorded, Staged, StagedFrame};
 use chancery_model::{CommandId, Refusal, RefusalCode, ReviewId, ReviewState, Timestamp};
-use chancery_session::{Closing, Context, Effect, Input, Level, Outcome, Ruling, Session, Tape};
+use chancery_session::{Closing, Context, Desk, Effect, Input, Level, Outcome, Ruling, Session, Tape};
 use chancery_store::{Appended, CatalogError, Pending, Spool, Stall, Unspooled};
 use chancery_wire::Leg;
 use chancery_wire_pg::{CancelKey, PgRelay};
@@ -75,18 +75,13 @@ pub(crate) enum ForLedger {
 }
 
 /// Something for a session's recording.
-pub(crate) enum ForRecording {
+enum ForRecording {
     Tape(StagedFrame<Tape>),
     Note(chancery_session::Note),
 }
 
-/// What the sessions of one turn want recorded, by session: first all frames, then all entries, so that each kind of work
-/// is done for many while its code and data are at hand. Within a session nothing that an entry is about comes after it.
-#[derive(Default)]
-pub(crate) struct Tray {
-    pub(crate) frames: Vec<(usize, ForRecording)>,
-    pub(crate) entries: Vec<(usize, ForLedger)>,
-}
+/// What the sessions of one turn want in the ledger, by session.
+pub(crate) type Tray = Vec<(usize, ForLedger)>;
 
 /// Everything of one session that is not its judgement.
 pub(crate) struct Driver {
@@ -195,8 +190,8 @@ impl Driver {
         self.parts.session.handle(input, now);
     }
 
-    /// Tells the session all that happened. `called`: mail or the result of some work may be there.
-    pub(crate) fn feed(&mut self, called: bool, buffer: &mut Buffer, now: Timestamp) {
+    /// Tells the session all that happened. `called`: mail or the result of some work may be there. `due`: its alarm rang.
+    pub(crate) fn feed(&mut self, called: bool, due: bool, buffer: &mut Buffer, now: Timestamp) {
         if std::mem::take(&mut self.begun) || called {
             let waker = self.waker.clone();
             let mut cx = TaskContext::from_waker(&waker);
@@ -218,11 +213,10 @@ impl Driver {
                 }
             }
         }
-        // A busy leg must not put off an expiry.
-        if self.ending.is_none() && self.parts.session.deadline().is_some_and(|deadline| deadline <= now) {
+        if due {
             self.tell(Input::Tick, now);
         }
-        if self.gone_at.is_some_and(|at| at <= now) {
+        if due && self.gone_at.is_some_and(|at| at <= now) {
             // A peer that takes nothing does not keep the session.
             self.gave_up = true;
         }
@@ -292,16 +286,17 @@ impl Driver {
         }
     }
 
-    /// Performs what can be performed at once, and puts on the tray what is to be recorded.
-    pub(crate) fn drain(&mut self, own: usize, tray: &mut Tray, now: Timestamp) {
+    /// Performs what can be performed at once, and puts on the tray what is for the ledger.
+    pub(crate) fn drain(&mut self, own: usize, tray: &mut Tray, desk: &mut Desk<Bytes>, now: Timestamp) {
+        self.parts.session.exchange(desk);
         while let Some(effect) = self.parts.session.poll() {
             match effect {
                 Effect::Transmit(Leg::Downstream, bytes) => self.show(bytes),
                 Effect::Transmit(Leg::Upstream, bytes) => self.to_server.push(bytes),
-                Effect::Rule(id, staged, level) => tray.entries.push((own, ForLedger::Ruling(id, staged, level))),
-                Effect::Conclude(staged, level) => tray.entries.push((own, ForLedger::Outcome(staged, level))),
-                Effect::Tape(staged) => tray.frames.push((own, ForRecording::Tape(staged))),
-                Effect::Note(note) => tray.frames.push((own, ForRecording::Note(note))),
+                Effect::Rule(id, staged, level) => tray.push((own, ForLedger::Ruling(id, staged, level))),
+                Effect::Conclude(staged, level) => tray.push((own, ForLedger::Outcome(staged, level))),
+                Effect::Tape(staged) => self.spool(ForRecording::Tape(staged), now),
+                Effect::Note(note) => self.spool(ForRecording::Note(note), now),
                 Effect::AwaitDisk(entry) => self.await_disk(entry),
                 Effect::Find(command, digest) => {
                     let (shared, context) = (self.parts.shared.clone(), self.parts.context.clone());
@@ -334,6 +329,7 @@ impl Driver {
                 }
             }
         }
+        self.parts.session.exchange(desk);
     }
 
     /// Bytes go to the client when every ruling of this session so far is handed to the kernel: what a read returns is
@@ -379,7 +375,7 @@ impl Driver {
     }
 
     /// Recording is a copy in memory; only a recorder that falls behind makes the session wait.
-    pub(crate) fn spool(&mut self, frame: ForRecording, now: Timestamp) {
+    fn spool(&mut self, frame: ForRecording, now: Timestamp) {
         if !self.unrecorded.is_empty() {
             return self.unrecorded.push_back(frame);
         }

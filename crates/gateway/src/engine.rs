@@ -1,8 +1,9 @@
 //! The loop of one worker, which drives all sessions it was given.
 //!
-//! A turn goes through its sessions in phases: feed what arrived, judge, record, judge again, have the ledger written, send.
-//! Each phase is done for every session before the next begins. What a phase executes then stays in the caches, one write
-//! to the ledger serves all, and peers are woken when the work is done. The session decides; this only orders the steps.
+//! A turn goes through its sessions in phases: read what arrived, judge, put entries into the ledger, carry out, have the
+//! ledger written, send. Each phase is done for every session before the next begins. What a phase executes then stays in the
+//! caches, one write to the ledger serves all, and peers are woken when the work is done. The session decides; this only
+//! orders the steps.
 
 use std::cmp::Reverse;
 use std::collections::BinaryHeap;
@@ -12,7 +13,9 @@ use std::sync::{Arc, Mutex};
 use std::task::Wake;
 use std::time::Duration;
 
+use bytes::Bytes;
 use chancery_model::Timestamp;
+use chancery_session::Desk;
 use chancery_store::Sequencer;
 use chancery_wire::Leg;
 use mio::{Events, Poll, Token};
@@ -89,7 +92,7 @@ impl Porch {
 struct Bell {
     porch: Arc<Porch>,
     session: usize,
-    /// It was rung, and the session was not fed since.
+    /// It was rung, and the engine has not answered since.
     rung: AtomicBool,
 }
 
@@ -113,6 +116,10 @@ struct Seat {
     load: Load,
     /// It takes part in the turn at hand, or the next.
     active: bool,
+    /// Its bell was rung: there is mail, or the result of some work.
+    called: bool,
+    /// Its alarm rang.
+    due: bool,
     /// The alarm that is set for it.
     alarm: Option<Timestamp>,
 }
@@ -129,7 +136,10 @@ pub(crate) struct Engine {
     /// Alarms that are set; one that was moved rings in vain.
     alarms: BinaryHeap<Reverse<(Timestamp, usize)>>,
     buffer: Buffer,
+    desk: Desk<Bytes>,
     tray: Tray,
+    /// What the tray held before it was carried out.
+    carried: Vec<usize>,
 }
 
 impl Engine {
@@ -146,7 +156,9 @@ impl Engine {
             active: Vec::new(),
             alarms: BinaryHeap::new(),
             buffer: Buffer::new(),
-            tray: Tray::default(),
+            desk: Desk::default(),
+            tray: Tray::new(),
+            carried: Vec::new(),
         })
     }
 
@@ -213,7 +225,12 @@ impl Engine {
             (std::mem::take(&mut waiting.arrivals), std::mem::take(&mut waiting.called))
         };
         for at in called {
-            self.activate(at);
+            if let Some(Some(seat)) = self.seats.get_mut(at) {
+                // From here on it can ring again.
+                seat.bell.rung.store(false, Ordering::Release);
+                seat.called = true;
+                self.activate(at);
+            }
         }
         for (driver, load) in arrivals {
             self.seat(driver, load);
@@ -229,9 +246,9 @@ impl Engine {
                 tracing::error!(%error, "a socket cannot be waited for");
             }
         }
-        let bell = Arc::new(Bell { porch: self.porch.clone(), session: at, rung: AtomicBool::new(true) });
+        let bell = Arc::new(Bell { porch: self.porch.clone(), session: at, rung: AtomicBool::new(false) });
         driver.attach(bell.clone().into());
-        let seat = Seat { driver, bell, load, active: false, alarm: None };
+        let seat = Seat { driver, bell, load, active: false, called: true, due: false, alarm: None };
         match self.seats.get_mut(at) {
             Some(free) => *free = Some(seat),
             None => self.seats.push(Some(seat)),
@@ -247,6 +264,7 @@ impl Engine {
                 && seat.alarm == Some(due)
             {
                 seat.alarm = None;
+                seat.due = true;
                 self.activate(at);
             }
         }
@@ -256,13 +274,15 @@ impl Engine {
         let turn = std::mem::take(&mut self.active);
         for at in &turn {
             if let Some(Some(seat)) = self.seats.get_mut(*at) {
-                let called = seat.bell.rung.swap(false, Ordering::AcqRel);
-                seat.driver.feed(called, &mut self.buffer, now);
+                let (called, due) = (std::mem::take(&mut seat.called), std::mem::take(&mut seat.due));
+                seat.driver.feed(called, due, &mut self.buffer, now);
             }
         }
-        self.perform(&turn, now);
+        self.drain(&turn, now);
+        self.perform(now);
         while self.pay(&turn, now) {
-            self.perform(&turn, now);
+            self.drain(&turn, now);
+            self.perform(now);
         }
         for at in &turn {
             if let Some(Some(seat)) = self.seats.get_mut(*at) {
@@ -274,26 +294,29 @@ impl Engine {
         }
     }
 
-    /// Performs every effect, and those that follow from their results.
-    fn perform(&mut self, turn: &[usize], now: Timestamp) {
-        loop {
-            for at in turn {
-                if let Some(Some(seat)) = self.seats.get_mut(*at) {
-                    seat.driver.drain(*at, &mut self.tray, now);
-                }
-            }
-            if self.tray.frames.is_empty() && self.tray.entries.is_empty() {
-                return;
-            }
-            for (at, frame) in self.tray.frames.drain(..) {
-                if let Some(Some(seat)) = self.seats.get_mut(at) {
-                    seat.driver.spool(frame, now);
-                }
-            }
-            for (at, entry) in self.tray.entries.drain(..) {
+    /// Puts into the ledger what is on the tray, and performs what follows from that.
+    fn perform(&mut self, now: Timestamp) {
+        while !self.tray.is_empty() {
+            let mut carried = std::mem::take(&mut self.carried);
+            carried.clear();
+            for (at, entry) in self.tray.drain(..) {
                 if let Some(Some(seat)) = self.seats.get_mut(at) {
                     seat.driver.record(entry, now);
                 }
+                if carried.last() != Some(&at) {
+                    carried.push(at);
+                }
+            }
+            self.drain(&carried, now);
+            self.carried = carried;
+        }
+    }
+
+    /// Performs what these sessions want done.
+    fn drain(&mut self, sessions: &[usize], now: Timestamp) {
+        for at in sessions {
+            if let Some(Some(seat)) = self.seats.get_mut(*at) {
+                seat.driver.drain(*at, &mut self.tray, &mut self.desk, now);
             }
         }
     }

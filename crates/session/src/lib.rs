@@ -19,4 +19,4 @@ mod trust;
 
 pub use context::{Context, Grip, Opening, SessionLimits};
 pub use ruling::{Closing, Level, Outcome, Ruled, Ruling, Tape};
-pub use session::{Effect, Input, Note, Session};
+pub use session::{Desk, Effect, Input, Note, Session};

@@ -103,6 +103,19 @@ impl Note {
     }
 }
 
+/// Memory for what passes through a session while it is polled. One desk serves many sessions, one after the other: it
+/// stays in the cache, and a session that is idle owns no such memory.
+pub struct Desk<U> {
+    effects: VecDeque<Effect<U>>,
+    tide: VecDeque<Tide>,
+}
+
+impl<U> Default for Desk<U> {
+    fn default() -> Self {
+        Self { effects: VecDeque::new(), tide: VecDeque::new() }
+    }
+}
+
 /// One session.
 pub struct Session<R: Relay> {
     pub(crate) context: Arc<Context>,
@@ -129,6 +142,8 @@ pub struct Session<R: Relay> {
     pub(crate) effects: VecDeque<Effect<R::Unit>>,
     /// Outcomes that must be on disk before anything more is shown.
     pub(crate) concluding: usize,
+    /// When the authority of its token ends.
+    pub(crate) expires_at: Timestamp,
     /// Outputs wait until the ruling on their command is on disk.
     pub(crate) strict: bool,
     /// Entries below this are on disk, as far as this session was told.
@@ -207,6 +222,7 @@ impl<R: Relay> Session<R> {
         now: Timestamp,
     ) -> Self {
         let masker = Masker::new(context.mask.clone());
+        let expires_at = context.authentication.expires_at;
         let strict = context.resource.durability == Durability::Strict;
         let idle = Plan::idle(&context.mask).map(Arc::new);
         let mut session = Self {
@@ -227,6 +243,7 @@ impl<R: Relay> Session<R> {
             gathered: Joined::default(),
             effects: VecDeque::new(),
             concluding: 0,
+            expires_at,
             strict,
             on_disk: 0,
             awaited: 0,
@@ -304,6 +321,16 @@ impl<R: Relay> Session<R> {
         self.due = Some(now);
     }
 
+    /// Takes the desk's memory before it is polled, and gives it back after: what is empty on both sides is exchanged.
+    pub fn exchange(&mut self, desk: &mut Desk<R::Unit>) {
+        if self.effects.is_empty() && desk.effects.is_empty() {
+            std::mem::swap(&mut self.effects, &mut desk.effects);
+        }
+        if self.tide.is_empty() && desk.tide.is_empty() {
+            std::mem::swap(&mut self.tide, &mut desk.tide);
+        }
+    }
+
     /// Notes that the client itself said this value of a parameter, so that it may be shown to it again.
     pub fn client_said(&mut self, parameter: &str, value: &str) {
         self.masker.client_said(parameter, value);
@@ -333,7 +360,7 @@ impl<R: Relay> Session<R> {
             Stage::Held(_, _, expires) => Some(expires),
             _ => None,
         });
-        held.chain([self.context.authentication.expires_at]).min()
+        held.chain([self.expires_at]).min()
     }
 
     /// Whether the driver should read a leg.
@@ -630,7 +657,7 @@ impl<R: Relay> Session<R> {
             let why = "nobody answered the review in time";
             self.withdraw(at, ReviewState::Expired, RefusalCode::ReviewExpired, why, now);
         }
-        if self.context.authentication.expires_at <= now {
+        if self.expires_at <= now {
             let refusal = self.context.refusal(
                 RefusalCode::SessionEnded,
                 CommandId(0),
