@@ -142,6 +142,8 @@ pub struct Session<R: Relay> {
     pub(crate) effects: VecDeque<Effect<R::Unit>>,
     /// Outcomes that must be on disk before anything more is shown.
     pub(crate) concluding: usize,
+    /// See [`crate::SessionLimits`].
+    pub(crate) waiting_bytes_max: usize,
     /// When the authority of its token ends.
     pub(crate) expires_at: Timestamp,
     /// Outputs wait until the ruling on their command is on disk.
@@ -222,6 +224,7 @@ impl<R: Relay> Session<R> {
         now: Timestamp,
     ) -> Self {
         let masker = Masker::new(context.mask.clone());
+        let waiting_bytes_max = context.limits.waiting_bytes_max;
         let expires_at = context.authentication.expires_at;
         let strict = context.resource.durability == Durability::Strict;
         let idle = Plan::idle(&context.mask).map(Arc::new);
@@ -243,6 +246,7 @@ impl<R: Relay> Session<R> {
             gathered: Joined::default(),
             effects: VecDeque::new(),
             concluding: 0,
+            waiting_bytes_max,
             expires_at,
             strict,
             on_disk: 0,
@@ -368,7 +372,7 @@ impl<R: Relay> Session<R> {
         if self.ended {
             return false;
         }
-        let room = self.tide_bytes < self.context.limits.waiting_bytes_max;
+        let room = self.tide_bytes < self.waiting_bytes_max;
         self.gate.relay().wants(leg) && room
     }
 

@@ -30,6 +30,8 @@ const BLOCK_BYTES: usize = 256 * 1024;
 const FIRST_BYTES: usize = 4096;
 /// Bytes of one frame in a block; longer frames continue in further pieces.
 const PIECE_BYTES: usize = BLOCK_BYTES - Frame::HEADER_BYTES;
+/// Bytes of one session that are not counted among those of all: counting is a write that all cores contend for.
+const COUNTED_BYTES: usize = 8 * 1024;
 /// Bytes waiting in all spools at which the thread is woken before its time.
 const HURRY_BYTES: usize = 256 * 1024;
 
@@ -198,6 +200,8 @@ struct SpoolInner {
     next_block: u64,
     head: Digest,
     queued: bool,
+    /// Bytes appended since the last round that [`Shared::bytes`] does not hold.
+    uncounted: usize,
     ended: Option<RecordFault>,
 }
 
@@ -212,6 +216,7 @@ impl SpoolInner {
             next_block: 0,
             head: Digest::default(),
             queued: false,
+            uncounted: 0,
             ended: None,
         }
     }
@@ -299,9 +304,13 @@ impl Spool {
     /// Whoever is queued already needs no lock of all sessions: a fault is told to every spool in the queue.
     fn enqueue(&self, mut inner: MutexGuard<'_, SpoolInner>, bytes: usize) -> Result<(), RecordFault> {
         let queue = !std::mem::replace(&mut inner.queued, true);
+        inner.uncounted += bytes;
+        let counted = if inner.uncounted < COUNTED_BYTES { 0 } else { std::mem::take(&mut inner.uncounted) };
         drop(inner);
-        let before = self.shared.bytes.fetch_add(bytes, Ordering::Relaxed);
-        let hurry = before < HURRY_BYTES && before.saturating_add(bytes) >= HURRY_BYTES;
+        let hurry = counted > 0 && {
+            let before = self.shared.bytes.fetch_add(counted, Ordering::Relaxed);
+            before < HURRY_BYTES && before.saturating_add(counted) >= HURRY_BYTES
+        };
         if !queue && !hurry {
             return Ok(());
         }

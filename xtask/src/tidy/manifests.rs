@@ -58,6 +58,7 @@ const TABLE: &[Wall] = &[
 /// Packages that reach a file, socket, clock or runtime, and so stay in the hands storey.
 const WORLDLY: &[&str] = &[
     "tokio",
+    "mio",
     "socket2",
     "hyper",
     "hyper-util",

@@ -273,6 +273,7 @@ pub(super) fn block_crc(header: &[u8], stored: &[u8]) -> u32 {
 fn take(spool: Arc<SpoolState>) -> Taken {
     let mut inner = spool.lock();
     inner.queued = false;
+    inner.uncounted = 0;
     // The whole deque goes, with its memory: an idle spool owns no buffer.
     let blocks = Vec::from(std::mem::take(&mut inner.blocks));
     let bytes = blocks.iter().map(Vec::len).sum();

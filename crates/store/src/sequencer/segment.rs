@@ -84,7 +84,7 @@ pub(crate) fn check_frames(mut frames: &mut [u8]) {
 }
 
 pub(crate) fn crc(bytes: &[u8]) -> u32 {
-    crc_fast::checksum(crc_fast::CrcAlgorithm::Crc32Iscsi, bytes) as u32
+    crc_fast::crc32_iscsi(bytes)
 }
 
 /// What a segment holds at an offset.
