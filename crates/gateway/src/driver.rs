@@ -38,6 +38,7 @@ const RECORDER_PAUSE: Duration = Duration::from_secs(5);
 type Work = Pin<Box<dyn Future<Output = Worked> + Send>>;
 
 /// What came of something that a session waited for.
+#[allow(clippy::large_enum_variant, reason = "moved once; nearly every one is the largest")]
 enum Worked {
     Told(Input<Bytes>),
     Nothing,
@@ -272,7 +273,9 @@ impl Driver {
                 let (shared, mailbox) = (self.parts.shared.clone(), self.parts.mailbox.clone());
                 self.begin(async move {
                     match reviews::decided(&shared, id).await {
-                        Ok(review) => review.map_or(Worked::Nothing, |review| Worked::Told(Input::Reviewed(Box::new(review)))),
+                        Ok(review) => {
+                            review.map_or(Worked::Nothing, |review| Worked::Told(Input::Reviewed(Box::new(review))))
+                        }
                         Err(error) => {
                             tracing::warn!(%id, %error, "a review cannot be read");
                             // Nobody says it a second time, and the client waits.
@@ -506,7 +509,9 @@ impl Driver {
         });
         self.creating.retain(|(_, creating)| !creating.is_finished());
         self.creating.push((id, creating));
-        self.begin(async move { told.await.ok().map_or(Worked::Nothing, |review| Worked::Told(Input::Reviewed(Box::new(review)))) });
+        self.begin(async move {
+            told.await.ok().map_or(Worked::Nothing, |review| Worked::Told(Input::Reviewed(Box::new(review))))
+        });
     }
 
     fn withdraw(&mut self, id: ReviewId, state: ReviewState) {

@@ -290,7 +290,7 @@ impl Engine {
             }
         }
         for at in turn {
-            self.release(at);
+            self.let_go(at);
         }
     }
 
@@ -342,7 +342,7 @@ impl Engine {
     }
 
     /// Ends a session's part in a turn: it departs, goes on in the next turn, or waits for its sockets, a call or its alarm.
-    fn release(&mut self, at: usize) {
+    fn let_go(&mut self, at: usize) {
         let Some(Some(seat)) = self.seats.get_mut(at) else { return };
         if seat.driver.is_over() {
             if let Some(Seat { driver, load, .. }) = self.seats.get_mut(at).and_then(Option::take) {

@@ -183,14 +183,14 @@ impl FrameLog {
         self.session
     }
     /// Numbers a frame that carries no subject, and returns its number.
-    pub fn pass(&mut self) -> u64 {
+    pub fn next_number(&mut self) -> u64 {
         let number = self.next;
         self.next += 1;
         number
     }
     /// Gives a staged subject its frame number and returns the frame to record.
     pub fn place<'s, T: ToFrame>(&mut self, staged: &'s mut StagedFrame<T>) -> (PlacedFrame, Frame<'s>) {
-        let at = FrameRef { session: self.session, number: self.pass() };
+        let at = FrameRef { session: self.session, number: self.next_number() };
         staged.at = Some(at);
         (PlacedFrame { at }, staged.subject.frame())
     }

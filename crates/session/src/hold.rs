@@ -13,22 +13,15 @@ use chancery_model::{
 use chancery_policy::{Hold, Request, Scope, Verdict, decide, step};
 use chancery_wire::Relay;
 
+use crate::effect::Effect;
 use crate::reading::{Known, Looked, RUNS, misreads, read, unreadable};
 use crate::ruling::{Level, Ruled, Tape};
-use crate::session::{Effect, Session, Stage};
+use crate::session::{Session, Stage};
 use crate::trust::Trust;
 
 /// What is recorded of one to eight parameters: said for nearly every statement, so it is not written anew.
-const FEW_MASKED: [&[u8]; 8] = [
-    b"1 masked",
-    b"2 masked",
-    b"3 masked",
-    b"4 masked",
-    b"5 masked",
-    b"6 masked",
-    b"7 masked",
-    b"8 masked",
-];
+const FEW_MASKED: [&[u8]; 8] =
+    [b"1 masked", b"2 masked", b"3 masked", b"4 masked", b"5 masked", b"6 masked", b"7 masked", b"8 masked"];
 
 impl<R: Relay> Session<R> {
     /// Rules on every command that may be ruled on now, in order.

@@ -9,6 +9,7 @@
 //! This crate knows nothing of sockets, files, clocks, randomness, credentials or any one protocol.
 
 mod context;
+mod effect;
 mod gate;
 mod hold;
 mod output;
@@ -18,5 +19,6 @@ mod session;
 mod trust;
 
 pub use context::{Context, Grip, Opening, SessionLimits};
+pub use effect::{Desk, Effect, Note};
 pub use ruling::{Closing, Level, Outcome, Ruled, Ruling, Tape};
-pub use session::{Desk, Effect, Input, Note, Session};
+pub use session::{Input, Session};

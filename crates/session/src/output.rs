@@ -12,9 +12,10 @@ use chancery_model::{
 use chancery_policy::Scope;
 use chancery_wire::{Relay, take_next};
 
+use crate::effect::Effect;
 use crate::reading::Known;
 use crate::ruling::{Level, Outcome, Tape};
-use crate::session::{Effect, Session, Stage, Tide, ending};
+use crate::session::{Session, Stage, Tide, ending};
 use crate::trust::Trust;
 
 /// Outputs no longer than this together are recorded as one.

@@ -53,10 +53,16 @@ pub(crate) struct Known {
 #[derive(Default)]
 pub(crate) struct Readings {
     /// The texts of prepared statements that were looked up last, found again without their shape.
-    recent: [Option<(Box<[u8]>, Arc<Known>)>; RECENT],
+    recent: [Option<Recent>; RECENT],
     oldest: usize,
     by_shape: HashMap<Box<[u8]>, Arc<Known>>,
     key: Vec<u8>,
+}
+
+/// A text and what it means.
+struct Recent {
+    text: Box<[u8]>,
+    known: Arc<Known>,
 }
 
 /// Texts remembered beside the shapes, and how long one may be.
@@ -80,15 +86,15 @@ impl Readings {
 
     /// Looks up a statement that was prepared: the same text comes again and again.
     pub(crate) fn look_prepared(&mut self, statement: &Statement, text_max: usize) -> Looked {
-        let same = |(text, _): &&(Box<[u8]>, Arc<Known>)| **text == *statement.text;
-        if let Some((_, known)) = self.recent.iter().flatten().find(same) {
-            return Looked::Found(known.clone());
+        let same = |recent: &&Recent| *recent.text == *statement.text;
+        if let Some(recent) = self.recent.iter().flatten().find(same) {
+            return Looked::Found(recent.known.clone());
         }
         let looked = self.look(statement, text_max);
         if let Looked::Found(known) = &looked
             && statement.text.len() <= RECENT_BYTES_MAX
         {
-            self.recent[self.oldest] = Some((statement.text[..].into(), known.clone()));
+            self.recent[self.oldest] = Some(Recent { text: statement.text[..].into(), known: known.clone() });
             self.oldest = (self.oldest + 1) % RECENT;
         }
         looked

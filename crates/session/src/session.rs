@@ -3,16 +3,17 @@
 use std::collections::VecDeque;
 use std::sync::Arc;
 
-use chancery_ledger::{Frame, FrameKind, Recorded, Staged, StagedFrame, stage};
+use chancery_ledger::{FrameKind, Recorded, stage};
 use chancery_mask::{Catalog, Exposure, Joined, Lifted, Masker, Plan};
 use chancery_model::{
-    Ask, CommandId, Digest, Done, DoneStatus, Durability, Input as Data, Output, Refusal, RefusalCode, Review, ReviewId,
-    ReviewState, TableName, Timestamp,
+    Ask, CommandId, Digest, Done, DoneStatus, Durability, Input as Data, Output, Refusal, RefusalCode, Review,
+    ReviewId, ReviewState, Timestamp,
 };
 use chancery_policy::{Hold, Permit, RuleSet, Scope, unmask};
 use chancery_wire::{Event, Forget, Leg, Relay, WireError, take_next};
 
 use crate::context::{Context, Grip};
+use crate::effect::{Desk, Effect, Note};
 use crate::gate::Gate;
 use crate::output::Shown;
 use crate::reading::{Known, Readings, renames};
@@ -53,67 +54,6 @@ pub enum Input<U> {
     End(Refusal, &'static str),
     /// Time passed.
     Tick,
-}
-
-/// What a session wants done. Effects are performed in order.
-#[allow(clippy::large_enum_variant, reason = "moved once, into the driver; a box would be an allocation per command")]
-pub enum Effect<U> {
-    /// Write to a leg.
-    Transmit(Leg, U),
-    /// Write the ruling on this command down; answer with `Ruled`, or `Unrecorded` if it cannot be.
-    Rule(CommandId, Staged<Box<Ruling>>, Level),
-    /// Write an outcome down; answer with `Concluded`.
-    Conclude(Staged<Outcome>, Level),
-    /// Answer with `OnDisk` once the entry with this index is on disk.
-    AwaitDisk(u64),
-    /// Record a tape; answer with `Taped`.
-    Tape(StagedFrame<Tape>),
-    /// Record words; nothing waits for them.
-    Note(Note),
-    /// Look for an unused approval of this digest by the same chain and use it up; answer with `Found`.
-    Find(CommandId, Digest),
-    /// Put a review before its reviewers; answer with `Reviewed` when it is decided. Its request is on record.
-    Ask(Box<Review>),
-    /// End a review without an answer.
-    Withdraw(ReviewId, ReviewState),
-    /// These relations were filled with values of tagged ones: remember it with the catalog.
-    Taint(Vec<TableName>),
-    /// Read the resource's catalog again; answer with `Catalog`.
-    Refresh,
-    /// The catalog that other sessions have is outdated.
-    Outdate,
-    /// Ask the resource to cancel what it runs for this session.
-    CancelUpstream,
-    /// The session is over: write the closing down, flush, close the legs.
-    Close(&'static str),
-}
-
-/// Words about a command for its session's recording: its masked text, its parameters, the verdict.
-pub struct Note {
-    at: Timestamp,
-    command: CommandId,
-    kind: FrameKind,
-    bytes: bytes::Bytes,
-}
-
-impl Note {
-    /// What is to be recorded.
-    pub fn frame(&self) -> Frame<'_> {
-        Frame { at: self.at, kind: self.kind, command: self.command.0, bytes: (&self.bytes[..]).into() }
-    }
-}
-
-/// Memory for what passes through a session while it is polled. One desk serves many sessions, one after the other: it
-/// stays in the cache, and a session that is idle owns no such memory.
-pub struct Desk<U> {
-    effects: VecDeque<Effect<U>>,
-    tide: VecDeque<Tide>,
-}
-
-impl<U> Default for Desk<U> {
-    fn default() -> Self {
-        Self { effects: VecDeque::new(), tide: VecDeque::new() }
-    }
 }
 
 /// One session.
@@ -757,13 +697,7 @@ impl<R: Relay> Session<R> {
         self.commands.iter().position(|active| active.id == id)
     }
 
-    pub(crate) fn note(
-        &mut self,
-        id: CommandId,
-        kind: FrameKind,
-        bytes: bytes::Bytes,
-        now: Timestamp,
-    ) {
+    pub(crate) fn note(&mut self, id: CommandId, kind: FrameKind, bytes: bytes::Bytes, now: Timestamp) {
         self.effects.push_back(Effect::Note(Note { at: now, command: id, kind, bytes }));
     }
 

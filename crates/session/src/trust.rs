@@ -5,7 +5,8 @@ use std::sync::Arc;
 use chancery_mask::{Catalog, Exposure};
 use chancery_wire::Relay;
 
-use crate::session::{Effect, Session, Stage};
+use crate::effect::Effect;
+use crate::session::{Session, Stage};
 
 /// Whether the catalog says what is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

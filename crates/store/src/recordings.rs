@@ -288,7 +288,7 @@ impl Spool {
         if !self.is_open(&inner)? {
             return Ok(false);
         }
-        inner.frames.pass();
+        inner.frames.next_number();
         let bytes = inner.push(frame);
         self.enqueue(inner, bytes).map(|()| true)
     }

@@ -59,8 +59,7 @@ fn rows_and_reports() {
     let exposure = Exposure { touches_tagged: true, ..Exposure::none() };
     let result = masked(&with_detectors(), &exposure, described, run(OutputKind::Rows, &cells));
     assert_eq!(values(result.inner()), ["1", "a***@example.com", "<null>", "***", "paid with ***, thanks"]);
-    let want =
-        Report { tags: vec![("contact".into(), 1)], lost: 1, detected: [1, 0, 0, 0], ..Report::default() };
+    let want = Report { tags: vec![("contact".into(), 1)], lost: 1, detected: [1, 0, 0, 0], ..Report::default() };
     assert_eq!(result.report(), Some(&want));
     assert!(!result.is_withheld());
 }

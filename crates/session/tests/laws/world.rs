@@ -103,6 +103,9 @@ pub(crate) struct Seen {
     pub(crate) undone: usize,
 }
 
+/// A tape that waits for the recorder, and its place.
+type Held = (StagedFrame<Tape>, PlacedFrame);
+
 pub(crate) struct World {
     dice: Dice,
     climate: Climate,
@@ -121,7 +124,7 @@ pub(crate) struct World {
     waits: VecDeque<Wait>,
     await_disk: Option<u64>,
     frames: FrameLog,
-    tapes: VecDeque<(Option<(StagedFrame<Tape>, PlacedFrame)>, Frame<'static>)>,
+    tapes: VecDeque<(Option<Held>, Frame<'static>)>,
     recorded: Vec<Frame<'static>>,
     /// Recorded output that the client has not got, with its command.
     due: VecDeque<(u64, Bytes)>,
@@ -669,7 +672,7 @@ impl World {
                 self.tapes.push_back((Some((staged, placed)), frame));
             }
             Effect::Note(note) => {
-                self.frames.pass();
+                self.frames.next_number();
                 self.tapes.push_back((None, note.frame().into_owned()));
             }
             Effect::Find(command, digest) => self.finds.push_back((command, digest)),
