@@ -361,19 +361,17 @@ impl Driver {
         }
     }
 
-    /// Writes what the sockets take. What it was told in this turn is carried out.
-    pub(crate) fn flush(&mut self, now: Timestamp) {
+    /// Writes what a leg's socket takes. What the session was told in this turn is carried out.
+    pub(crate) fn flush(&mut self, leg: Leg, now: Timestamp) {
         self.delivered = None;
-        for leg in [Leg::Upstream, Leg::Downstream] {
-            let (socket, outbox) = match leg {
-                Leg::Upstream => (&mut self.parts.legs.up, &mut self.to_server),
-                Leg::Downstream => (&mut self.parts.legs.down, &mut self.to_client),
-            };
-            if (!outbox.is_empty() || socket.owes()) && socket.flush(outbox).is_err() {
-                *outbox = Outbox::default();
-                self.begun = true;
-                self.tell(Input::Gone(leg), now);
-            }
+        let (socket, outbox) = match leg {
+            Leg::Upstream => (&mut self.parts.legs.up, &mut self.to_server),
+            Leg::Downstream => (&mut self.parts.legs.down, &mut self.to_client),
+        };
+        if (!outbox.is_empty() || socket.owes()) && socket.flush(outbox).is_err() {
+            *outbox = Outbox::default();
+            self.begun = true;
+            self.tell(Input::Gone(leg), now);
         }
     }
 

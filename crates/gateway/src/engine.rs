@@ -284,9 +284,12 @@ impl Engine {
             self.drain(&turn, now);
             self.perform(now);
         }
-        for at in &turn {
-            if let Some(Some(seat)) = self.seats.get_mut(*at) {
-                seat.driver.flush(now);
+        // Clients share threads, servers do not: what is woken by the first of several words hears the others, too.
+        for leg in [Leg::Downstream, Leg::Upstream] {
+            for at in &turn {
+                if let Some(Some(seat)) = self.seats.get_mut(*at) {
+                    seat.driver.flush(leg, now);
+                }
             }
         }
         for at in turn {
