@@ -32,6 +32,8 @@ use crate::stream::Stream;
 const OUTBOX_MAX: usize = 1024 * 1024;
 /// The client has this long to take the last words.
 const GOODBYE: Duration = Duration::from_secs(5);
+/// Words that are read in one turn. Who posts them without end does not keep the other sessions waiting.
+const MAIL_MAX: usize = 8;
 /// A full recorder has this long to make room before the session ends.
 const RECORDER_PAUSE: Duration = Duration::from_secs(5);
 
@@ -197,8 +199,11 @@ impl Driver {
             let waker = self.waker.clone();
             let mut cx = TaskContext::from_waker(&waker);
             // Before the legs: a resource that always has more to say must not outshout a word that ends the session.
-            while let Poll::Ready(mail) = self.parts.mailbox.poll(&mut cx) {
+            for _ in 0..MAIL_MAX {
+                let Poll::Ready(mail) = self.parts.mailbox.poll(&mut cx) else { break };
                 self.read_mail(mail, now);
+                // Whether there is more is seen in the next turn at the latest.
+                self.begun = true;
             }
             self.look_at_work(&mut cx, now);
         }
@@ -577,8 +582,9 @@ impl Driver {
         });
     }
 
-    /// Closed sockets; then, apart from the engine, last records. `released` is given up when they are made.
-    pub(crate) fn depart<L: Send + 'static>(self, released: L) {
+    /// Closed sockets; then, apart from the engine, last records. `released` is given up when they are made. `broken`: it
+    /// panicked, so what became of its commands is not known; the next start says so.
+    pub(crate) fn depart<L: Send + 'static>(self, broken: bool, released: L) {
         let Self { parts, waits_for, ending, commands, .. } = self;
         let Parts { shared, legs, spool, context, cancel, place, .. } = parts;
         for id in waits_for {
@@ -586,7 +592,10 @@ impl Driver {
         }
         legs.down.close();
         legs.up.close();
-        let reason = ending.unwrap_or("ended");
+        let reason = if broken { "internal-error" } else { ending.unwrap_or("ended") };
+        if broken {
+            tracing::error!(session = %context.id, "a session panicked");
+        }
         tokio::spawn(async move {
             close(&shared, &context, &spool, reason, commands).await;
             shared.drop_cancel_key(cancel);

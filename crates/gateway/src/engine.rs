@@ -8,6 +8,7 @@
 use std::cmp::Reverse;
 use std::collections::BinaryHeap;
 use std::io;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::task::Wake;
@@ -120,8 +121,50 @@ struct Seat {
     called: bool,
     /// Its alarm rang.
     due: bool,
+    /// It panicked.
+    broken: bool,
     /// The alarm that is set for it.
     alarm: Option<Timestamp>,
+}
+
+/// The sessions, by their numbers, which are given again.
+#[derive(Default)]
+struct Seats {
+    all: Vec<Option<Seat>>,
+    free: Vec<usize>,
+}
+
+impl Seats {
+    /// The number that the next session gets.
+    fn next(&mut self) -> usize {
+        self.free.pop().unwrap_or(self.all.len())
+    }
+
+    fn put(&mut self, at: usize, seat: Seat) {
+        match self.all.get_mut(at) {
+            Some(free) => *free = Some(seat),
+            None => self.all.push(Some(seat)),
+        }
+    }
+
+    fn take(&mut self, at: usize) -> Option<Seat> {
+        let seat = self.all.get_mut(at).and_then(Option::take)?;
+        self.free.push(at);
+        Some(seat)
+    }
+
+    fn get_mut(&mut self, at: usize) -> Option<&mut Seat> {
+        self.all.get_mut(at).and_then(Option::as_mut)
+    }
+
+    /// Has a session do something. A panic ends that session, and no other of the worker: nothing that it wanted done is
+    /// done any more.
+    fn call<T>(&mut self, at: usize, act: impl FnOnce(&mut Seat) -> T) -> Option<T> {
+        let seat = self.get_mut(at).filter(|seat| !seat.broken)?;
+        let done = catch_unwind(AssertUnwindSafe(|| act(seat)));
+        seat.broken = done.is_err();
+        done.ok()
+    }
 }
 
 /// One worker's sessions.
@@ -129,9 +172,7 @@ pub(crate) struct Engine {
     poll: Poll,
     porch: Arc<Porch>,
     sequencer: Sequencer,
-    seats: Vec<Option<Seat>>,
-    /// Seats that are free.
-    free: Vec<usize>,
+    seats: Seats,
     active: Vec<usize>,
     /// Alarms that are set; one that was moved rings in vain.
     alarms: BinaryHeap<Reverse<(Timestamp, usize)>>,
@@ -151,8 +192,7 @@ impl Engine {
             poll,
             porch,
             sequencer,
-            seats: Vec::new(),
-            free: Vec::new(),
+            seats: Seats::default(),
             active: Vec::new(),
             alarms: BinaryHeap::new(),
             buffer: Buffer::new(),
@@ -200,7 +240,7 @@ impl Engine {
 
     fn note(&mut self, token: usize, event: &mio::event::Event) {
         let at = token / 2;
-        if let Some(Some(seat)) = self.seats.get_mut(at) {
+        if let Some(seat) = self.seats.get_mut(at) {
             let leg = if token.is_multiple_of(2) { Leg::Downstream } else { Leg::Upstream };
             seat.driver.leg_mut(leg).note(event);
             self.activate(at);
@@ -208,7 +248,7 @@ impl Engine {
     }
 
     fn activate(&mut self, at: usize) {
-        if let Some(Some(seat)) = self.seats.get_mut(at)
+        if let Some(seat) = self.seats.get_mut(at)
             && !std::mem::replace(&mut seat.active, true)
         {
             self.active.push(at);
@@ -225,7 +265,7 @@ impl Engine {
             (std::mem::take(&mut waiting.arrivals), std::mem::take(&mut waiting.called))
         };
         for at in called {
-            if let Some(Some(seat)) = self.seats.get_mut(at) {
+            if let Some(seat) = self.seats.get_mut(at) {
                 // From here on it can ring again.
                 seat.bell.rung.store(false, Ordering::Release);
                 seat.called = true;
@@ -239,7 +279,7 @@ impl Engine {
     }
 
     fn seat(&mut self, mut driver: Box<Driver>, load: Load) {
-        let at = self.free.pop().unwrap_or(self.seats.len());
+        let at = self.seats.next();
         for (leg, token) in [(Leg::Downstream, 2 * at), (Leg::Upstream, 2 * at + 1)] {
             if let Err(error) = driver.leg_mut(leg).register(self.poll.registry(), Token(token)) {
                 // It is read once all the same, and ends when its peer does or its token expires.
@@ -248,11 +288,8 @@ impl Engine {
         }
         let bell = Arc::new(Bell { porch: self.porch.clone(), session: at, rung: AtomicBool::new(false) });
         driver.attach(bell.clone().into());
-        let seat = Seat { driver, bell, load, active: false, called: true, due: false, alarm: None };
-        match self.seats.get_mut(at) {
-            Some(free) => *free = Some(seat),
-            None => self.seats.push(Some(seat)),
-        }
+        let seat = Seat { driver, bell, load, active: false, called: true, due: false, broken: false, alarm: None };
+        self.seats.put(at, seat);
         self.activate(at);
     }
 
@@ -260,7 +297,7 @@ impl Engine {
     fn ring(&mut self, now: Timestamp) {
         while let Some(Reverse((due, at))) = self.alarms.peek().copied().filter(|Reverse((due, _))| *due <= now) {
             self.alarms.pop();
-            if let Some(Some(seat)) = self.seats.get_mut(at)
+            if let Some(seat) = self.seats.get_mut(at)
                 && seat.alarm == Some(due)
             {
                 seat.alarm = None;
@@ -273,10 +310,10 @@ impl Engine {
     fn turn(&mut self, now: Timestamp) {
         let turn = std::mem::take(&mut self.active);
         for at in &turn {
-            if let Some(Some(seat)) = self.seats.get_mut(*at) {
+            self.seats.call(*at, |seat| {
                 let (called, due) = (std::mem::take(&mut seat.called), std::mem::take(&mut seat.due));
                 seat.driver.feed(called, due, &mut self.buffer, now);
-            }
+            });
         }
         self.drain(&turn, now);
         self.perform(now);
@@ -287,9 +324,7 @@ impl Engine {
         // Clients share threads, servers do not: what is woken by the first of several words hears the others, too.
         for leg in [Leg::Downstream, Leg::Upstream] {
             for at in &turn {
-                if let Some(Some(seat)) = self.seats.get_mut(*at) {
-                    seat.driver.flush(leg, now);
-                }
+                self.seats.call(*at, |seat| seat.driver.flush(leg, now));
             }
         }
         for at in turn {
@@ -303,9 +338,7 @@ impl Engine {
             let mut carried = std::mem::take(&mut self.carried);
             carried.clear();
             for (at, entry) in self.tray.drain(..) {
-                if let Some(Some(seat)) = self.seats.get_mut(at) {
-                    seat.driver.record(entry, now);
-                }
+                self.seats.call(at, |seat| seat.driver.record(entry, now));
                 if carried.last() != Some(&at) {
                     carried.push(at);
                 }
@@ -318,39 +351,35 @@ impl Engine {
     /// Performs what these sessions want done.
     fn drain(&mut self, sessions: &[usize], now: Timestamp) {
         for at in sessions {
-            if let Some(Some(seat)) = self.seats.get_mut(*at) {
-                seat.driver.drain(*at, &mut self.tray, &mut self.desk, now);
-            }
+            self.seats.call(*at, |seat| seat.driver.drain(*at, &mut self.tray, &mut self.desk, now));
         }
     }
 
     /// Has everything written that must be before bytes may leave for clients. True: it could not be, and sessions were
     /// told so.
     fn pay(&mut self, turn: &[usize], now: Timestamp) -> bool {
-        let owed = |seats: &[Option<Seat>], at: &usize| seats.get(*at)?.as_ref().map(|seat| seat.driver.owes());
-        let most = turn.iter().filter_map(|at| owed(&self.seats, at)).max().unwrap_or(0);
+        let most = turn.iter().filter_map(|at| self.seats.call(*at, |seat| seat.driver.owes())).max().unwrap_or(0);
         if most <= self.sequencer.written() {
             return false;
         }
         let Err(stall) = self.sequencer.write_through(most) else { return false };
         let written = self.sequencer.written();
         for at in turn {
-            if let Some(Some(seat)) = self.seats.get_mut(*at)
-                && seat.driver.owes() > written
-            {
-                seat.driver.silence(&stall, now);
-            }
+            self.seats.call(*at, |seat| {
+                if seat.driver.owes() > written {
+                    seat.driver.silence(&stall, now);
+                }
+            });
         }
         true
     }
 
     /// Ends a session's part in a turn: it departs, goes on in the next turn, or waits for its sockets, a call or its alarm.
     fn let_go(&mut self, at: usize) {
-        let Some(Some(seat)) = self.seats.get_mut(at) else { return };
-        if seat.driver.is_over() {
-            if let Some(Seat { driver, load, .. }) = self.seats.get_mut(at).and_then(Option::take) {
-                self.free.push(at);
-                driver.depart(load);
+        let Some(seat) = self.seats.get_mut(at) else { return };
+        if seat.broken || seat.driver.is_over() {
+            if let Some(Seat { driver, load, broken, .. }) = self.seats.take(at) {
+                driver.depart(broken, load);
             }
             return;
         }
