@@ -157,14 +157,25 @@ impl Seats {
         self.all.get_mut(at).and_then(Option::as_mut)
     }
 
-    /// Has a session do something. A panic ends that session, and no other of the worker: nothing that it wanted done is
-    /// done any more.
+    /// Has a session do something, unless it panicked before.
     fn call<T>(&mut self, at: usize, act: impl FnOnce(&mut Seat) -> T) -> Option<T> {
-        let seat = self.get_mut(at).filter(|seat| !seat.broken)?;
-        let done = catch_unwind(AssertUnwindSafe(|| act(seat)));
-        seat.broken = done.is_err();
-        done.ok()
+        let seat = self.get_mut(at)?;
+        let mut broken = seat.broken;
+        let done = guarded(seat, &mut broken, act);
+        seat.broken = broken;
+        done
     }
+}
+
+/// A panic ends the session that caused it, and no other of the worker: nothing that it wants done is done any more.
+fn guarded<S, T>(session: &mut S, broken: &mut bool, act: impl FnOnce(&mut S) -> T) -> Option<T> {
+    if *broken {
+        return None;
+    }
+    // What the session left half done is not looked at again.
+    let done = catch_unwind(AssertUnwindSafe(|| act(session)));
+    *broken = done.is_err();
+    done.ok()
 }
 
 /// One worker's sessions.
@@ -393,5 +404,22 @@ impl Engine {
         if seat.driver.is_ready() {
             self.activate(at);
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_panic_ends_one_session_for_good() {
+        let (mut calls, mut broken) = (0, false);
+        assert_eq!(guarded(&mut calls, &mut broken, |calls| *calls += 1), Some(()));
+        assert_eq!(
+            guarded(&mut calls, &mut broken, |_| -> () { std::panic::panic_any("as a fault of ours would") }),
+            None
+        );
+        assert_eq!(guarded(&mut calls, &mut broken, |calls| *calls += 1), None);
+        assert_eq!((calls, broken), (1, true));
     }
 }
