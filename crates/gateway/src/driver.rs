@@ -160,6 +160,12 @@ impl Driver {
         }
     }
 
+    /// A leg cannot be used.
+    pub(crate) fn lose(&mut self, leg: Leg, now: Timestamp) {
+        self.begun = true;
+        self.tell(Input::Gone(leg), now);
+    }
+
     /// Whether the next turn has something to do for it without anybody's call.
     pub(crate) fn is_ready(&self) -> bool {
         self.begun || self.reads(Leg::Upstream) || self.reads(Leg::Downstream) || self.is_over()
@@ -375,8 +381,7 @@ impl Driver {
         };
         if (!outbox.is_empty() || socket.owes()) && socket.flush(outbox).is_err() {
             *outbox = Outbox::default();
-            self.begun = true;
-            self.tell(Input::Gone(leg), now);
+            self.lose(leg, now);
         }
     }
 

@@ -29,6 +29,8 @@ use crate::socket::Buffer;
 const EVENTS: usize = 256;
 /// The loop looks at the clock this often at least: a wall clock may be set.
 const LOOK: Duration = Duration::from_secs(60);
+/// Alarms beyond two a session: those of sessions that left are swept out when there are more.
+const ALARMS: usize = 1024;
 /// The token of calls from other threads; those of sockets are small.
 const CALL: Token = Token(usize::MAX);
 
@@ -155,6 +157,12 @@ impl Seats {
 
     fn get_mut(&mut self, at: usize) -> Option<&mut Seat> {
         self.all.get_mut(at).and_then(Option::as_mut)
+    }
+
+    /// The alarms that are set.
+    fn alarms(&self) -> impl Iterator<Item = Reverse<(Timestamp, usize)>> {
+        let set = |(at, seat): (usize, &Option<Seat>)| Some(Reverse((seat.as_ref()?.alarm?, at)));
+        self.all.iter().enumerate().filter_map(set)
     }
 
     /// Has a session do something, unless it panicked before.
@@ -293,8 +301,8 @@ impl Engine {
         let at = self.seats.next();
         for (leg, token) in [(Leg::Downstream, 2 * at), (Leg::Upstream, 2 * at + 1)] {
             if let Err(error) = driver.leg_mut(leg).register(self.poll.registry(), Token(token)) {
-                // It is read once all the same, and ends when its peer does or its token expires.
                 tracing::error!(%error, "a socket cannot be waited for");
+                driver.lose(leg, now());
             }
         }
         let bell = Arc::new(Bell { porch: self.porch.clone(), session: at, rung: AtomicBool::new(false) });
@@ -401,7 +409,11 @@ impl Engine {
             seat.alarm = Some(due);
             self.alarms.push(Reverse((due, at)));
         }
-        if seat.driver.is_ready() {
+        let ready = seat.driver.is_ready();
+        if self.alarms.len() > 2 * self.seats.all.len() + ALARMS {
+            self.alarms = self.seats.alarms().collect();
+        }
+        if ready {
             self.activate(at);
         }
     }

@@ -65,6 +65,8 @@ struct Readiness {
     closed: bool,
     /// A write failed; nothing more is tried.
     broken: bool,
+    /// Records that were read may hold more than was asked for.
+    unpacked: bool,
 }
 
 impl Socket {
@@ -82,7 +84,7 @@ impl Socket {
             }
         };
         // Nothing is known of it yet, so it is tried.
-        let readiness = Readiness { readable: true, writable: true, closed: false, broken: false };
+        let readiness = Readiness { readable: true, writable: true, closed: false, broken: false, unpacked: true };
         Ok(Self { io: TcpStream::from_std(io.into_std()?), tls, readiness })
     }
 
@@ -99,7 +101,7 @@ impl Socket {
 
     /// Whether a read may give something.
     pub(crate) fn is_readable(&self) -> bool {
-        self.readiness.readable
+        self.readiness.readable || self.readiness.unpacked
     }
 
     /// What has arrived: one read at most.
@@ -109,13 +111,10 @@ impl Socket {
             None => gauge.read(&mut buffer.0),
             Some(tls) => read_tls(tls, &mut gauge, &mut buffer.0),
         };
+        self.readiness.unpacked = self.tls.is_some() && read.is_ok();
         match read {
             Ok(0) => Arrived::Gone,
-            Ok(length) => {
-                // Records may hold more than was asked for.
-                self.readiness.readable |= self.tls.is_some();
-                Arrived::Chunk(buffer.take(length))
-            }
+            Ok(length) => Arrived::Chunk(buffer.take(length)),
             Err(error) if error.kind() == ErrorKind::WouldBlock => Arrived::Nothing,
             Err(_) => Arrived::Gone,
         }
