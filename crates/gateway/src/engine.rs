@@ -285,8 +285,9 @@ impl Engine {
         };
         for at in called {
             if let Some(seat) = self.seats.get_mut(at) {
-                // From here on it can ring again.
-                seat.bell.rung.store(false, Ordering::Release);
+                // From here on it can ring again. An exchange, not a store: what is read behind it must not be read before
+                // it, or the word of one who found it rung would be missed.
+                seat.bell.rung.swap(false, Ordering::AcqRel);
                 seat.called = true;
                 self.activate(at);
             }

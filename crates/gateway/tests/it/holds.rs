@@ -482,13 +482,13 @@ async fn a_quorum_counts_people_and_a_cancel_is_for_the_first() {
     raw.notice().await;
     let first = pending(&world).await;
     Raw::cancel(world.port, &raw.key).await;
+    // The notice of the second comes when it is held, which may be before the first is answered.
     assert_eq!(sqlstate(&raw.ready().await), "57014");
-    raw.notice().await;
     let second = pending_but(&world, &[first.id]).await;
     assert!(second.text.contains("id = 5"));
     catalog.add_approval(second.id, &clicked("dana", &["dba"])).await.expect("it is taken");
     force(&world, second.id, &clicked("erin", &["dba"])).await;
-    assert_eq!(tags(&raw.ready().await), "CZ");
+    assert_eq!(tags(&raw.ready().await).trim_start_matches('N'), "CZ");
     assert_eq!(world.postgres.direct("select string_agg(id::text, ',' order by id) from orders"), "4,6,7,8,9,10");
 
     // A read that runs in front of what is held: the cancel is for what runs.
