@@ -18,7 +18,8 @@ use chancery_model::*;
 use chancery_policy::approval::{NAMESPACE, payload};
 use chancery_policy::{ReviewRule, RuleSet, Source};
 use chancery_store::{
-    Catalog, LedgerItem, LedgerReader, MemoryVolume, Options, ReviewerKey, Sequencer, SessionRecord, system_clock,
+    Catalog, LedgerItem, LedgerReader, MemoryVolume, Options, ReviewerKey, Sequencer, SessionNote, SessionRecord,
+    system_clock,
 };
 use serde_json::{Value, json};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
@@ -224,7 +225,7 @@ impl World {
             commands: 2,
             last_activity: now,
         };
-        self.catalog.open_session(&record).await.expect("kept");
+        self.catalog.note_sessions(&[SessionNote::Opened(record)]).await.expect("kept");
     }
     fn review(&self, id: ReviewId, needed: &str) -> Review {
         Review {

@@ -10,7 +10,7 @@ use chancery_ledger::{ActDeny, Entry, FrameKind, Recorded};
 use chancery_model::{Durability, Refusal, RefusalCode, SessionId, Timestamp};
 use chancery_policy::Permit;
 use chancery_session::{Closing, Context, Grip, Opening, Ruling, Session, SessionLimits};
-use chancery_store::{Appended, Level, SessionRecord, Stall};
+use chancery_store::{Appended, Level, SessionNote, SessionRecord, Stall};
 use chancery_wire::{Limits, WireError};
 use chancery_wire_pg::{Accept, AcceptConfig, AcceptStep, DialReady, Login, PgRelay, RelayConfig};
 use tokio::net::TcpStream;
@@ -447,7 +447,7 @@ async fn note_opened(shared: &Shared, context: &Context, peer: SocketAddr, at: T
         commands: 0,
         last_activity: at,
     };
-    if shared.notes.send(Note::Opened(record)).await.is_err() {
+    if shared.notes.send(Note::Session(SessionNote::Opened(record))).await.is_err() {
         tracing::error!(session = %context.id, "the session list is not kept any more");
     }
 }

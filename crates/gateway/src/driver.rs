@@ -13,7 +13,7 @@ use bytes::{Bytes, BytesMut};
 use chancery_ledger::{Recorded, Staged, StagedFrame};
 use chancery_model::{CommandId, Refusal, RefusalCode, ReviewId, ReviewState, Timestamp};
 use chancery_session::{Closing, Context, Desk, Effect, Input, Level, Outcome, Ruling, Session, Tape};
-use chancery_store::{Appended, CatalogError, Pending, Spool, Stall, Unspooled};
+use chancery_store::{Appending, CatalogError, Pending, SessionNote, Spool, Stall, Unspooled};
 use chancery_wire::Leg;
 use chancery_wire_pg::{CancelKey, PgRelay};
 use tokio::net::TcpStream;
@@ -234,6 +234,7 @@ impl Driver {
         }
     }
 
+    #[inline(never)]
     fn look_at_work(&mut self, cx: &mut TaskContext<'_>, now: Timestamp) {
         let mut at = 0;
         while at < self.work.len() {
@@ -269,6 +270,7 @@ impl Driver {
         }
     }
 
+    #[inline(never)]
     fn read_mail(&mut self, mail: Mail, now: Timestamp) {
         match mail {
             Mail::Cancel(delivered) => {
@@ -312,16 +314,7 @@ impl Driver {
                 Effect::Tape(staged) => self.spool(ForRecording::Tape(staged), now),
                 Effect::Note(note) => self.spool(ForRecording::Note(note), now),
                 Effect::AwaitDisk(entry) => self.await_disk(entry),
-                Effect::Find(command, digest) => {
-                    let (shared, context) = (self.parts.shared.clone(), self.parts.context.clone());
-                    self.begin(async move {
-                        let found = find(&shared, digest, &context, command).await.unwrap_or_else(|error| {
-                            tracing::warn!(%error, "approvals cannot be looked for");
-                            None
-                        });
-                        Worked::Told(Input::Found(command, found.map(Box::new)))
-                    });
-                }
+                Effect::Find(command, digest) => self.find(command, digest),
                 Effect::Ask(review) => self.ask(*review),
                 Effect::Withdraw(id, state) => self.withdraw(id, state),
                 Effect::Taint(tables) => {
@@ -406,6 +399,7 @@ impl Driver {
         self.stop_recording(now);
     }
 
+    #[inline(never)]
     fn await_room(&mut self, frame: ForRecording) {
         self.unrecorded.push_back(frame);
         let spool = self.parts.spool.clone();
@@ -421,6 +415,7 @@ impl Driver {
         }
     }
 
+    #[inline(never)]
     fn stop_recording(&mut self, now: Timestamp) {
         self.unrecorded.clear();
         let why = "record unavailable: the recording cannot be written";
@@ -429,62 +424,86 @@ impl Driver {
     }
 
     /// Puts an entry into the ledger.
-    pub(crate) fn record(&mut self, entry: ForLedger, now: Timestamp) {
+    pub(crate) fn record(&mut self, entry: ForLedger, ledger: &mut Appending<'_>, now: Timestamp) {
         match entry {
-            ForLedger::Ruling(id, staged, level) => self.rule(id, staged, level, now),
-            ForLedger::Outcome(staged, level) => self.conclude(staged, level, now),
+            ForLedger::Ruling(id, staged, level) => self.rule(id, staged, level, ledger, now),
+            ForLedger::Outcome(staged, level) => self.conclude(staged, level, ledger, now),
         }
     }
 
-    fn rule(&mut self, id: CommandId, staged: Staged<Box<Ruling>>, level: Level, now: Timestamp) {
+    fn rule(
+        &mut self,
+        id: CommandId,
+        staged: Staged<Box<Ruling>>,
+        level: Level,
+        ledger: &mut Appending<'_>,
+        now: Timestamp,
+    ) {
         self.commands += 1;
         if let Some(fault) = self.parts.shared.recorder.stalled() {
             tracing::error!(session = %self.parts.context.id, %fault, "recording stalled");
             return self.tell(Input::Unrecorded(id), now);
         }
-        match self.parts.shared.sequencer.append(staged, of(level)) {
-            Ok(Appended::Recorded(recorded)) => {
+        let ruled = match level {
+            Level::OnDisk => ledger.durable(staged).map(|pending| self.rule_on_disk(id, pending)),
+            // Nothing goes to the client before `show` has it written.
+            Level::Lazy | Level::Written => ledger.placed(staged).map(|recorded| {
                 self.placed = recorded.entry_ref().map_or(self.placed, |entry| entry.index + 1);
                 self.tell(Input::Ruled(recorded), now);
-            }
-            Ok(Appended::Pending(pending)) => {
-                let session = self.parts.context.id;
-                self.begin(async move {
-                    match pending.recorded().await {
-                        Ok(recorded) => Worked::Told(Input::Ruled(recorded)),
-                        Err(stall) => {
-                            tracing::error!(%session, %stall, "a ruling is not on disk");
-                            Worked::Told(Input::Unrecorded(id))
-                        }
-                    }
-                });
-            }
-            Err(stall) => {
-                tracing::error!(session = %self.parts.context.id, %stall, "a ruling is not on record");
-                self.tell(Input::Unrecorded(id), now);
-            }
-        }
-    }
-
-    fn conclude(&mut self, staged: Staged<Outcome>, level: Level, now: Timestamp) {
-        let sequencer = &self.parts.shared.sequencer;
-        let appended = match level {
-            Level::OnDisk => sequencer.append(staged, chancery_store::Level::Durable).map(Some),
-            // Nobody waits for what need not be on disk.
-            Level::Lazy | Level::Written => sequencer.leave(staged).map(|()| None),
+            }),
         };
-        match appended {
-            Ok(None) => {}
-            Ok(Some(Appended::Recorded(recorded))) => self.tell(Input::Concluded(recorded), now),
-            Ok(Some(Appended::Pending(pending))) => {
-                let spool = self.parts.spool.clone();
-                let reference = self.parts.context.id.to_string();
-                self.begin(async move { Worked::Told(concluded(pending, spool, reference).await) });
-            }
-            Err(stall) => self.tell(unrecorded(&self.parts.context.id.to_string(), &stall), now),
+        if let Err(stall) = ruled {
+            tracing::error!(session = %self.parts.context.id, %stall, "a ruling is not on record");
+            self.tell(Input::Unrecorded(id), now);
         }
     }
 
+    /// A ruling that is carried out once its entry is on disk.
+    #[inline(never)]
+    fn rule_on_disk(&mut self, id: CommandId, pending: Pending<Box<Ruling>>) {
+        let session = self.parts.context.id;
+        self.begin(async move {
+            match pending.recorded().await {
+                Ok(recorded) => Worked::Told(Input::Ruled(recorded)),
+                Err(stall) => {
+                    tracing::error!(%session, %stall, "a ruling is not on disk");
+                    Worked::Told(Input::Unrecorded(id))
+                }
+            }
+        });
+    }
+
+    fn conclude(&mut self, staged: Staged<Outcome>, level: Level, ledger: &mut Appending<'_>, now: Timestamp) {
+        let concluded = match level {
+            Level::OnDisk => ledger.durable(staged).map(|pending| self.conclude_on_disk(pending)),
+            // Nobody waits for what need not be on disk.
+            Level::Lazy | Level::Written => ledger.leave(staged),
+        };
+        if let Err(stall) = concluded {
+            self.tell(unrecorded(&self.parts.context.id.to_string(), &stall), now);
+        }
+    }
+
+    #[inline(never)]
+    fn conclude_on_disk(&mut self, pending: Pending<Outcome>) {
+        let spool = self.parts.spool.clone();
+        let reference = self.parts.context.id.to_string();
+        self.begin(async move { Worked::Told(concluded(pending, spool, reference).await) });
+    }
+
+    #[inline(never)]
+    fn find(&mut self, command: CommandId, digest: chancery_model::Digest) {
+        let (shared, context) = (self.parts.shared.clone(), self.parts.context.clone());
+        self.begin(async move {
+            let found = find(&shared, digest, &context, command).await.unwrap_or_else(|error| {
+                tracing::warn!(%error, "approvals cannot be looked for");
+                None
+            });
+            Worked::Told(Input::Found(command, found.map(Box::new)))
+        });
+    }
+
+    #[inline(never)]
     fn await_disk(&mut self, entry: u64) {
         let sequencer = self.parts.shared.sequencer.clone();
         let reference = self.parts.context.id.to_string();
@@ -496,6 +515,7 @@ impl Driver {
         });
     }
 
+    #[inline(never)]
     fn ask(&mut self, review: chancery_model::Review) {
         let shared = self.parts.shared.clone();
         let id = review.id;
@@ -522,6 +542,7 @@ impl Driver {
         });
     }
 
+    #[inline(never)]
     fn withdraw(&mut self, id: ReviewId, state: ReviewState) {
         self.waits_for.retain(|waiting| *waiting != id);
         let shared = self.parts.shared.clone();
@@ -538,6 +559,7 @@ impl Driver {
     }
 
     /// Has the catalog read, unless there is one that covers `definitions` of others.
+    #[inline(never)]
     fn reread(&mut self, definitions: bool) {
         let (shared, settings) = (self.parts.shared.clone(), self.parts.settings.clone());
         let reference = self.parts.context.id.to_string();
@@ -561,6 +583,7 @@ impl Driver {
     }
 
     /// A cancel request goes over a connection of its own and has no answer.
+    #[inline(never)]
     fn cancel_upstream(&mut self) {
         let Some(key) = &self.parts.backend else { return };
         // One at a time: a client that floods us with cancels does not make us flood the resource.
@@ -589,6 +612,7 @@ impl Driver {
 
     /// Closed sockets; then, apart from the engine, last records. `released` is given up when they are made. `broken`: it
     /// panicked, so what became of its commands is not known; the next start says so.
+    #[inline(never)]
     pub(crate) fn depart<L: Send + 'static>(self, broken: bool, released: L) {
         let Self { parts, waits_for, ending, commands, .. } = self;
         let Parts { shared, legs, spool, context, cancel, place, .. } = parts;
@@ -622,20 +646,11 @@ async fn close(shared: &Shared, context: &Arc<Context>, spool: &Spool, reason: &
     if let Err(stall) = shared.sequencer.append(closing, chancery_store::Level::Written) {
         tracing::error!(session = %context.id, %stall, "the end of a session is not on record");
     }
-    let note = Note::Closed(context.id, reason, commands, now());
+    let note = Note::Session(SessionNote::Closed { id: context.id, ending: reason, commands, at: now() });
     if shared.notes.send(note).await.is_err() {
         tracing::error!(session = %context.id, "the session list is not kept any more");
     }
     tracing::info!(session = %context.id, reason, "session ended");
-}
-
-fn of(level: Level) -> chancery_store::Level {
-    match level {
-        Level::Lazy => chancery_store::Level::Lazy,
-        // Nothing goes to the client before `show` has it written.
-        Level::Written => chancery_store::Level::Placed,
-        Level::OnDisk => chancery_store::Level::Durable,
-    }
 }
 
 /// An effect is told to the client when its outcome and the last of its recording are on disk.

@@ -357,12 +357,14 @@ impl Engine {
         while !self.tray.is_empty() {
             let mut carried = std::mem::take(&mut self.carried);
             carried.clear();
+            let mut ledger = self.sequencer.appending();
             for (at, entry) in self.tray.drain(..) {
-                self.seats.call(at, |seat| seat.driver.record(entry, now));
+                self.seats.call(at, |seat| seat.driver.record(entry, &mut ledger, now));
                 if carried.last() != Some(&at) {
                     carried.push(at);
                 }
             }
+            drop(ledger);
             self.drain(&carried, now);
             self.carried = carried;
         }

@@ -14,7 +14,7 @@ use chancery_model::{Delegation, Digest, Durability, Refusal, ResourceName, Revi
 use chancery_policy::RuleSet;
 use chancery_secrets::Kek;
 use chancery_store::{
-    Catalog, CatalogError, Directory, Level, Options, Recorder, RecorderOptions, Sequencer, SessionRecord, Stall,
+    Catalog, CatalogError, Directory, Level, Options, Recorder, RecorderOptions, Sequencer, SessionNote, Stall,
     StateDir, system_clock,
 };
 use chancery_wire_pg::{CancelKey, ScramKeys};
@@ -36,6 +36,10 @@ const LOGINS_MAX: usize = 1_024;
 const SESSIONS_MAX: usize = 20_000;
 /// Catalog notes about sessions that may wait.
 const NOTES_MAX: usize = 8_192;
+/// How many of them go into one transaction.
+const NOTES_TOGETHER: usize = 256;
+/// How long a note waits for others.
+const NOTES_WAIT: Duration = Duration::from_millis(20);
 /// Chains remembered as known to the directory.
 const CHAINS_MAX: usize = 65_536;
 /// How long live sessions may go on after the gateway was asked to stop.
@@ -146,8 +150,7 @@ const CANCEL_WAIT: Duration = Duration::from_secs(1);
 
 /// What the catalog is told about sessions, in order and apart from their way.
 pub(crate) enum Note {
-    Opened(SessionRecord),
-    Closed(SessionId, &'static str, u64, Timestamp),
+    Session(SessionNote),
     Flush(oneshot::Sender<()>),
 }
 
@@ -546,18 +549,31 @@ async fn refresh_issuers(issuers: Arc<Issuers>) {
 
 /// Writes session rows down, one after the other. They are for lists; the evidence is in the ledger.
 async fn keep_notes(catalog: Catalog, mut inbox: mpsc::Receiver<Note>) {
-    while let Some(note) = inbox.recv().await {
-        let result = match note {
-            Note::Opened(record) => catalog.open_session(&record).await,
-            Note::Closed(id, ending, commands, at) => catalog.close_session(id, ending, commands, at).await.map(drop),
-            Note::Flush(done) => {
-                // Nobody waits any more if the drain timed out.
-                let _ = done.send(());
-                Ok(())
+    let (mut waiting, mut sessions, mut flushed) = (Vec::new(), Vec::new(), Vec::new());
+    while inbox.recv_many(&mut waiting, NOTES_TOGETHER).await > 0 {
+        let hurried = waiting.iter().any(|note| matches!(note, Note::Flush(_)));
+        if !hurried && waiting.len() < NOTES_TOGETHER {
+            // Clients come and go in crowds: each commit is a sync of the disk.
+            tokio::time::sleep(NOTES_WAIT).await;
+            while waiting.len() < NOTES_TOGETHER
+                && let Ok(note) = inbox.try_recv()
+            {
+                waiting.push(note);
             }
-        };
-        if let Err(error) = result {
+        }
+        for note in waiting.drain(..) {
+            match note {
+                Note::Session(note) => sessions.push(note),
+                Note::Flush(done) => flushed.push(done),
+            }
+        }
+        if let Err(error) = catalog.note_sessions(&sessions).await {
             tracing::warn!(%error, "a session row is not kept");
+        }
+        sessions.clear();
+        for done in flushed.drain(..) {
+            // Nobody waits any more if the drain timed out.
+            let _: Result<(), ()> = done.send(());
         }
     }
 }

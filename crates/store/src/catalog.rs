@@ -31,7 +31,7 @@ pub use error::CatalogError;
 pub use keys::{CachedJwks, ReviewerKey};
 pub use reviews::{Denial, ReviewLine};
 pub use secrets::{SecretLine, SecretState, SecretVersion};
-pub use sessions::{SessionFilter, SessionRecord};
+pub use sessions::{SessionFilter, SessionNote, SessionRecord};
 
 /// Every bound of the catalog, each with its reason.
 pub mod limits {

@@ -10,13 +10,13 @@ mod state;
 
 pub use catalog::{
     CachedJwks, Catalog, CatalogError, ChainRecord, Denial, PrincipalRecord, ReviewLine, ReviewerKey, SecretLine,
-    SecretState, SecretVersion, SessionFilter, SessionRecord, limits as catalog_limits,
+    SecretState, SecretVersion, SessionFilter, SessionNote, SessionRecord, limits as catalog_limits,
 };
 pub use recordings::{
     OnClosed, RecordFault, RecordedSession, Recorder, RecorderOptions, RecordingReader, Spool, Unspooled,
 };
 pub use sequencer::{
-    Appended, Blob, Clock, Directory, LedgerItem, LedgerReader, Level, MemoryVolume, OpenError, Options, Pending,
-    Recovery, Sequencer, Stall, Volume, system_clock, verify,
+    Appended, Appending, Blob, Clock, Directory, LedgerItem, LedgerReader, Level, MemoryVolume, OpenError, Options,
+    Pending, Recovery, Sequencer, Stall, Volume, system_clock, verify,
 };
 pub use state::{StateDir, StateError, random};

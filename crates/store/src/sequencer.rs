@@ -1,8 +1,8 @@
 //! The one writer of a ledger: appends entries under a short lock, makes them durable in groups, signs the head.
 //!
-//! Three levels: lazy (leaves with the next write, at the latest after [`Options::flush`]), written (one `pwrite`
-//! inline, no thread is woken), durable (a thread syncs for all who wait). Not here: the entries' form and the tree,
-//! which are `chancery-ledger`'s. Format of the files: `docs/spec/ledger.md`.
+//! An entry is *placed* (buffered; it leaves with the next write, at the latest after [`Options::flush`]), then *written*
+//! (one `pwrite` inline, no thread is woken), then *durable* (a thread syncs for all who wait). Not here: the entries' form
+//! and the tree, which are `chancery-ledger`'s. Format of the files: `docs/spec/ledger.md`.
 
 mod memory;
 mod reader;
@@ -22,7 +22,8 @@ use std::thread::JoinHandle;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use chancery_ledger::{
-    Checkpoint, Durable, Entry, LedgerError, Log, LogSigner, Placed, Recorded, SignedCheckpoint, Staged, Stamp, ToEntry,
+    Checkpoint, Durable, Entry, LedgerError, Log, LogSigner, Placed, Recorded, SignedCheckpoint, Slot, Staged, Stamp,
+    ToEntry,
 };
 use chancery_model::{Digest, EntryRef, Timestamp};
 use tokio::sync::watch;
@@ -46,11 +47,6 @@ const BUFFER_MAX: usize = 256 * 1024;
 /// How far an entry must have come before its subject is given back.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Level {
-    /// Buffered. Its subject is given back once it is on disk; nobody is woken to hurry.
-    Lazy,
-    /// In its place in the tree, and buffered. Its subject is given back at once, on the caller's word that nothing of
-    /// what it permits is shown before [`Sequencer::write_through`] has returned. For proven reads only.
-    Placed,
     /// Handed to the kernel. Its subject is given back at once.
     Written,
     /// On disk. Its subject is given back after the next group sync.
@@ -293,6 +289,15 @@ struct Head {
     stopping: bool,
 }
 
+/// Whether the thread is woken for a sync.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Wake {
+    /// Somebody waits for it.
+    Now,
+    /// Only to begin its ticking.
+    IfIdle,
+}
+
 #[derive(Clone, Debug, PartialEq, Eq)]
 enum State {
     Running,
@@ -391,15 +396,23 @@ impl Shared {
         self.written.store(batch.size, Ordering::Release);
         Ok(seen)
     }
+    fn place<T: ToEntry>(&self, head: &mut Head, staged: &mut Staged<T>, stamp: Stamp) -> Result<Placed, Stall> {
+        self.make_room(head, || staged.kind().opens())?;
+        self.frame(head, |log, out| {
+            let placed = log.place(staged, stamp, out)?;
+            let leaf = placed.leaf();
+            Ok((placed, leaf))
+        })
+    }
     /// Places one entry into the buffer by `place`, inside a frame.
     fn frame<R>(
         &self,
         head: &mut Head,
-        place: impl FnOnce(&mut Log, Stamp, &mut Vec<u8>) -> Result<(R, Digest), LedgerError>,
+        place: impl FnOnce(&mut Log, &mut Vec<u8>) -> Result<(R, Digest), LedgerError>,
     ) -> Result<R, Stall> {
         let before = head.buffer.len();
         let start = segment::begin_frame(&mut head.buffer);
-        match place(&mut head.log, (self.options.clock)(), &mut head.buffer) {
+        match place(&mut head.log, &mut head.buffer) {
             Ok((placed, leaf)) => {
                 segment::end_frame(&mut head.buffer, start);
                 head.leaves.push(leaf);
@@ -417,15 +430,16 @@ impl Shared {
     }
     fn append_entry(&self, head: &mut Head, entry: &Entry<'_>) -> Result<EntryRef, Stall> {
         self.make_room(head, || entry.kind().opens())?;
-        self.frame(head, |log, stamp, out| log.append(entry, stamp, out).map(|at| (at, at.leaf)))
+        let stamp = (self.options.clock)();
+        self.frame(head, |log, out| log.append(entry, stamp, out).map(|at| (at, at.leaf)))
     }
-    /// Wakes the thread if it must hurry, lets the head go, and writes if the level or the buffer asks for it.
-    fn settle(&self, mut head: MutexGuard<'_, Head>, level: Level) -> Result<(), Stall> {
-        let (size, write) = (head.log.size(), level == Level::Written || head.buffer.len() >= BUFFER_MAX);
-        if level == Level::Durable {
+    /// Wakes the thread if it must hurry, lets the head go, and writes if that is asked for or the buffer is long.
+    fn settle(&self, mut head: MutexGuard<'_, Head>, wake: Wake, write: bool) -> Result<(), Stall> {
+        let (size, write) = (head.log.size(), write || head.buffer.len() >= BUFFER_MAX);
+        if wake == Wake::Now {
             head.wanted = true;
         }
-        if level == Level::Durable || head.idle {
+        if wake == Wake::Now || head.idle {
             head.idle = false;
             self.wake.notify_one();
         }
@@ -481,27 +495,20 @@ impl Sequencer {
 
     /// Appends the entry of a staged subject.
     pub fn append<T: ToEntry>(&self, mut staged: Staged<T>, level: Level) -> Result<Appended<T>, Stall> {
+        if level == Level::Durable {
+            return self.appending().durable(staged).map(Appended::Pending);
+        }
         let mut head = self.shared.lock();
-        let placed = self.place(&mut head, &mut staged)?;
-        self.shared.settle(head, level)?;
-        self.appended(staged, placed, level)
+        let placed = self.shared.place(&mut head, &mut staged, (self.shared.options.clock)())?;
+        self.shared.settle(head, Wake::IfIdle, true)?;
+        // `settle` returned after a `pwrite` of the entry had returned success.
+        Ok(Appended::Recorded(committed(staged, placed.seal(Durable::written_assertion()))))
     }
 
-    /// Appends several under one lock and at most one write, in order. The first refusal ends it: the subjects before
-    /// it are destroyed, too, though their entries stand.
-    pub fn append_many<T: ToEntry>(&self, mut staged: Vec<Staged<T>>, level: Level) -> Result<Vec<Appended<T>>, Stall> {
-        let mut head = self.shared.lock();
-        let placed: Result<Vec<_>, Stall> = staged.iter_mut().map(|one| self.place(&mut head, one)).collect();
-        self.shared.settle(head, level)?;
-        staged.into_iter().zip(placed?).map(|(staged, placed)| self.appended(staged, placed, level)).collect()
-    }
-
-    /// Appends the entry of a subject that nobody waits for, as `Lazy` does. The subject is destroyed.
-    pub fn leave<T: ToEntry>(&self, mut staged: Staged<T>) -> Result<(), Stall> {
-        let mut head = self.shared.lock();
-        drop(self.place(&mut head, &mut staged)?);
-        // The subject goes after the lock.
-        self.shared.settle(head, Level::Lazy)
+    /// Takes the ledger for several entries in order, under one lock and at one reading of the clocks.
+    pub fn appending(&self) -> Appending<'_> {
+        let (head, stamp) = (Some(self.shared.lock()), (self.shared.options.clock)());
+        Appending { shared: &self.shared, head, stamp, durable: false }
     }
 
     /// Appends an entry that guards no subject. At `Durable` it returns before the entry is on disk; see
@@ -509,7 +516,10 @@ impl Sequencer {
     pub fn append_entry(&self, entry: &Entry<'_>, level: Level) -> Result<EntryRef, Stall> {
         let mut head = self.shared.lock();
         let at = self.shared.append_entry(&mut head, entry)?;
-        self.shared.settle(head, level)?;
+        match level {
+            Level::Written => self.shared.settle(head, Wake::IfIdle, true)?,
+            Level::Durable => self.shared.settle(head, Wake::Now, false)?,
+        }
         Ok(at)
     }
 
@@ -521,7 +531,7 @@ impl Sequencer {
                 return Err(stall.clone());
             }
             let size = head.log.size();
-            self.shared.settle(head, Level::Durable)?;
+            self.shared.settle(head, Wake::Now, false)?;
             (size, self.shared.progress.subscribe())
         };
         let decided = |progress: &Progress| progress.durable >= size || progress.ended.is_some();
@@ -578,30 +588,62 @@ impl Sequencer {
     pub fn close(&self) {
         self._thread.stop();
     }
+}
 
-    fn place<T: ToEntry>(&self, head: &mut Head, staged: &mut Staged<T>) -> Result<Placed, Stall> {
-        self.shared.make_room(head, || staged.kind().opens())?;
-        self.shared.frame(head, |log, stamp, out| {
-            let placed = log.place(staged, stamp, out)?;
-            let leaf = placed.leaf();
-            Ok((placed, leaf))
-        })
+/// The ledger, taken for several entries. When it is dropped, whoever must hurry is woken.
+pub struct Appending<'s> {
+    shared: &'s Shared,
+    /// There until it is dropped.
+    head: Option<MutexGuard<'s, Head>>,
+    stamp: Stamp,
+    durable: bool,
+}
+
+impl fmt::Debug for Appending<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Appending").field("stamp", &self.stamp).finish_non_exhaustive()
+    }
+}
+
+impl Appending<'_> {
+    /// Places the entry of a subject. The subject is given back at once, on the caller's word that nothing of what it
+    /// permits is shown before [`Sequencer::write_through`] has returned. For proven reads only.
+    pub fn placed<T: ToEntry>(&mut self, mut staged: Staged<T>) -> Result<Recorded<T>, Stall> {
+        let placed = self.place(&mut staged)?;
+        // The buffer holds the entry, and leaves with the next write whoever asks for it.
+        Ok(committed(staged, placed.seal(Durable::buffered_assertion())))
     }
 
-    fn appended<T>(&self, staged: Staged<T>, placed: Placed, level: Level) -> Result<Appended<T>, Stall> {
-        let durable = match level {
-            Level::Lazy | Level::Durable => {
-                let progress = self.shared.progress.subscribe();
-                return Ok(Appended::Pending(Pending { staged, placed, progress }));
-            }
-            // The buffer holds the entry, and leaves with the next write whoever asks for it.
-            Level::Placed => Durable::buffered_assertion(),
-            // `settle` returned after a `pwrite` of the entry had returned success.
-            Level::Written => Durable::written_assertion(),
-        };
-        let slot = placed.seal(durable);
-        Ok(Appended::Recorded(staged.commit(slot).expect("the entry was placed for this subject")))
+    /// Places the entry of a subject that is given back once it is on disk.
+    pub fn durable<T: ToEntry>(&mut self, mut staged: Staged<T>) -> Result<Pending<T>, Stall> {
+        let placed = self.place(&mut staged)?;
+        self.durable = true;
+        Ok(Pending { staged, placed, progress: self.shared.progress.subscribe() })
     }
+
+    /// Places the entry of a subject that nobody waits for. The subject is destroyed.
+    pub fn leave<T: ToEntry>(&mut self, mut staged: Staged<T>) -> Result<(), Stall> {
+        self.place(&mut staged).map(drop)
+    }
+
+    fn place<T: ToEntry>(&mut self, staged: &mut Staged<T>) -> Result<Placed, Stall> {
+        let head = self.head.as_mut().ok_or(Stall::Closed)?;
+        self.shared.place(head, staged, self.stamp)
+    }
+}
+
+impl Drop for Appending<'_> {
+    fn drop(&mut self) {
+        if let Some(head) = self.head.take() {
+            let woken = if self.durable { Wake::Now } else { Wake::IfIdle };
+            // A buffer that is too long and cannot be written has ended the sequencer: the next who asks is told.
+            let _ = self.shared.settle(head, woken, false);
+        }
+    }
+}
+
+fn committed<T>(staged: Staged<T>, slot: Slot) -> Recorded<T> {
+    staged.commit(slot).expect("the entry was placed for this subject")
 }
 
 /// Why a ledger was not opened.

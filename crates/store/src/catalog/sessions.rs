@@ -2,7 +2,7 @@
 
 use chancery_model::{ResourceName, SessionId, Timestamp};
 use sqlx::Row;
-use sqlx::sqlite::SqliteRow;
+use sqlx::sqlite::{SqliteConnection, SqliteRow};
 
 use super::{Catalog, CatalogError, bounded, forms, limits};
 
@@ -31,6 +31,24 @@ pub struct SessionRecord {
     pub last_activity: Timestamp,
 }
 
+/// Something about a session that is to be written down.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum SessionNote {
+    /// It began. `ended_at` and `ending` are not looked at.
+    Opened(SessionRecord),
+    /// It ended.
+    Closed {
+        /// The session.
+        id: SessionId,
+        /// One word for how.
+        ending: &'static str,
+        /// Commands in all.
+        commands: u64,
+        /// When.
+        at: Timestamp,
+    },
+}
+
 /// Which sessions to list. The default is all.
 #[derive(Clone, Debug, Default)]
 pub struct SessionFilter {
@@ -45,45 +63,29 @@ pub struct SessionFilter {
 }
 
 impl Catalog {
-    /// Writes down a session that begins. `ended_at` and `ending` of the record are not looked at. Errors: `Conflict`
-    /// if the id is there already.
-    pub async fn open_session(&self, record: &SessionRecord) -> Result<(), CatalogError> {
-        bounded("the bytes of a chain", record.chain.len(), limits::CHAIN_BYTES)?;
-        bounded("the bytes of a client address", record.client.len(), limits::WORD_BYTES)?;
-        let query = "INSERT INTO sessions (id, resource, chain_id, chain, client, started_at, commands, last_activity)
-             VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8)";
-        sqlx::query(query)
-            .bind(record.id.0.to_vec())
-            .bind(record.resource.as_str())
-            .bind(record.chain_id.to_vec())
-            .bind(record.chain.as_str())
-            .bind(record.client.as_str())
-            .bind(record.started_at.0)
-            .bind(forms::column(record.commands)?)
-            .bind(record.last_activity.0)
-            .execute(&self.writer)
-            .await?;
-        Ok(())
+    /// Writes down beginnings and ends of sessions in one transaction: one sync of the disk for all. A note that does not
+    /// fit is left out, and its error returned, the first of several; the others stand. Errors: `Conflict` if a session
+    /// that begins is there already. The end of a session that is not open changes nothing.
+    pub async fn note_sessions(&self, notes: &[SessionNote]) -> Result<(), CatalogError> {
+        let mut transaction = self.begin().await?;
+        let mut noted = Ok(());
+        for note in notes {
+            let result = match note {
+                SessionNote::Opened(record) => insert(&mut transaction, record).await,
+                SessionNote::Closed { id, ending, commands, at } => {
+                    end(&mut transaction, *id, ending, *commands, *at).await
+                }
+            };
+            noted = noted.and(result);
+        }
+        transaction.commit().await?;
+        noted
     }
     /// Notes how far an open session got. Returns `false` if there is no such open session. Meant for every few
     /// seconds, not for every command.
     pub async fn touch_session(&self, id: SessionId, commands: u64, now: Timestamp) -> Result<bool, CatalogError> {
         let query = "UPDATE sessions SET commands = ?2, last_activity = ?3 WHERE id = ?1 AND ended_at IS NULL";
         let query = sqlx::query(query).bind(id.0.to_vec()).bind(forms::column(commands)?).bind(now.0);
-        Ok(query.execute(&self.writer).await?.rows_affected() == 1)
-    }
-    /// Ends a session with a word. Returns `false` if it was not open.
-    pub async fn close_session(
-        &self,
-        id: SessionId,
-        ending: &str,
-        commands: u64,
-        now: Timestamp,
-    ) -> Result<bool, CatalogError> {
-        bounded("the bytes of an ending", ending.len(), limits::WORD_BYTES)?;
-        let query = "UPDATE sessions SET ended_at = ?2, ending = ?3, commands = ?4, last_activity = ?2
-             WHERE id = ?1 AND ended_at IS NULL";
-        let query = sqlx::query(query).bind(id.0.to_vec()).bind(now.0).bind(ending).bind(forms::column(commands)?);
         Ok(query.execute(&self.writer).await?.rows_affected() == 1)
     }
     /// Ends every open session as `abandoned` and returns them as they were, open. Called by the one gateway when it
@@ -136,6 +138,40 @@ impl Catalog {
         let query = sqlx::query(query).bind(before.0).bind(limits::BATCH);
         Ok(query.execute(&self.writer).await?.rows_affected())
     }
+}
+
+async fn insert(to: &mut SqliteConnection, record: &SessionRecord) -> Result<(), CatalogError> {
+    bounded("the bytes of a chain", record.chain.len(), limits::CHAIN_BYTES)?;
+    bounded("the bytes of a client address", record.client.len(), limits::WORD_BYTES)?;
+    let query = "INSERT INTO sessions (id, resource, chain_id, chain, client, started_at, commands, last_activity)
+         VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8)";
+    sqlx::query(query)
+        .bind(record.id.0.to_vec())
+        .bind(record.resource.as_str())
+        .bind(record.chain_id.to_vec())
+        .bind(record.chain.as_str())
+        .bind(record.client.as_str())
+        .bind(record.started_at.0)
+        .bind(forms::column(record.commands)?)
+        .bind(record.last_activity.0)
+        .execute(to)
+        .await?;
+    Ok(())
+}
+
+async fn end(
+    at: &mut SqliteConnection,
+    id: SessionId,
+    ending: &str,
+    commands: u64,
+    now: Timestamp,
+) -> Result<(), CatalogError> {
+    bounded("the bytes of an ending", ending.len(), limits::WORD_BYTES)?;
+    let query = "UPDATE sessions SET ended_at = ?2, ending = ?3, commands = ?4, last_activity = ?2
+         WHERE id = ?1 AND ended_at IS NULL";
+    let query = sqlx::query(query).bind(id.0.to_vec()).bind(now.0).bind(ending).bind(forms::column(commands)?);
+    query.execute(at).await?;
+    Ok(())
 }
 
 fn record(row: &SqliteRow) -> Result<SessionRecord, CatalogError> {

@@ -531,15 +531,15 @@ async fn ended_and_masked_reviews_can_be_pruned() {
 #[tokio::test]
 async fn sessions_open_and_close_once() {
     let (dir, catalog) = new().await;
-    for number in 1..=4 {
-        catalog.open_session(&session(number)).await.unwrap();
-    }
-    assert!(matches!(catalog.open_session(&session(1)).await, Err(CatalogError::Conflict(_))));
+    let begun = |number| SessionNote::Opened(session(number));
+    catalog.note_sessions(&[1, 2, 3].map(begun)).await.unwrap();
+    let again = catalog.note_sessions(&[begun(1), begun(4)]).await;
+    assert!(matches!(again, Err(CatalogError::Conflict(_))), "the fourth is kept all the same");
     let id = session(1).id;
     let later = NOW.plus_micros(5);
     assert!(catalog.touch_session(id, 3, later).await.unwrap());
-    assert!(catalog.close_session(id, "client-closed", 7, later).await.unwrap());
-    assert!(!catalog.close_session(id, "again", 9, later).await.unwrap());
+    let ended = |ending, commands| SessionNote::Closed { id, ending, commands, at: later };
+    catalog.note_sessions(&[ended("client-closed", 7), ended("again", 9)]).await.unwrap();
     assert!(!catalog.touch_session(id, 9, later).await.unwrap());
     let ending = Some("client-closed".to_owned());
     let expected = SessionRecord { ended_at: Some(later), ending, commands: 7, last_activity: later, ..session(1) };

@@ -130,18 +130,24 @@ async fn every_level_gives_the_subject_back() {
     let (sequencer, recovery) = open(volume.clone(), 100).expect("a new ledger");
     assert_eq!(recovery.size, 0);
     work(&sequencer, 1);
-    for level in [Level::Lazy, Level::Durable] {
-        let appended = sequencer.append(stage(Subject::Beat), level).expect("running");
-        let Appended::Pending(pending) = appended else { panic!("not yet on disk") };
+    for alone in [true, false] {
+        let pending = if alone {
+            let appended = sequencer.append(stage(Subject::Beat), Level::Durable).expect("running");
+            let Appended::Pending(pending) = appended else { panic!("not yet on disk") };
+            pending
+        } else {
+            sequencer.appending().durable(stage(Subject::Beat)).expect("running")
+        };
         let index = pending.index();
         let recorded = pending.recorded().await.expect("the disk works");
         assert_eq!(recorded.entry_ref().map(|at| at.index), Some(index));
         assert!(sequencer.durable() > index);
     }
-    let many = sequencer.append_many(vec![stage(start(2)), stage(start(3))], Level::Durable).expect("running");
+    let mut appending = sequencer.appending();
+    let many = [start(2), start(3)].map(|one| appending.durable(stage(one)).expect("running"));
+    drop(appending);
     for one in many {
-        let Appended::Pending(pending) = one else { panic!("not yet on disk") };
-        let _ = pending.recorded().await.expect("the disk works");
+        let _ = one.recorded().await.expect("the disk works");
     }
     assert!(Directory::exclusive(&directory.0).is_err(), "one writer only");
     sequencer.close();
@@ -330,7 +336,7 @@ async fn tiles_that_power_took_are_made_again() {
     let volume = MemoryVolume::new();
     let (sequencer, _) = open(Arc::new(volume.clone()), 100).expect("a new ledger");
     for _ in 0..600 {
-        let _ = sequencer.append(stage(Subject::Beat), Level::Lazy).expect("running");
+        sequencer.appending().leave(stage(Subject::Beat)).expect("running");
     }
     sequencer.close();
     let (name, size) = ("tiles/0/00000000", 2 * 256 * 32);
@@ -388,7 +394,7 @@ fn every_head_that_is_signed_is_that_of_the_entries() {
         for _ in 0..2 {
             scope.spawn(|| {
                 for _ in 0..1_000 {
-                    let _ = sequencer.append(stage(Subject::Beat), Level::Placed).expect("running");
+                    let _ = sequencer.appending().placed(stage(Subject::Beat)).expect("running");
                 }
             });
         }
