@@ -357,9 +357,10 @@ pub(crate) struct Verify {
     /// A state directory or a ledger directory; without it, that of the configuration.
     #[arg(value_name = "DIR")]
     pub(crate) directory: Option<PathBuf>,
-    /// The log's public key (vkey), or a file that holds it; without it, that of the state directory.
-    #[arg(long, value_name = "KEY")]
-    pub(crate) key: Option<String>,
+    /// The roots: the log's public key and that of its first epoch, or a file that holds them. Without them, those of the
+    /// state directory.
+    #[arg(long, value_name = "FILE")]
+    pub(crate) roots: Option<String>,
     /// The directory of recordings, where it is not beside the ledger.
     #[arg(long, value_name = "DIR")]
     pub(crate) recordings: Option<PathBuf>,

@@ -148,7 +148,8 @@ pub(crate) fn open_ledger(state: &StateDir) -> Result<Sequencer, Failure> {
     chancery_store::random(&mut boot).map_err(|error| Failure::unsure(format!("no randomness: {error}")))?;
     let signer = state.log_signer().map_err(|error| state_failure(&error))?;
     let options = Options::new(system_clock(), boot);
-    let opened = Sequencer::open(Arc::new(ledger), signer, state.origin(), options);
+    let keys = Directory::shared(&state.keys()).map_err(|error| ledger_failure(&error))?;
+    let opened = Sequencer::open(Arc::new(ledger), Arc::new(keys), signer, state.origin(), options);
     opened.map(|(sequencer, _)| sequencer).map_err(|error| ledger_failure(&error))
 }
 

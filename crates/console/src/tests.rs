@@ -167,7 +167,8 @@ impl World {
         let signer = LogSigner::from_seed(ORIGIN, &[1; 32]).expect("a signer");
         let options = Options::new(system_clock(), [2; 16]);
         let (sequencer, _) =
-            Sequencer::open(Arc::new(volume.clone()), signer, ORIGIN, options).expect("a new ledger opens");
+            Sequencer::open(Arc::new(volume.clone()), Arc::new(volume.clone()), signer, ORIGIN, options)
+                .expect("a new ledger opens");
         let source = Source { path: "a.cedar".into(), text: RULES.into() };
         let reviews = vec![review_rule("dba", 1, Assurance::Signed), review_rule("pair", 2, Assurance::Clicked)];
         let rules = Arc::new(RuleSet::load(vec![source], reviews, &[shop()]).expect("the rules load"));

@@ -167,7 +167,13 @@ impl Gateway {
         let ledger = Arc::new(Directory::exclusive(&state.ledger())?);
         let mut options = Options::new(system_clock(), boot);
         options.reserve_bytes = bounds.reserve_bytes.unwrap_or(options.reserve_bytes);
-        let (sequencer, recovery) = Sequencer::open(ledger, state.log_signer()?, state.origin(), options)?;
+        let (sequencer, recovery) = Sequencer::open(
+            ledger,
+            Arc::new(Directory::shared(&state.keys())?),
+            state.log_signer()?,
+            state.origin(),
+            options,
+        )?;
         let recordings = Arc::new(Directory::exclusive(&state.recordings())?);
         let told = sequencer.clone();
         let on_closed =

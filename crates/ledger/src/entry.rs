@@ -5,6 +5,8 @@
 use chancery_model::{Assurance, Digest, Durability as Profile, Effect, EntryRef, RefusalCode, ReviewId, RuleId};
 use chancery_model::{ResourceName, SessionId, Timestamp};
 
+use crate::KeyEpoch;
+
 /// One line of evidence.
 #[derive(Clone, Copy, Debug)]
 pub enum Entry<'a> {
@@ -14,6 +16,8 @@ pub enum Entry<'a> {
     Shutdown(Shutdown<'a>),
     /// Nothing happened for a while; proves that the log was alive.
     Heartbeat,
+    /// An epoch of the log's keys begins.
+    KeyEpoch(KeyEpoch),
     /// A rule set takes effect.
     PolicyApply(PolicyApply<'a>),
     /// A row of the directory of principals comes into use.
@@ -59,6 +63,7 @@ pub enum EntryKind {
     Boot,
     Shutdown,
     Heartbeat,
+    KeyEpoch,
     PolicyApply,
     Principal,
     SecretChange,
@@ -80,10 +85,11 @@ pub enum EntryKind {
 }
 
 impl EntryKind {
-    const ALL: [Self; 21] = [
+    const ALL: [Self; 22] = [
         Self::Boot,
         Self::Shutdown,
         Self::Heartbeat,
+        Self::KeyEpoch,
         Self::PolicyApply,
         Self::Principal,
         Self::SecretChange,
@@ -109,6 +115,7 @@ impl EntryKind {
             Self::Boot => "boot",
             Self::Shutdown => "shutdown",
             Self::Heartbeat => "heartbeat",
+            Self::KeyEpoch => "key.epoch",
             Self::PolicyApply => "policy.apply",
             Self::Principal => "principal",
             Self::SecretChange => "secret.change",
@@ -139,6 +146,7 @@ impl EntryKind {
         !matches!(
             self,
             Self::Shutdown
+                | Self::KeyEpoch
                 | Self::SessionClose
                 | Self::ActDone
                 | Self::ActDeny
@@ -159,6 +167,7 @@ impl Entry<'_> {
             Self::Boot(_) => EntryKind::Boot,
             Self::Shutdown(_) => EntryKind::Shutdown,
             Self::Heartbeat => EntryKind::Heartbeat,
+            Self::KeyEpoch(_) => EntryKind::KeyEpoch,
             Self::PolicyApply(_) => EntryKind::PolicyApply,
             Self::Principal(_) => EntryKind::Principal,
             Self::SecretChange(_) => EntryKind::SecretChange,

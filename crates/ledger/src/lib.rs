@@ -10,6 +10,7 @@
 
 mod block;
 mod entry;
+mod epoch;
 mod error;
 mod leaf;
 mod line;
@@ -29,10 +30,11 @@ pub use entry::{
     EntryKind, Gap, Outcome, PolicyApply, PrincipalEntry, RecordingSegment, SecretChange, SessionClose, SessionOpen,
     Shutdown, Stall, View,
 };
+pub use epoch::{EpochSigner, KeyEpoch, Roots};
 pub use error::LedgerError;
 pub use leaf::Leaf;
 pub use line::ENTRY_BYTES_MAX;
-pub use log::{Log, OpenSession, Stamp};
+pub use log::{Epochs, Log, OpenSession, Stamp};
 pub use note::{Checkpoint, LogSigner, LogVerifier, SignedCheckpoint};
 pub use recording::{ChainCheck, RecordingChain};
 pub use staged::{

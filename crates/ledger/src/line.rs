@@ -7,7 +7,7 @@ mod act;
 
 use chancery_model::{Digest, Durability as Profile, EntryRef, RuleId};
 
-use crate::{ActDeny, Entry, LedgerError, SessionClose};
+use crate::{ActDeny, Entry, KeyEpoch, LedgerError, SessionClose};
 
 /// The hard limit of an entry's line. A bundle's length prefix is 16 bits; the rest is room for its other uses.
 pub const ENTRY_BYTES_MAX: usize = 60 * 1024;
@@ -165,6 +165,7 @@ fn fields(line: &mut Line<'_, '_>, entry: &Entry<'_>, tally: &Tally) {
         }
         Entry::Shutdown(e) => line.text("reason", e.reason),
         Entry::Heartbeat => {}
+        Entry::KeyEpoch(e) => epoch(line, e),
         Entry::PolicyApply(e) => {
             line.hex_if("by", e.by.as_ref());
             line.hex("p", &e.rules.0);
@@ -215,6 +216,15 @@ fn fields(line: &mut Line<'_, '_>, entry: &Entry<'_>, tally: &Tally) {
             approval_fields(line, entry)
         }
     }
+}
+
+fn epoch(line: &mut Line<'_, '_>, e: &KeyEpoch) {
+    line.number("e", e.number);
+    line.hex("key", &e.key);
+    line.number("life_ms", e.life_ms);
+    line.hex("root", &e.root.0);
+    line.hex("sig", &e.signature);
+    line.number("size", e.size);
 }
 
 fn session_fields(line: &mut Line<'_, '_>, entry: &Entry<'_>, tally: &Tally) {

@@ -9,7 +9,7 @@ use foldhash::HashMap;
 use crate::line::{self, Common, Tally};
 use crate::staged::NOTHING;
 use crate::tree::{leaf_hash, roll, sha256};
-use crate::{Crash, Entry, EntryKind, Leaf, LedgerError, Placed, Staged, ToEntry};
+use crate::{Crash, Entry, EntryKind, KeyEpoch, Leaf, LedgerError, Placed, Staged, ToEntry};
 
 /// How far the wall clock may fall behind the last entry before the log refuses: more than a time service steps.
 const CLOCK_BACK_MAX_US: i64 = 60_000_000;
@@ -89,6 +89,16 @@ pub struct Log {
     wall: i64,
     mono: i64,
     sessions: Sessions,
+    epochs: Option<Epochs>,
+}
+
+/// The first and the last `key.epoch` entry of a log.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Epochs {
+    /// The ladder's root.
+    pub first: [u8; 32],
+    /// The running epoch.
+    pub last: KeyEpoch,
 }
 
 impl std::fmt::Debug for Log {
@@ -105,7 +115,15 @@ impl Log {
         let mut hex = Vec::with_capacity(32);
         line::hex(&mut hex, &boot);
         let boot = hex.try_into().expect("two digits for each byte");
-        Ok(Self { origin: origin.to_owned(), boot, size: 0, wall: i64::MIN, mono: 0, sessions: Sessions::default() })
+        Ok(Self {
+            origin: origin.to_owned(),
+            boot,
+            size: 0,
+            wall: i64::MIN,
+            mono: 0,
+            sessions: Sessions::default(),
+            epochs: None,
+        })
     }
     /// The origin.
     pub fn origin(&self) -> &str {
@@ -118,6 +136,22 @@ impl Log {
     /// The wall clock of the last entry.
     pub fn last_time(&self) -> Option<Timestamp> {
         (self.wall != i64::MIN).then_some(Timestamp(self.wall))
+    }
+    /// Its epochs, if it has any.
+    pub fn epochs(&self) -> Option<Epochs> {
+        self.epochs
+    }
+    /// The next epoch has the next number and begins where it says.
+    fn check_epoch(&self, epoch: &KeyEpoch) -> Result<(), LedgerError> {
+        let due = self.epochs.map_or(0, |epochs| epochs.last.number + 1);
+        if epoch.number != due || epoch.size != self.size {
+            return Err(LedgerError::Misuse("it is not the epoch that follows"));
+        }
+        Ok(())
+    }
+    fn note_epoch(&mut self, epoch: KeyEpoch) {
+        let first = self.epochs.map_or(epoch.key, |epochs| epochs.first);
+        self.epochs = Some(Epochs { first, last: epoch });
     }
     /// Sessions that have an opening and no end, in the order of their ids.
     pub fn open_sessions(&self) -> Vec<(SessionId, &OpenSession)> {
@@ -153,6 +187,10 @@ impl Log {
         if stamp.wall.0 < self.wall.saturating_sub(CLOCK_BACK_MAX_US) {
             return Err(LedgerError::Clock);
         }
+        let epoch = if let Entry::KeyEpoch(epoch) = entry { Some(*epoch) } else { None };
+        if let Some(epoch) = &epoch {
+            self.check_epoch(epoch)?;
+        }
         let found = Change::of(entry).find(&mut self.sessions);
         found.check()?;
         // Sorting and reading go by index; the times never run backwards within a log, small steps are flattened.
@@ -166,6 +204,9 @@ impl Log {
         self.size += 1;
         (self.wall, self.mono) = (wall, mono);
         found.apply(leaf);
+        if let Some(epoch) = epoch {
+            self.note_epoch(epoch);
+        }
         Ok(EntryRef { index, leaf })
     }
 
@@ -179,12 +220,20 @@ impl Log {
         if fields.wall < self.wall {
             return Err(LedgerError::Corrupt(index, "its time is before the entry before it"));
         }
+        let epoch =
+            fields.epoch().map(|epoch| epoch.ok_or(LedgerError::Corrupt(index, "it is no epoch"))).transpose()?;
+        if epoch.is_some_and(|epoch| self.check_epoch(&epoch).is_err()) {
+            return Err(LedgerError::Corrupt(index, "it is not the epoch that follows"));
+        }
         let found = Change::of_leaf(&fields).find(&mut self.sessions);
         found.check().map_err(|_| LedgerError::Corrupt(index, "it does not fit what is open"))?;
         let leaf = leaf_hash(line);
         self.size += 1;
         self.wall = fields.wall;
         found.apply(leaf);
+        if let Some(epoch) = epoch {
+            self.note_epoch(epoch);
+        }
         Ok(EntryRef { index, leaf })
     }
 }

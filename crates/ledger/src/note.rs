@@ -57,39 +57,74 @@ pub struct SignedCheckpoint {
     pub note: String,
 }
 
-/// The key that signs a log's heads.
-pub struct LogSigner {
+/// A key that signs notes under a name.
+pub(crate) struct NoteSigner {
     pair: Ed25519KeyPair,
     name: String,
     id: [u8; 4],
 }
 
+impl NoteSigner {
+    pub(crate) fn from_seed(name: String, seed: &[u8; 32]) -> Result<Self, LedgerError> {
+        check_origin(&name)?;
+        let pair = Ed25519KeyPair::from_seed_unchecked(seed).map_err(|_| LedgerError::Misuse("the seed is no key"))?;
+        let id = key_id(&name, pair.public_key().as_ref());
+        Ok(Self { pair, name, id })
+    }
+    pub(crate) fn name(&self) -> &str {
+        &self.name
+    }
+    pub(crate) fn public_key(&self) -> [u8; 32] {
+        self.pair.public_key().as_ref().try_into().expect("an Ed25519 key has 32 bytes")
+    }
+    /// Signs bytes that are no note.
+    pub(crate) fn signature(&self, bytes: &[u8]) -> [u8; 64] {
+        self.pair.sign(bytes).as_ref().try_into().expect("an Ed25519 signature has 64 bytes")
+    }
+    /// The signature line of a note with this body.
+    pub(crate) fn line(&self, body: &str) -> String {
+        let signature = STANDARD.encode([self.id.as_slice(), &self.signature(body.as_bytes())].concat());
+        format!("\u{2014} {} {signature}\n", self.name)
+    }
+}
+
+/// The form of a public key in signed-note: `name+id+base64`.
+pub(crate) fn verifier_key(name: &str, key: &[u8; 32]) -> String {
+    let id = u32::from_be_bytes(key_id(name, key));
+    format!("{name}+{id:08x}+{}", STANDARD.encode([[ED25519_TYPE].as_slice(), key].concat()))
+}
+
+/// Whether an Ed25519 signature over `bytes` holds.
+pub(crate) fn is_signed(key: &[u8], bytes: &[u8], signature: &[u8]) -> bool {
+    UnparsedPublicKey::new(&ED25519, key).verify(bytes, signature).is_ok()
+}
+
+/// The key that signs a log's heads.
+pub struct LogSigner(NoteSigner);
+
 impl std::fmt::Debug for LogSigner {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("LogSigner").field("name", &self.name).finish_non_exhaustive()
+        f.debug_struct("LogSigner").field("name", &self.0.name).finish_non_exhaustive()
     }
 }
 
 impl LogSigner {
     /// The signer of log `origin` from a 32-byte seed.
     pub fn from_seed(origin: &str, seed: &[u8; 32]) -> Result<Self, LedgerError> {
-        check_origin(origin)?;
-        let pair = Ed25519KeyPair::from_seed_unchecked(seed).map_err(|_| LedgerError::Misuse("the seed is no key"))?;
-        let id = key_id(origin, pair.public_key().as_ref());
-        Ok(Self { pair, name: origin.to_owned(), id })
+        NoteSigner::from_seed(origin.to_owned(), seed).map(Self)
     }
     /// The key in the form of signed-note: `name+id+base64`.
     pub fn verifier_key(&self) -> String {
-        let key = [&[ED25519_TYPE], self.pair.public_key().as_ref()].concat();
-        format!("{}+{:08x}+{}", self.name, u32::from_be_bytes(self.id), STANDARD.encode(key))
+        verifier_key(&self.0.name, &self.0.public_key())
     }
     /// Signs a head.
     pub fn sign(&self, checkpoint: &Checkpoint) -> SignedCheckpoint {
         let body = checkpoint.body();
-        let signature = self.pair.sign(body.as_bytes());
-        let line = STANDARD.encode([&self.id, signature.as_ref()].concat());
-        let note = format!("{body}\n\u{2014} {} {line}\n", self.name);
+        let note = format!("{body}\n{}", self.0.line(&body));
         SignedCheckpoint { checkpoint: checkpoint.clone(), note }
+    }
+    pub(crate) fn note_signer(&self) -> &NoteSigner {
+        &self.0
     }
 }
 
@@ -98,10 +133,15 @@ impl LogSigner {
 pub struct LogVerifier {
     name: String,
     id: [u8; 4],
-    key: Vec<u8>,
+    key: [u8; 32],
 }
 
 impl LogVerifier {
+    /// From a key whose name is known.
+    pub(crate) fn of(name: String, key: [u8; 32]) -> Self {
+        let id = key_id(&name, &key);
+        Self { name, id, key }
+    }
     /// Reads `name+id+base64`.
     pub fn parse(text: &str) -> Result<Self, LedgerError> {
         let bad = LedgerError::Unproven("the verifier key is malformed");
@@ -112,18 +152,38 @@ impl LogVerifier {
         let [ED25519_TYPE, key @ ..] = key.as_slice() else { return Err(bad) };
         let told = u32::from_str_radix(id, 16).map_err(|_| bad.clone())?.to_be_bytes();
         let id = key_id(name, key);
-        if key.len() != 32 || told != id || check_origin(name).is_err() {
+        let key = key.try_into().map_err(|_| bad.clone())?;
+        if told != id || check_origin(name).is_err() {
             return Err(bad);
         }
-        Ok(Self { name: name.to_owned(), id, key: key.to_vec() })
+        Ok(Self { name: name.to_owned(), id, key })
     }
     /// The name in the key, which is the log's origin.
     pub fn name(&self) -> &str {
         &self.name
     }
+    /// The key in the form of signed-note.
+    pub fn verifier_key(&self) -> String {
+        verifier_key(&self.name, &self.key)
+    }
+    pub(crate) fn key(&self) -> [u8; 32] {
+        self.key
+    }
     /// Opens a note: one of its signatures is this key's and holds, and its origin is the key's name. Signatures of
     /// other keys are ignored.
     pub fn open(&self, note: &str) -> Result<SignedCheckpoint, LedgerError> {
+        let (body, signed) = self.open_signed(note)?;
+        let checkpoint = Checkpoint::parse(body)?;
+        if !signed {
+            return Err(LedgerError::Unproven("the note is not signed by this key"));
+        }
+        if checkpoint.origin != self.name {
+            return Err(LedgerError::Unproven("the origin is another log's"));
+        }
+        Ok(SignedCheckpoint { checkpoint, note: note.to_owned() })
+    }
+    /// The body of a note, and whether this key signed it. A signature of this key that does not hold is an error.
+    pub(crate) fn open_signed<'n>(&self, note: &'n str) -> Result<(&'n str, bool), LedgerError> {
         let malformed = LedgerError::Unproven("the note is malformed");
         if note.len() > NOTE_BYTES_MAX {
             return Err(malformed);
@@ -137,20 +197,13 @@ impl LogVerifier {
             let signature = STANDARD.decode(signature).map_err(|_| malformed.clone())?;
             let Some((id, signature)) = signature.split_first_chunk::<4>() else { return Err(malformed) };
             if name == self.name && *id == self.id {
-                let key = UnparsedPublicKey::new(&ED25519, &self.key);
-                key.verify(body.as_bytes(), signature)
-                    .map_err(|_| LedgerError::Unproven("the signature does not hold"))?;
+                if !is_signed(&self.key, body.as_bytes(), signature) {
+                    return Err(LedgerError::Unproven("the signature does not hold"));
+                }
                 signed = true;
             }
         }
-        let checkpoint = Checkpoint::parse(body)?;
-        if !signed {
-            return Err(LedgerError::Unproven("the note is not signed by this key"));
-        }
-        if checkpoint.origin != self.name {
-            return Err(LedgerError::Unproven("the origin is another log's"));
-        }
-        Ok(SignedCheckpoint { checkpoint, note: note.to_owned() })
+        Ok((body, signed))
     }
 }
 

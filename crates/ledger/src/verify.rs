@@ -9,8 +9,9 @@ use std::fmt;
 use chancery_model::{Digest, SessionId};
 
 use crate::block::Block;
+use crate::epoch::Ladder;
 use crate::log::{Change, Sessions};
-use crate::{ChainCheck, EntryKind, Leaf, LogVerifier, Range, RecordingChain, leaf_hash};
+use crate::{ChainCheck, EntryKind, Leaf, LogVerifier, Range, RecordingChain, Roots, leaf_hash};
 
 /// What is checked.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -21,6 +22,8 @@ pub enum Check {
     Order,
     /// Every checkpoint is signed by the log's key and its root is that of the entries.
     Checkpoints,
+    /// Every epoch is sealed by the key of the one before it, and every checkpoint signed by its own.
+    Ladder,
     /// Nothing below the last checkpoint is missing.
     Tail,
     /// Every start has one end, every opening one close or crash.
@@ -32,14 +35,23 @@ pub enum Check {
 }
 
 impl Check {
-    const ALL: [Self; 7] =
-        [Self::Lines, Self::Order, Self::Checkpoints, Self::Tail, Self::Sessions, Self::Rolling, Self::Recordings];
+    const ALL: [Self; 8] = [
+        Self::Lines,
+        Self::Order,
+        Self::Checkpoints,
+        Self::Ladder,
+        Self::Tail,
+        Self::Sessions,
+        Self::Rolling,
+        Self::Recordings,
+    ];
     /// Lower-case word.
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Lines => "lines",
             Self::Order => "order",
             Self::Checkpoints => "checkpoints",
+            Self::Ladder => "ladder",
             Self::Tail => "tail",
             Self::Sessions => "sessions",
             Self::Rolling => "rolling",
@@ -136,7 +148,9 @@ impl Report {
 /// [`Verifier::entry`] for each entry in order, then [`Verifier::finish`].
 pub struct Verifier {
     key: LogVerifier,
-    checkpoints: BTreeMap<u64, Digest>,
+    ladder: Ladder,
+    /// Roots that were signed, and their notes, by size.
+    checkpoints: BTreeMap<u64, (Digest, Vec<String>)>,
     leaves: HashMap<u64, Digest>,
     chain: Option<RecordingChain>,
     files: BTreeMap<u64, Digest>,
@@ -155,10 +169,13 @@ impl fmt::Debug for Verifier {
 }
 
 impl Verifier {
-    /// A verifier of the log that `key` signs.
-    pub fn new(key: LogVerifier) -> Self {
+    /// A verifier of the log that has these roots. From its key alone: that the ladder begins with the right epoch is then
+    /// inconclusive.
+    pub fn new(roots: impl Into<Roots>) -> Self {
+        let roots = roots.into();
         Self {
-            key,
+            key: roots.log().clone(),
+            ladder: Ladder::new(roots),
             checkpoints: BTreeMap::new(),
             leaves: HashMap::new(),
             chain: None,
@@ -178,8 +195,11 @@ impl Verifier {
             Err(error) => self.fail(Check::Checkpoints, None, error.to_string()),
             Ok(signed) => {
                 let head = signed.checkpoint;
-                let known = *self.checkpoints.entry(head.size).or_insert(head.root);
-                if known != head.root {
+                let (known, notes) = self.checkpoints.entry(head.size).or_insert((head.root, Vec::new()));
+                if *known == head.root && !notes.contains(&signed.note) {
+                    notes.push(signed.note);
+                }
+                if *known != head.root {
                     let what = format!("two signed roots for {} entries: the log was forked", head.size);
                     self.fail(Check::Checkpoints, Some(head.size), what);
                 }
@@ -265,6 +285,9 @@ impl Verifier {
             self.doubt(Check::Lines, Some(index), "a kind that this version does not know".into());
         }
         self.order(leaf);
+        if let Some((verdict, what)) = self.ladder.climb(leaf, || self.range.root()) {
+            self.note(Check::Ladder, verdict, Some(index), None, what);
+        }
         let found = Change::of_leaf(leaf).find(&mut self.sessions);
         let misfit = found.check().err();
         let disagrees = found.closing().is_some_and(|open| !open.agrees(leaf));
@@ -324,9 +347,12 @@ impl Verifier {
 
     fn at_checkpoint(&mut self) {
         let size = self.range.size();
-        let Some(root) = self.checkpoints.get(&size) else { return };
+        let Some((root, notes)) = self.checkpoints.get(&size) else { return };
         if *root == self.range.root() {
             self.checked = size;
+            if let Some(what) = notes.iter().find_map(|note| self.ladder.sealed(note).err()) {
+                self.fail(Check::Ladder, Some(size - 1), what);
+            }
         } else {
             let first = self.checked;
             let what = format!("an entry from {first} to {} is not the one that was signed", size - 1);
@@ -357,6 +383,9 @@ impl Verifier {
         if let Some(first) = open.first() {
             let what = format!("{} sessions are still open, the first is {first}", open.len());
             self.doubt(Check::Sessions, None, what);
+        }
+        if !self.ladder.has_root() {
+            self.doubt(Check::Ladder, None, "the key of the first epoch is not among the roots".into());
         }
         if self.chain.is_none() {
             self.doubt(Check::Recordings, None, "no recordings were handed in".into());

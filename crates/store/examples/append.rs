@@ -26,7 +26,7 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
     let signer = LogSigner::from_seed("bench/append", &[1; 32])?;
     let volume = Arc::new(Directory::exclusive(Path::new(&path))?);
     let options = Options { reserve_bytes: 64 << 20, ..Options::new(system_clock(), [1; 16]) };
-    let (sequencer, _) = Sequencer::open(volume, signer, "bench/append", options)?;
+    let (sequencer, _) = Sequencer::open(volume.clone(), volume, signer, "bench/append", options)?;
 
     let start = Instant::now();
     for _ in 0..WRITTEN {

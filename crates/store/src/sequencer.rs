@@ -4,6 +4,7 @@
 //! (one `pwrite` inline, no thread is woken), then *durable* (a thread syncs for all who wait). Not here: the entries' form
 //! and the tree, which are `chancery-ledger`'s. Format of the files: `docs/spec/ledger.md`.
 
+mod epochs;
 mod memory;
 mod reader;
 mod recovery;
@@ -22,8 +23,8 @@ use std::thread::JoinHandle;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use chancery_ledger::{
-    Checkpoint, Durable, Entry, LedgerError, Log, LogSigner, Placed, Recorded, SignedCheckpoint, Slot, Staged, Stamp,
-    ToEntry,
+    Checkpoint, Durable, Entry, EpochSigner, LedgerError, Log, LogSigner, Placed, Recorded, Roots, SignedCheckpoint,
+    Slot, Staged, Stamp, ToEntry,
 };
 use chancery_model::{Digest, EntryRef, Timestamp};
 use tokio::sync::watch;
@@ -107,10 +108,17 @@ pub struct Options {
     pub flush: Duration,
     /// The least time between two checkpoints.
     pub checkpoint: Duration,
+    /// How long an epoch of keys lasts at most.
+    pub epoch: Duration,
+    /// With this many entries it ends before its time, if it lasted `epoch_least`.
+    pub epoch_entries: u64,
+    /// See `epoch_entries`.
+    pub epoch_least: Duration,
 }
 
 impl Options {
-    /// Segments of 64 MiB, 4 MiB ahead, 512 MiB reserve, sync within 20 ms, a checkpoint a second.
+    /// Segments of 64 MiB, 4 MiB ahead, 512 MiB reserve, sync within 20 ms, a checkpoint a second, epochs of 10 minutes
+    /// or 50,000 entries.
     pub fn new(clock: Clock, boot: [u8; 16]) -> Self {
         Self {
             clock,
@@ -120,6 +128,9 @@ impl Options {
             reserve_bytes: 512 << 20,
             flush: Duration::from_millis(20),
             checkpoint: Duration::from_secs(1),
+            epoch: Duration::from_secs(600),
+            epoch_entries: 50_000,
+            epoch_least: Duration::from_secs(10),
         }
     }
 }
@@ -270,6 +281,8 @@ struct Writer {
 /// What the head's lock guards. Held for encoding and hashing; never for a write or a sync.
 struct Head {
     log: Log,
+    /// Signs heads whose last entry is the last of the log.
+    epoch: Arc<EpochSigner>,
     segment: Arc<Segment>,
     /// Where the buffer goes.
     offset: u64,
@@ -483,14 +496,16 @@ fn is_full(error: &io::Error) -> bool {
 }
 
 impl Sequencer {
-    /// Opens the ledger in `volume`, or begins one in an empty volume; recovers what an earlier process left.
+    /// Opens the ledger in `volume`, or begins one in an empty volume; recovers what an earlier process left. The keys of
+    /// epochs are kept in `keys`, apart from what is copied and shown.
     pub fn open(
         volume: Arc<dyn Volume>,
+        keys: Arc<dyn Volume>,
         signer: LogSigner,
         origin: &str,
         options: Options,
     ) -> Result<(Self, Recovery), OpenError> {
-        recovery::open(volume, signer, origin, options)
+        recovery::open(volume, keys, signer, origin, options)
     }
 
     /// Appends the entry of a staged subject.
@@ -569,20 +584,22 @@ impl Sequencer {
     pub fn durable(&self) -> u64 {
         self.shared.progress.borrow().durable
     }
-    /// The public key of the log, in the form of signed-note.
-    pub fn verifier_key(&self) -> String {
-        self.shared.signer.verifier_key()
+    /// What a reader must hold from outside: the log's key and that of its first epoch, as [`Roots::parse`] reads them.
+    pub fn roots(&self) -> String {
+        let first = self.shared.lock().log.epochs().map(|epochs| epochs.first);
+        first.and_then(|first| Roots::text(&self.shared.signer.verifier_key(), &first)).unwrap_or_default()
     }
     /// The head as it is now, signed. Its entries may not be on disk yet; the published one is in the file.
     pub fn checkpoint(&self) -> SignedCheckpoint {
         let head = self.shared.lock();
         let (origin, size, leaves) = (head.log.origin().to_owned(), head.log.size(), head.leaves.clone());
+        let epoch = head.epoch.clone();
         // Before the head goes, so that the thread cannot take these leaves in between.
         let tree = self.shared.tree();
         drop(head);
         let root = tree.root_with(&leaves);
         drop(tree);
-        self.shared.signer.sign(&Checkpoint { origin, size, root })
+        epoch.countersign(self.shared.signer.sign(&Checkpoint { origin, size, root }))
     }
     /// Writes, syncs and signs what there is, and stops. Later appends answer `Closed`.
     pub fn close(&self) {
@@ -673,6 +690,14 @@ pub enum OpenError {
         found: u64,
         /// Entries signed.
         signed: u64,
+    },
+    /// The key of the running epoch is not there: what follows could not be shown to follow.
+    #[error(
+        "the key of epoch {number} is not in keys/epoch: the ledger cannot be continued, only verified; begin another"
+    )]
+    EpochKey {
+        /// The epoch.
+        number: u64,
     },
     /// The wall clock is behind the last entry.
     #[error("the clock says {now}, but the last entry is of {last}")]

@@ -127,6 +127,10 @@ impl StateDir {
     pub fn recordings(&self) -> PathBuf {
         self.path.join("recordings")
     }
+    /// Where the keys are.
+    pub fn keys(&self) -> PathBuf {
+        self.path.join("keys")
+    }
     /// Where the catalog is.
     pub fn catalog(&self) -> PathBuf {
         self.path.join("catalog.sqlite")

@@ -9,7 +9,7 @@ use chancery_store::{Catalog, StateDir};
 use serde_json::json;
 
 use crate::args;
-use crate::commands::ledger::KEY_FILE;
+use crate::commands::ledger::ROOTS_FILE;
 use crate::local::{open_ledger, state_failure};
 use crate::output::{Done, Exit, Failure, Out, clean};
 
@@ -37,26 +37,27 @@ pub(crate) async fn run(args: args::Init, out: Out) -> Done {
     let catalog = Catalog::create(&state.catalog()).await;
     catalog.map_err(|error| Failure::no(format!("the catalog: {error}")))?.close().await;
     let sequencer = open_ledger(&state)?;
-    let key = sequencer.verifier_key();
+    let roots = sequencer.roots();
     sequencer.close();
-    write_new(&directory.join("state").join(KEY_FILE), &format!("{key}\n"), 0o600)?;
+    write_new(&directory.join("state").join(ROOTS_FILE), &roots, 0o600)?;
     // The configuration comes last: a crash before it leaves a directory that `serve` does not start from.
     write_new(&directory.join("chancery.toml"), &CONFIG.replace("@NAME@", &args.name), 0o644)?;
-    say(directory, &key, out);
+    say(directory, &roots, out);
     Ok(Exit::Yes)
 }
 
-fn say(directory: &Path, key: &str, out: Out) {
+fn say(directory: &Path, roots: &str, out: Out) {
     let shown = clean(&directory.display().to_string());
     out.line(format!("made {shown}: chancery.toml, policies/, server.pem, state/ (keys, catalog, ledger)"));
-    out.line(format!("public key of the ledger, to be kept elsewhere: {key}"));
+    out.line("roots of the ledger, to be kept elsewhere (whoever verifies it needs them; also in state/ledger.vkey):");
+    roots.lines().for_each(|root| out.line(format!("  {root}")));
     out.line("next:");
     let config = clean(&directory.join("chancery.toml").display().to_string());
     out.line(format!("  1. edit {config}: an [[issuer]] and a [[resource]]"));
     out.line(format!("  2. chancery secret set NAME --username ROLE --config {config}"));
     out.line(format!("  3. chancery check --config {config}"));
     out.line(format!("  4. chancery serve --config {config}"));
-    out.document(&json!({ "directory": directory, "ledger_key": key }));
+    out.document(&json!({ "directory": directory, "ledger_roots": roots.lines().collect::<Vec<_>>() }));
 }
 
 /// A certificate of its own making, for this host alone, so that the first start is inside TLS.

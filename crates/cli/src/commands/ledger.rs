@@ -5,7 +5,7 @@ use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use chancery_ledger::{Leaf, LogSigner, LogVerifier, Verdict};
+use chancery_ledger::{Leaf, LogSigner, Roots, Verdict};
 use chancery_model::Timestamp;
 use chancery_store::{Directory, LedgerItem, LedgerReader, RecordingReader, verify};
 use serde_json::json;
@@ -15,9 +15,10 @@ use crate::commands::check;
 use crate::local::read_small;
 use crate::output::{Done, Exit, Failure, Out, clean};
 
-/// The log's public key in a state directory, so that a copy without the private keys can be verified.
-pub(crate) const KEY_FILE: &str = "ledger.vkey";
-const KEY_BYTES_MAX: u64 = 4096;
+/// The roots in a state directory: the log's public key and that of its first epoch, so that a copy without the private
+/// keys can be verified.
+pub(crate) const ROOTS_FILE: &str = "ledger.vkey";
+const ROOTS_BYTES_MAX: u64 = 4096;
 
 pub(crate) async fn run(args: args::Ledger, out: Out) -> Done {
     // Reading files blocks, and nothing else runs in this process.
@@ -31,12 +32,11 @@ pub(crate) async fn run(args: args::Ledger, out: Out) -> Done {
 struct Place {
     ledger: PathBuf,
     recordings: Option<PathBuf>,
-    key: LogVerifier,
-    key_text: String,
+    roots: Roots,
 }
 
 impl Place {
-    fn of(directory: &Path, key: Option<&str>, recordings: Option<&Path>) -> Result<Self, Failure> {
+    fn of(directory: &Path, roots: Option<&str>, recordings: Option<&Path>) -> Result<Self, Failure> {
         let inner = directory.join("ledger");
         let (state, ledger) =
             if inner.is_dir() { (Some(directory), inner) } else { (directory.parent(), directory.to_owned()) };
@@ -44,35 +44,35 @@ impl Place {
             return Err(Failure::unsure(format!("{} holds no ledger", directory.display()))
                 .hint("name a state directory, or a ledger directory with `entries` in it"));
         }
-        let key_text = match key {
-            Some(key) => given(key)?,
-            None => state.and_then(own_key).ok_or_else(|| {
-                Failure::unsure("the public key of the log is not known")
-                    .hint("--key KEY, as `chancery init` printed it, or a file that holds it")
+        let text = match roots {
+            Some(roots) => given(roots)?,
+            None => state.and_then(own_roots).ok_or_else(|| {
+                Failure::unsure("the roots of the log are not known")
+                    .hint("--roots FILE, with the keys that `chancery init` printed")
             })?,
         };
-        let key = LogVerifier::parse(&key_text).map_err(|error| Failure::usage(format!("the public key: {error}")))?;
+        let roots = Roots::parse(&text).map_err(|error| Failure::usage(format!("the roots: {error}")))?;
         let beside = || state.map(|state| state.join("recordings")).filter(|path| path.is_dir());
         let recordings = recordings.map(Path::to_owned).or_else(beside);
-        Ok(Self { ledger, recordings, key, key_text })
+        Ok(Self { ledger, recordings, roots })
     }
     fn reader(&self) -> Result<LedgerReader, Failure> {
         Ok(LedgerReader::new(Arc::new(Directory::shared(&self.ledger).map_err(unreadable)?)))
     }
 }
 
-fn given(key: &str) -> Result<String, Failure> {
-    if !Path::new(key).is_file() {
-        return Ok(key.trim().to_owned());
+fn given(roots: &str) -> Result<String, Failure> {
+    if !Path::new(roots).is_file() {
+        return Ok(roots.trim().to_owned());
     }
-    let bytes = read_small(Path::new(key), KEY_BYTES_MAX).map_err(unreadable)?;
+    let bytes = read_small(Path::new(roots), ROOTS_BYTES_MAX).map_err(unreadable)?;
     Ok(String::from_utf8_lossy(&bytes).trim().to_owned())
 }
 
-/// The key that the state directory names for itself. Whoever changed the ledger could have changed it, too: a key that
-/// was kept elsewhere proves more.
-fn own_key(state: &Path) -> Option<String> {
-    if let Ok(bytes) = read_small(&state.join(KEY_FILE), KEY_BYTES_MAX) {
+/// The roots that the state directory names for itself. Whoever changed the ledger could have changed them, too: those
+/// that were kept elsewhere prove more.
+fn own_roots(state: &Path) -> Option<String> {
+    if let Ok(bytes) = read_small(&state.join(ROOTS_FILE), ROOTS_BYTES_MAX) {
         return Some(String::from_utf8_lossy(&bytes).trim().to_owned());
     }
     let origin = fs::read_to_string(state.join("origin")).ok()?;
@@ -90,7 +90,7 @@ fn status(args: &args::Config, out: Out) -> Done {
     let place = Place::of(&configuration.state, None, None)?;
     let reader = place.reader()?;
     let note = reader.checkpoint().map_err(unreadable)?;
-    let head = note.map(|note| place.key.open(&note)).transpose();
+    let head = note.map(|note| place.roots.log().open(&note)).transpose();
     let head = head.map_err(|error| Failure::no(format!("the checkpoint: {error}")))?.map(|signed| signed.checkpoint);
     let from = head.as_ref().map_or(0, |head| head.size);
     let (mut size, mut last, mut damage) = (from, None, None);
@@ -107,14 +107,14 @@ fn status(args: &args::Config, out: Out) -> Done {
     visited.map_err(unreadable)?;
     let root = head.as_ref().map(|head| head.root.to_string());
     let time = last.map(|last| last.to_string());
-    out.line(format!("key         {}", clean(&place.key_text)));
+    out.line(format!("key         {}", clean(&place.roots.log().verifier_key())));
     out.line(format!("entries     {size}"));
     out.line(format!("checkpoint  {from} entries, root {}", root.as_deref().unwrap_or("-")));
     out.line(format!("last entry  {}", time.as_deref().unwrap_or("-")));
     if let Some(damage) = damage {
         out.line(format!("damaged     after entry {size}: {damage}"));
     }
-    out.document(&json!({ "key": place.key_text, "entries": size, "checkpoint": from, "root": root, "last": time,
+    out.document(&json!({ "key": place.roots.log().verifier_key(), "entries": size, "checkpoint": from, "root": root, "last": time,
                           "damaged": damage }));
     Ok(if damage.is_none() { Exit::Yes } else { Exit::No })
 }
@@ -124,12 +124,12 @@ fn verified(args: &args::Verify, out: Out) -> Done {
         Some(directory) => directory.clone(),
         None => check::configuration(&args.config.config)?.state,
     };
-    let place = Place::of(&directory, args.key.as_deref(), args.recordings.as_deref())?;
+    let place = Place::of(&directory, args.roots.as_deref(), args.recordings.as_deref())?;
     let recordings = match &place.recordings {
         Some(path) => Some(RecordingReader::new(Arc::new(Directory::shared(path).map_err(unreadable)?))),
         None => None,
     };
-    let report = verify(&place.reader()?, recordings.as_ref(), place.key.clone()).map_err(unreadable)?;
+    let report = verify(&place.reader()?, recordings.as_ref(), place.roots.clone()).map_err(unreadable)?;
     let exit_of = |verdict| match verdict {
         Verdict::Pass => Exit::Yes,
         Verdict::Fail => Exit::No,
@@ -157,6 +157,6 @@ fn verified(args: &args::Verify, out: Out) -> Done {
         })
         .collect();
     out.document(&json!({ "verdict": verdict.to_string(), "entries": report.size, "root": report.root.to_string(),
-                          "first_bad_entry": bad, "key": place.key_text, "findings": findings }));
+                          "first_bad_entry": bad, "key": place.roots.log().verifier_key(), "findings": findings }));
     Ok(exit_of(verdict))
 }

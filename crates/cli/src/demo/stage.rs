@@ -8,7 +8,6 @@ use std::time::Duration;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
-use chancery_store::StateDir;
 use rcgen::{BasicConstraints, CertificateParams, DnType, IsCa, Issuer, KeyPair};
 use rustix::process::Signal;
 use tokio::process::{Child, Command};
@@ -17,6 +16,7 @@ use super::issuer::{self, AUDIENCE, DemoIssuer};
 use super::postgres::{self, Programs, Server};
 use super::process;
 use super::tell::Teller;
+use crate::commands::ledger::ROOTS_FILE;
 use crate::oauth::{Login, Wishes};
 use crate::output::Failure;
 
@@ -53,7 +53,7 @@ pub(super) struct Stage {
     pub(super) psql: PathBuf,
     program: PathBuf,
     /// The log's public key, as it was before anything happened.
-    pub(super) vkey: String,
+    pub(super) roots: String,
     pub(super) directory: Directory,
 }
 
@@ -119,7 +119,7 @@ impl Stage {
         write(&gateway.join("chancery.toml"), &configuration(&database, issuer.url(), port, https))?;
         clear_rules(&gateway.join("policies"))?;
         write(&gateway.join("policies/demo.cedar"), RULES)?;
-        let vkey = vkey(&gateway.join("state"))?;
+        let roots = roots(&gateway.join("state"), &directory.file("files/auditor.roots"))?;
         let config = gateway.join("chancery.toml").display().to_string();
 
         let secret = directory.file("files/shop-password");
@@ -138,7 +138,7 @@ impl Stage {
         let mut serve = chancery(&["serve", "--config", &config]);
         let gateway = process::start(&mut serve, &directory.file("files/gateway.log"), "chancery serve")?;
         let psql = programs.psql;
-        let mut stage = Self { gateway, database, issuer, port, https, psql, program, vkey, directory };
+        let mut stage = Self { gateway, database, issuer, port, https, psql, program, roots, directory };
         stage.ready(tell).await?;
         stage.write_secrets()?;
         stage.write_tokens().await?;
@@ -290,9 +290,10 @@ fn clear_rules(directory: &Path) -> Result<(), Failure> {
     Ok(())
 }
 
-fn vkey(state: &Path) -> Result<String, Failure> {
-    let state = StateDir::open(state).map_err(Failure::unsure)?;
-    Ok(state.log_signer().map_err(Failure::unsure)?.verifier_key())
+/// The auditor's own copy of the roots, from before anything happened.
+fn roots(state: &Path, kept: &Path) -> Result<String, Failure> {
+    fs::copy(state.join(ROOTS_FILE), kept).map_err(Failure::unsure)?;
+    Ok(kept.display().to_string())
 }
 
 /// An authority of the demo's own, and a certificate for `localhost` by it.

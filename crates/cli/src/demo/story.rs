@@ -219,9 +219,9 @@ async fn verified(stage: &Stage, tell: &Teller, approval: u64) -> Result<(), Fai
     let (file, at, word) = flip(&copy)?;
     tell.types("intruder", &format!("flips one bit at byte {at} of a copy's {file}, in the entry of the {word}"));
     let copy = copy.display().to_string();
-    let arguments = ["ledger", "verify", &copy, "--key", &stage.vkey];
+    let arguments = ["ledger", "verify", &copy, "--roots", &stage.roots];
     let verify = process::run(&mut stage.chancery(&arguments), "chancery ledger verify").await?;
-    tell.types("auditor", "chancery ledger verify COPY --key VKEY");
+    tell.types("auditor", "chancery ledger verify COPY --roots ROOTS");
     tell.output(&verify.text());
     tell.proves(verify.code == Some(1), "verification says no")?;
     let names = |line: &str| {

@@ -7,7 +7,7 @@ use std::ops::ControlFlow;
 use std::sync::{Arc, Mutex, Once};
 use std::time::Duration;
 
-use chancery_ledger::{EntryKind, Leaf, LogVerifier, Verdict};
+use chancery_ledger::{EntryKind, Leaf, Roots, Verdict};
 use chancery_model::{Approval, Assurance, Principal, PrincipalKind, Review, ReviewId, ReviewState, Timestamp};
 use chancery_store::{Directory, LedgerItem, LedgerReader, RecordingReader, verify};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
@@ -140,12 +140,11 @@ pub(crate) fn story(world: &World, review: ReviewId) -> Vec<String> {
 
 /// Stops the gateway; the ledger verifies from outside, every start has its end, and nothing was logged as an error.
 pub(crate) async fn finish(mut world: World) -> Vec<Leaf> {
-    let key = world.gateway.sequencer().verifier_key();
+    let roots = Roots::parse(&world.gateway.sequencer().roots()).expect("own roots");
     world.end().await;
     let recordings =
         RecordingReader::new(Arc::new(Directory::shared(&world.state.join("recordings")).expect("recordings")));
-    let key = LogVerifier::parse(&key).expect("a key");
-    let report = verify(&reader(&world), Some(&recordings), key).expect("it can be read");
+    let report = verify(&reader(&world), Some(&recordings), roots).expect("it can be read");
     let leaves = entries(&world);
     assert_eq!(report.verdict(), Verdict::Pass, "{:#?}\n{leaves:#?}", report.findings);
     let mut running: HashMap<(String, u64), usize> = HashMap::new();

@@ -1,18 +1,49 @@
 use chancery_model::{Durability as Profile, Effect, ResourceName, RuleId, Timestamp};
 
 use super::*;
-use crate::{ActDone, ActStart, Checkpoint, Entry, Log, LogSigner, Outcome, SessionClose, SessionOpen, Stamp};
+use crate::{
+    ActDone, ActStart, Checkpoint, Entry, EpochSigner, Log, LogSigner, Outcome, SessionClose, SessionOpen, Stamp,
+};
 
 const ORIGIN: &str = "gw.test/a";
 
 struct Fixture {
     lines: Vec<Vec<u8>>,
     notes: Vec<String>,
-    key: LogVerifier,
+    roots: Roots,
 }
 
-/// About 200 entries of 24 sessions, a checkpoint in the middle and at the end.
+fn epoch(number: u64) -> EpochSigner {
+    numbered(number, number)
+}
+
+/// An epoch with the key of another.
+fn numbered(number: u64, key: u64) -> EpochSigner {
+    EpochSigner::from_seed(ORIGIN, number, &[100 + key as u8; 32]).expect("a seed")
+}
+
 fn fixture() -> Fixture {
+    build(&Story::default())
+}
+
+/// How a log came about: the true way, or as somebody would have it.
+struct Story {
+    /// Rows of every command.
+    rows: u64,
+    /// Epochs by which key and, for the ends, sealed by the key of which; the second is idle.
+    epochs: Vec<(u64, u64)>,
+    /// The epochs that sign the checkpoint in the middle and the one at the end.
+    checkpoints: [Option<u64>; 2],
+}
+
+impl Default for Story {
+    fn default() -> Self {
+        Self { rows: 1, epochs: vec![(1, 0), (2, 1)], checkpoints: [Some(0), Some(2)] }
+    }
+}
+
+/// About 200 entries of 24 sessions in three epochs, a checkpoint in the middle and at the end.
+fn build(story: &Story) -> Fixture {
     let signer = LogSigner::from_seed(ORIGIN, &[1; 32]).expect("a seed");
     let mut log = Log::new(ORIGIN, [7; 16]).expect("an origin");
     let (mut lines, mut notes) = (Vec::new(), Vec::new());
@@ -27,6 +58,7 @@ fn fixture() -> Fixture {
         range.push(at.leaf);
         range.root()
     };
+    add(&mut log, Entry::KeyEpoch(epoch(0).begin(&signer, 600_000, Range::default().root())));
     for n in 0..24 {
         let session = SessionId([n; 16]);
         add(
@@ -67,7 +99,7 @@ fn fixture() -> Fixture {
                     command,
                     outcome: Outcome::Failed,
                     sqlstate: Some("42P01"),
-                    rows: 1,
+                    rows: story.rows,
                     bytes: 2,
                     masked: 3,
                     duration_us: 4,
@@ -75,16 +107,28 @@ fn fixture() -> Fixture {
                 }),
             );
         }
-        let root = add(&mut log, Entry::SessionClose(SessionClose { session, reason: "client", recording: None }));
+        let mut root = add(&mut log, Entry::SessionClose(SessionClose { session, reason: "client", recording: None }));
         if n == 11 || n == 23 {
-            notes.push(signer.sign(&Checkpoint { origin: ORIGIN.to_owned(), size: log.size(), root }).note);
+            let head = Checkpoint { origin: ORIGIN.to_owned(), size: log.size(), root };
+            let signed = signer.sign(&head);
+            notes.push(match story.checkpoints[usize::from(n == 23)] {
+                Some(number) => epoch(number).countersign(signed).note,
+                None => signed.note,
+            });
+        }
+        if n == 11 {
+            for (at, (key, before)) in (1..).zip(&story.epochs) {
+                let next = numbered(at, *key).succeed(&epoch(*before), 600_000, log.size(), root);
+                root = add(&mut log, Entry::KeyEpoch(next));
+            }
         }
     }
-    Fixture { lines, notes, key: LogVerifier::parse(&signer.verifier_key()).expect("own key") }
+    let roots = Roots::text(&signer.verifier_key(), &epoch(0).public_key()).expect("own keys");
+    Fixture { lines, notes, roots: Roots::parse(&roots).expect("own roots") }
 }
 
 fn report(fixture: &Fixture, lines: &[Vec<u8>]) -> Report {
-    let mut verifier = Verifier::new(fixture.key.clone());
+    let mut verifier = Verifier::new(fixture.roots.clone());
     verifier.with_recordings();
     fixture.notes.iter().for_each(|note| verifier.checkpoint(note));
     lines.iter().for_each(|line| verifier.entry(line));
@@ -95,7 +139,7 @@ fn report(fixture: &Fixture, lines: &[Vec<u8>]) -> Report {
 fn an_untouched_log_passes_every_check() {
     let fixture = fixture();
     let report = report(&fixture, &fixture.lines);
-    assert_eq!((report.size, report.verdict()), (192, Verdict::Pass), "{report:?}");
+    assert_eq!((report.size, report.verdict()), (195, Verdict::Pass), "{report:?}");
 }
 
 #[test]
@@ -115,7 +159,7 @@ fn every_flipped_byte_changes_its_leaf_and_samples_of_each_entry_are_found() {
                 all[index] = changed;
                 let found = report(&fixture, &all);
                 assert_eq!(found.verdict(), Verdict::Fail, "entry {index} byte {at}");
-                let mut verifier = Verifier::new(fixture.key.clone());
+                let mut verifier = Verifier::new(fixture.roots.clone());
                 verifier.leaves(index as u64, &tile);
                 all.iter().for_each(|line| verifier.entry(line));
                 let named = verifier.finish().finding(Check::Lines).and_then(|finding| finding.entry);
@@ -162,18 +206,18 @@ fn a_swapped_pair_in_the_right_form_is_named_by_the_tile() {
     };
     let tile: Vec<u8> = fixture.lines.iter().flat_map(|line| leaf_hash(line).0).collect();
     // Below the first checkpoint and above it, neighbours and not; each is a whole session's pair of commands.
-    for (one, other) in [(11, 13), (50, 52), (150, 153), (98, 101)] {
+    for (one, other) in [(12, 14), (51, 53), (153, 156), (101, 104)] {
         let mut lines = fixture.lines.clone();
         lines[one] = numbered(text(other), other, one);
         lines[other] = numbered(text(one), one, other);
         assert_ne!((&lines[one], &lines[other]), (&fixture.lines[one], &fixture.lines[other]));
         let found = report(&fixture, &lines);
         let signed = found.finding(Check::Checkpoints).cloned().expect("always there");
-        let (first, last) = if one < 96 { (0, 95) } else { (96, 191) };
+        let (first, last) = if one < 97 { (0, 96) } else { (97, 194) };
         assert_eq!((signed.verdict, signed.entry, signed.last), (Verdict::Fail, Some(first), Some(last)), "{signed}");
         assert!(found.first_bad_entry().is_some_and(|entry| entry <= one as u64), "never one behind it");
 
-        let mut verifier = Verifier::new(fixture.key.clone());
+        let mut verifier = Verifier::new(fixture.roots.clone());
         verifier.leaves(0, &tile);
         fixture.notes.iter().for_each(|note| verifier.checkpoint(note));
         lines.iter().for_each(|line| verifier.entry(line));
@@ -186,12 +230,12 @@ fn a_swapped_pair_in_the_right_form_is_named_by_the_tile() {
 fn a_forged_entry_without_a_tile_is_placed_at_the_start_of_what_was_signed() {
     let fixture = fixture();
     let mut lines = fixture.lines.clone();
-    let forged = String::from_utf8(lines[99].clone()).expect("text").replace("\"allow\"", "\"alloy\"");
-    assert_ne!(forged.as_bytes(), &lines[99][..]);
-    lines[99] = forged.into_bytes();
+    let forged = String::from_utf8(lines[102].clone()).expect("text").replace("\"allow\"", "\"alloy\"");
+    assert_ne!(forged.as_bytes(), &lines[102][..]);
+    lines[102] = forged.into_bytes();
     let found = report(&fixture, &lines);
-    assert!(found.finding(Check::Rolling).is_some_and(|rolling| rolling.entry == Some(103)), "{found:?}");
-    assert_eq!(found.first_bad_entry(), Some(96));
+    assert!(found.finding(Check::Rolling).is_some_and(|rolling| rolling.entry == Some(106)), "{found:?}");
+    assert_eq!(found.first_bad_entry(), Some(97));
     assert_eq!(report(&fixture, &fixture.lines).first_bad_entry(), None);
 }
 
@@ -199,29 +243,130 @@ fn a_forged_entry_without_a_tile_is_placed_at_the_start_of_what_was_signed() {
 fn unbalanced_sessions_and_forks_are_named() {
     let fixture = fixture();
     let signer = LogSigner::from_seed(ORIGIN, &[1; 32]).expect("a seed");
-    let mut verifier = Verifier::new(fixture.key.clone());
+    let mut verifier = Verifier::new(fixture.roots.clone());
     fixture.notes.iter().for_each(|note| verifier.checkpoint(note));
-    let forked = crate::Checkpoint { origin: ORIGIN.into(), size: 192, root: Digest([1; 32]) };
+    let forked = crate::Checkpoint { origin: ORIGIN.into(), size: 195, root: Digest([1; 32]) };
     verifier.checkpoint(&signer.sign(&forked).note);
     let finding = verifier.finish().finding(Check::Checkpoints).cloned().expect("always there");
     assert!(finding.what.contains("forked"), "{finding}");
     // A log that its own writer balanced wrongly: an outcome twice.
-    let mut verifier = Verifier::new(fixture.key.clone());
-    let again = String::from_utf8(fixture.lines[2].clone()).expect("text").replace("\"n\":2,", "\"n\":3,");
-    fixture.lines[..3].iter().for_each(|line| verifier.entry(line));
+    let mut verifier = Verifier::new(fixture.roots.clone());
+    let again = String::from_utf8(fixture.lines[3].clone()).expect("text").replace("\"n\":3,", "\"n\":4,");
+    fixture.lines[..4].iter().for_each(|line| verifier.entry(line));
     verifier.entry(again.as_bytes());
     let finding = verifier.finish().finding(Check::Sessions).cloned().expect("always there");
-    assert_eq!((finding.verdict, finding.entry), (Verdict::Fail, Some(3)));
+    assert_eq!((finding.verdict, finding.entry), (Verdict::Fail, Some(4)));
 }
 
 #[test]
 fn a_rolling_hash_that_is_not_the_sessions_is_named() {
     let fixture = fixture();
     let mut lines = fixture.lines.clone();
-    let close = String::from_utf8(lines[7].clone()).expect("text");
+    let close = String::from_utf8(lines[8].clone()).expect("text");
     let at = close.find("\"roll\":\"").expect("a close has one") + 8;
     let flipped = if &close[at..=at] == "0" { "1" } else { "0" };
-    lines[7] = format!("{}{flipped}{}", &close[..at], &close[at + 1..]).into_bytes();
+    lines[8] = format!("{}{flipped}{}", &close[..at], &close[at + 1..]).into_bytes();
     let finding = report(&fixture, &lines).finding(Check::Rolling).cloned().expect("always there");
-    assert_eq!((finding.verdict, finding.entry), (Verdict::Fail, Some(7)));
+    assert_eq!((finding.verdict, finding.entry), (Verdict::Fail, Some(8)));
+}
+
+fn ladder(story: &Story) -> Finding {
+    let forged = build(story);
+    let mut verifier = Verifier::new(forged.roots.clone());
+    forged.notes.iter().for_each(|note| verifier.checkpoint(note));
+    forged.lines.iter().for_each(|line| verifier.entry(line));
+    verifier.finish().finding(Check::Ladder).cloned().expect("always there")
+}
+
+/// Who takes the keys of the third epoch, the log's own among them, wants other rows in the first: all entries are made
+/// anew, and all heads signed again.
+#[test]
+fn the_keys_of_today_do_not_rewrite_a_sealed_epoch() {
+    let forged = build(&Story { rows: 7, epochs: vec![(1, 2), (2, 2)], checkpoints: [Some(2), Some(2)] });
+    let mut verifier = Verifier::new(forged.roots.clone());
+    forged.notes.iter().for_each(|note| verifier.checkpoint(note));
+    forged.lines.iter().for_each(|line| verifier.entry(line));
+    let found = verifier.finish();
+    let finding = |check| found.finding(check).expect("always there");
+    assert_eq!(finding(Check::Checkpoints).verdict, Verdict::Pass, "the log's key signs whatever it is given");
+    let ladder = finding(Check::Ladder);
+    assert_eq!((ladder.verdict, ladder.entry), (Verdict::Fail, Some(96)), "{ladder}");
+    assert!(ladder.failures >= 2, "the checkpoint, and the epoch behind it: {ladder}");
+}
+
+/// The same attacker leaves the sealed epochs' own words as they were: they no longer seal what is there.
+#[test]
+fn an_old_seal_does_not_cover_other_entries() {
+    let (forged, honest) = (build(&Story { rows: 7, ..Story::default() }), fixture());
+    let mut lines = forged.lines.clone();
+    lines[97] = honest.lines[97].clone();
+    let found = report(&honest, &lines);
+    let ladder = found.finding(Check::Ladder).expect("always there");
+    assert_eq!((ladder.verdict, ladder.entry), (Verdict::Fail, Some(97)), "{ladder}");
+}
+
+/// The log's key alone can begin a ladder of its own. Only who holds the root of the first sees it.
+#[test]
+fn another_ladder_is_not_the_one_that_was_begun() {
+    let fixture = fixture();
+    let signer = LogSigner::from_seed(ORIGIN, &[1; 32]).expect("a seed");
+    let other = EpochSigner::from_seed(ORIGIN, 0, &[55; 32]).expect("a seed");
+    let mut log = Log::new(ORIGIN, [7; 16]).expect("an origin");
+    let mut line = Vec::new();
+    let begin = Entry::KeyEpoch(other.begin(&signer, 600_000, Range::default().root()));
+    let at = log.append(&begin, Stamp::default(), &mut line).expect("fits");
+    let head = Checkpoint { origin: ORIGIN.to_owned(), size: 1, root: at.leaf };
+    let note = other.countersign(signer.sign(&head)).note;
+    let found = |roots: Roots| {
+        let mut verifier = Verifier::new(roots);
+        verifier.checkpoint(&note);
+        verifier.entry(&line);
+        verifier.finish().finding(Check::Ladder).cloned().expect("always there")
+    };
+    let pinned = found(fixture.roots.clone());
+    assert_eq!((pinned.verdict, pinned.entry), (Verdict::Fail, Some(0)), "{pinned}");
+    let unpinned = found(fixture.roots.log().clone().into());
+    assert_eq!(unpinned.verdict, Verdict::Inconclusive, "never PASS: {unpinned}");
+}
+
+/// CVE-2023-31439 of another sealed log: old entries, sealed again with a newer key, verified.
+#[test]
+fn a_newer_key_does_not_seal_older_entries() {
+    let found = ladder(&Story { checkpoints: [Some(2), Some(2)], ..Story::default() });
+    assert_eq!((found.verdict, found.entry), (Verdict::Fail, Some(96)), "{found}");
+    let found = ladder(&Story { checkpoints: [Some(0), Some(1)], ..Story::default() });
+    assert_eq!((found.verdict, found.entry), (Verdict::Fail, Some(194)), "{found}");
+}
+
+/// CVE-2023-31438 of the same: an epoch without entries had no seal, so a log could be cut and go on later.
+#[test]
+fn an_idle_epoch_cannot_be_skipped() {
+    // The second epoch's entry is gone, and the third takes its number.
+    let found = ladder(&Story { epochs: vec![(2, 1)], ..Story::default() });
+    assert_eq!((found.verdict, found.entry), (Verdict::Fail, Some(97)), "{found}");
+    // Or keeps its own.
+    let mut lines = fixture().lines;
+    lines.remove(97);
+    let later: Vec<Vec<u8>> = lines.split_off(97);
+    lines.extend(later.into_iter().enumerate().map(|(at, line)| {
+        let text = String::from_utf8(line).expect("text");
+        text.replace(&format!("\"n\":{},", at + 98), &format!("\"n\":{},", at + 97)).into_bytes()
+    }));
+    let found = report(&fixture(), &lines);
+    let ladder = found.finding(Check::Ladder).expect("always there");
+    assert_eq!((ladder.verdict, ladder.entry), (Verdict::Fail, Some(97)), "{ladder}");
+}
+
+/// The third of its kind: a file without seals passed as one that never had any.
+#[test]
+fn a_log_without_seals_does_not_pass() {
+    let found = ladder(&Story { checkpoints: [Some(0), None], ..Story::default() });
+    assert_eq!((found.verdict, found.entry), (Verdict::Fail, Some(194)), "{found}");
+    let mut log = Log::new(ORIGIN, [7; 16]).expect("an origin");
+    let mut line = Vec::new();
+    log.append(&Entry::Heartbeat, Stamp::default(), &mut line).expect("fits");
+    let mut verifier = Verifier::new(fixture().roots);
+    verifier.entry(&line);
+    let found = verifier.finish().finding(Check::Ladder).cloned().expect("always there");
+    assert_eq!((found.verdict, found.entry), (Verdict::Fail, Some(0)), "{found}");
 }

@@ -3,7 +3,7 @@
 use std::ops::ControlFlow;
 use std::sync::Arc;
 
-use chancery_ledger::{LogVerifier, Report, Verifier};
+use chancery_ledger::{Report, Roots, Verifier};
 
 use super::recovery::{SEGMENT_BYTES_MAX, read_note};
 use super::segment::{self, HEADER_BYTES, Next};
@@ -91,13 +91,9 @@ fn first(name: String) -> Option<(u64, String)> {
     Some((first, format!("entries/{name}")))
 }
 
-/// Verifies a ledger and, if given, the recordings it speaks of.
-pub fn verify(
-    ledger: &LedgerReader,
-    recordings: Option<&RecordingReader>,
-    key: LogVerifier,
-) -> Result<Report, OpenError> {
-    let mut verifier = Verifier::new(key);
+/// Verifies a ledger and, if given, the recordings it speaks of. The roots come from outside.
+pub fn verify(ledger: &LedgerReader, recordings: Option<&RecordingReader>, roots: Roots) -> Result<Report, OpenError> {
+    let mut verifier = Verifier::new(roots);
     for note in ledger.checkpoints()? {
         verifier.checkpoint(&note);
     }

@@ -8,10 +8,11 @@ use std::sync::atomic::AtomicU64;
 use std::sync::{Arc, Condvar, Mutex};
 use std::time::Instant;
 
-use chancery_ledger::{Log, LogSigner, LogVerifier};
+use chancery_ledger::{Entry, Log, LogSigner, LogVerifier};
 use chancery_model::Digest;
 use tokio::sync::watch;
 
+use super::epochs::{Epochs, Keys};
 use super::segment::{self, HEADER_BYTES, Next, Segment};
 use super::syncer::{RESERVE, RESERVE_BYTES, Syncer};
 use super::tiles::{Tiles, Tree};
@@ -48,6 +49,7 @@ struct Scan {
 
 pub(super) fn open(
     volume: Arc<dyn Volume>,
+    keys: Arc<dyn Volume>,
     signer: LogSigner,
     origin: &str,
     options: Options,
@@ -94,11 +96,12 @@ pub(super) fn open(
     {
         return Err(error.into());
     }
-    start(volume, signer, options, scan, tiles, (segment, offset))
+    start(volume, Keys(keys), signer, options, scan, tiles, (segment, offset))
 }
 
 fn start(
     volume: Arc<dyn Volume>,
+    keys: Keys,
     signer: LogSigner,
     options: Options,
     scan: Scan,
@@ -112,8 +115,11 @@ fn start(
         crashes: crashes.len() as u64,
         cut_bytes: scan.cut_bytes,
     };
+    let (found, origin) = ((recovery.size, recovery.root), scan.log.origin().to_owned());
+    let (epochs, epoch, begun) = Epochs::begin(keys, &signer, &origin, scan.log.epochs(), found, &options)?;
     let head = Head {
         log: scan.log,
+        epoch: Arc::new(epoch),
         segment: Arc::new(segment),
         offset,
         buffer: Vec::with_capacity(64 * 1024),
@@ -138,15 +144,16 @@ fn start(
         written: AtomicU64::new(recovery.size),
     });
     // If we crash in between, the next start finds fewer open ones and goes on.
-    for crash in &crashes {
+    for entry in [Entry::KeyEpoch(begun)].iter().chain(&crashes) {
         let mut head = shared.lock();
-        shared.append_entry(&mut head, crash)?;
+        shared.append_entry(&mut head, entry)?;
     }
     shared.write_below(u64::MAX)?;
     let now = Instant::now();
     let syncer = Syncer {
         shared: shared.clone(),
         tiles,
+        epochs,
         signed: u64::MAX,
         signed_at: now.checked_sub(shared.options.checkpoint).unwrap_or(now),
         watched_at: now.checked_sub(super::syncer::WATCH).unwrap_or(now),

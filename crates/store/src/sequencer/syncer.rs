@@ -5,9 +5,10 @@ use std::sync::atomic::Ordering;
 use std::sync::{Arc, PoisonError};
 use std::time::{Duration, Instant};
 
-use chancery_ledger::{Checkpoint, Entry, Stall as StallEntry};
+use chancery_ledger::{Checkpoint, Entry, EpochSigner, Stall as StallEntry};
 use chancery_model::Digest;
 
+use super::epochs::Epochs;
 use super::segment::Segment;
 use super::tiles::Tiles;
 use super::{Batch, CLOSING_ROOM, ENTRY_ROOM, Shared, Stall, State, is_full};
@@ -22,6 +23,7 @@ pub(super) const RESERVE_BYTES: usize = 1 << 20;
 pub(super) struct Syncer {
     pub(super) shared: Arc<Shared>,
     pub(super) tiles: Tiles,
+    pub(super) epochs: Epochs,
     /// Size of the last checkpoint that was written.
     pub(super) signed: u64,
     pub(super) signed_at: Instant,
@@ -72,14 +74,14 @@ impl Syncer {
         // Before the buffer is taken: whoever wants a sync from here on gets the next one.
         shared.lock().wanted = false;
         let due = stopping || self.signed_at.elapsed() >= shared.options.checkpoint;
-        let (dirty, segment, size) = {
+        let (dirty, segment, size, epoch) = {
             let mut writer = shared.writer();
-            let (segment, size) = shared.write_out(&mut writer, |head| {
+            let (segment, size, epoch) = shared.write_out(&mut writer, |head| {
                 head.fresh = false;
                 shared.tree().take(&mut head.leaves);
-                (head.segment.clone(), head.log.size())
+                (head.segment.clone(), head.log.size(), head.epoch.clone())
             })?;
-            (std::mem::take(&mut writer.dirty), segment, size)
+            (std::mem::take(&mut writer.dirty), segment, size, epoch)
         };
         if dirty {
             self.active_at = Instant::now();
@@ -90,15 +92,17 @@ impl Syncer {
             progress.durable = size;
             moved
         });
+        self.epochs.settle(size).map_err(|error| self.fail(&error))?;
         self.keep_ahead()?;
         // Only what is on disk is folded, so that this is the root of `size` entries.
         if let Some(root) = self.fold(due && size != self.signed) {
             let origin = shared.lock().log.origin().to_owned();
-            self.sign(&Checkpoint { origin, size, root }, stopping)?;
+            self.sign(&Checkpoint { origin, size, root }, &epoch, stopping)?;
         }
         if stopping {
             return Ok(());
         }
+        self.epochs.turn(&shared, size)?;
         if self.watched_at.elapsed() >= WATCH {
             self.watched_at = Instant::now();
             self.watch_space()?;
@@ -116,8 +120,8 @@ impl Syncer {
     }
 
     /// Signs only what is on disk: the caller's sync covered `checkpoint.size` entries.
-    fn sign(&mut self, checkpoint: &Checkpoint, last: bool) -> Result<(), Stall> {
-        let signed = self.shared.signer.sign(checkpoint);
+    fn sign(&mut self, checkpoint: &Checkpoint, epoch: &EpochSigner, last: bool) -> Result<(), Stall> {
+        let signed = epoch.countersign(self.shared.signer.sign(checkpoint));
         let volume = &self.shared.volume;
         // If we crash between the two, the older checkpoint stands, which is true of a prefix.
         let kept = if last { volume.replace(&kept_name(checkpoint.size), signed.note.as_bytes()) } else { Ok(()) };

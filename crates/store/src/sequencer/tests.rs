@@ -2,7 +2,7 @@ use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicI64, Ordering};
 
-use chancery_ledger::{ActStart, Crash, EntryKind, Leaf, LogVerifier, SessionOpen, Verdict, Verifier, stage};
+use chancery_ledger::{ActStart, Check, Crash, EntryKind, Leaf, SessionOpen, Verdict, Verifier, stage};
 use chancery_model::{Durability as Profile, Effect, ResourceName, RuleId, SessionId};
 
 use super::*;
@@ -90,12 +90,26 @@ fn options(start: i64) -> Options {
 }
 
 fn open(volume: Arc<dyn Volume>, start: i64) -> Result<(Sequencer, Recovery), OpenError> {
-    Sequencer::open(volume, signer(), ORIGIN, options(start))
+    Sequencer::open(volume.clone(), volume, signer(), ORIGIN, options(start))
+}
+
+/// The roots of a ledger that nobody changed yet.
+fn roots(volume: Arc<dyn Volume>) -> Roots {
+    let mut first = None;
+    let visited = LedgerReader::new(volume).visit(0, |index, item| {
+        if let LedgerItem::Entry(line) = item {
+            first = Leaf::parse(line, index).ok().and_then(|leaf| leaf.epoch().flatten());
+        }
+        ControlFlow::Break(())
+    });
+    visited.expect("readable");
+    let text = Roots::text(&signer().verifier_key(), &first.expect("it begins with an epoch").key);
+    Roots::parse(&text.expect("own key")).expect("own roots")
 }
 
 fn report(volume: Arc<dyn Volume>) -> chancery_ledger::Report {
-    let key = LogVerifier::parse(&signer().verifier_key()).expect("own key");
-    verify(&LedgerReader::new(volume), None, key).expect("readable")
+    let roots = roots(volume.clone());
+    verify(&LedgerReader::new(volume), None, roots).expect("readable")
 }
 
 /// Opens a session and starts `n` commands, written.
@@ -154,12 +168,12 @@ async fn every_level_gives_the_subject_back() {
     assert_eq!(sequencer.append(stage(Subject::Beat), Level::Written).err(), Some(Stall::Closed));
     drop(sequencer);
     let report = report(volume.clone());
-    assert_eq!(report.size, 6);
+    assert_eq!(report.size, 7);
     assert_ne!(report.verdict(), Verdict::Fail, "{report:?}");
     drop(volume);
     let volume: Arc<dyn Volume> = Arc::new(Directory::exclusive(&directory.0).expect("the lock went"));
     let (sequencer, recovery) = open(volume, 200).expect("a ledger");
-    assert_eq!((recovery.size, recovery.crashes), (6, 4));
+    assert_eq!((recovery.size, recovery.crashes), (7, 4));
     sequencer.close();
 }
 
@@ -171,12 +185,13 @@ fn a_killed_process_loses_nothing_written_and_leaves_nothing_open() {
     let after = volume.after_kill();
     drop(sequencer);
     let (sequencer, recovery) = open(Arc::new(after.clone()), 200).expect("recoverable");
-    assert_eq!((recovery.size, recovery.crashes), (4, 4));
+    assert_eq!((recovery.size, recovery.crashes), (5, 4));
     sequencer.close();
     let report = report(Arc::new(after.clone()));
     let doubts: Vec<_> = report.findings.iter().filter(|finding| finding.verdict != Verdict::Pass).collect();
     assert_eq!(doubts.len(), 1, "only recordings were not handed in: {doubts:?}");
-    assert_eq!(kinds(Arc::new(after))[4..], [EntryKind::Crash; 4]);
+    let kinds = kinds(Arc::new(after));
+    assert_eq!((kinds[5], &kinds[6..]), (EntryKind::KeyEpoch, [EntryKind::Crash; 4].as_slice()));
 }
 
 #[tokio::test]
@@ -187,7 +202,7 @@ async fn lost_power_loses_nothing_durable() {
     sequencer.synced().await.expect("the disk works");
     let after = volume.after_power_loss();
     let (_sequencer, recovery) = open(Arc::new(after), 200).expect("recoverable");
-    assert_eq!(recovery.size, 3);
+    assert_eq!(recovery.size, 4);
 }
 
 #[test]
@@ -199,7 +214,7 @@ fn a_copy_at_any_moment_opens_again() {
         let appended = sequencer.append(stage(start(command)), Level::Written).expect("running");
         drop(appended);
         let (copy, recovery) = open(Arc::new(volume.after_kill()), 200).expect("recoverable");
-        assert_eq!(recovery.size, command + 1, "what was written is there");
+        assert_eq!(recovery.size, command + 2, "what was written is there");
         copy.close();
     }
 }
@@ -221,11 +236,11 @@ fn a_torn_tail_is_cut_only_beyond_what_is_signed() {
         bytes[end..end + 20].copy_from_slice(&[200, 0, 0, 0, 1, 2, 3, 4, b'{', 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11]);
     });
     let (sequencer, recovery) = open(Arc::new(beyond), 300).expect("cut");
-    assert_eq!((recovery.size, recovery.cut_bytes), (8, 20));
+    assert_eq!((recovery.size, recovery.cut_bytes), (10, 20));
     sequencer.close();
     signed.tamper(&name, |bytes| bytes[end - 5] ^= 1);
     let error = open(Arc::new(signed), 300).expect_err("signed entries may not be cut");
-    assert!(matches!(error, OpenError::Damaged { index: 7, .. }), "{error}");
+    assert!(matches!(error, OpenError::Damaged { index: 9, .. }), "{error}");
 }
 
 #[test]
@@ -237,7 +252,7 @@ fn a_ledger_cut_below_its_checkpoint_or_with_a_clock_behind_is_not_opened() {
     assert!(matches!(open(Arc::new(volume.after_kill()), 50), Err(OpenError::ClockBehind { .. })));
     let cut = volume.after_kill();
     cut.tamper(&segment::name(0), |bytes| bytes[HEADER_LIMIT..].fill(0));
-    assert!(matches!(open(Arc::new(cut), 200), Err(OpenError::Truncated { found: 0, signed: 4 })));
+    assert!(matches!(open(Arc::new(cut), 200), Err(OpenError::Truncated { found: 0, signed: 5 })));
 }
 
 const HEADER_LIMIT: usize = segment::HEADER_BYTES;
@@ -301,17 +316,18 @@ fn entries_that_do_not_fit_are_refused_and_leave_no_trace() {
     let volume = MemoryVolume::new();
     let (sequencer, _) = open(Arc::new(volume.clone()), 100).expect("a new ledger");
     assert!(matches!(sequencer.append(stage(start(1)), Level::Written), Err(Stall::Refused(_))));
-    assert_eq!(sequencer.size(), 0);
+    assert_eq!(sequencer.size(), 1);
     work(&sequencer, 1);
     sequencer.close();
-    assert_eq!(kinds(Arc::new(volume)), [EntryKind::SessionOpen, EntryKind::ActStart]);
+    assert_eq!(kinds(Arc::new(volume)), [EntryKind::KeyEpoch, EntryKind::SessionOpen, EntryKind::ActStart]);
 }
 
 #[tokio::test]
 async fn segments_rotate_and_the_whole_is_read_back() {
     let volume = MemoryVolume::new();
     let options = Options { segment_bytes: 8 * 1024, ..options(100) };
-    let (sequencer, _) = Sequencer::open(Arc::new(volume.clone()), signer(), ORIGIN, options).expect("a new ledger");
+    let (sequencer, _) = Sequencer::open(Arc::new(volume.clone()), Arc::new(volume.clone()), signer(), ORIGIN, options)
+        .expect("a new ledger");
     for _ in 0..20 {
         for _ in 0..30 {
             let _ = sequencer.append(stage(Subject::Beat), Level::Written).expect("running");
@@ -324,10 +340,10 @@ async fn segments_rotate_and_the_whole_is_read_back() {
     let tile = volume.open("tiles/0/00000000").expect("written");
     assert_eq!(tile.length().expect("memory"), 2 * 256 * 32);
     let found = report(Arc::new(volume.clone()));
-    assert_eq!(found.size, 600);
+    assert_eq!(found.size, 601);
     assert_ne!(found.verdict(), Verdict::Fail, "{found:?}");
     let (_sequencer, recovery) = open(Arc::new(volume), 900).expect("a ledger");
-    assert_eq!(recovery.size, 600);
+    assert_eq!(recovery.size, 601);
 }
 
 /// Nobody waits for a tile to reach the disk: what a loss of power can leave of it does no harm and is made again.
@@ -350,14 +366,14 @@ async fn tiles_that_power_took_are_made_again() {
     assert_eq!(whole.len(), size);
     let holed = [&[0; 256 * 32], &whole[256 * 32..]].concat();
     let cut = whole[..size - 40].to_vec();
-    for damaged in [Some(holed), Some(cut), Some(Vec::new()), None] {
+    for (start, damaged) in (101..).zip([Some(holed), Some(cut), Some(Vec::new()), None]) {
         match &damaged {
             Some(bytes) => volume.replace(name, bytes).expect("memory"),
             None => volume.remove(name).expect("memory"),
         }
         let found = report(Arc::new(volume.clone()));
         assert_ne!(found.verdict(), Verdict::Fail, "what is absent accuses no entry: {found:?}");
-        drop(open(Arc::new(volume.clone()), 100).expect("a ledger"));
+        drop(open(Arc::new(volume.clone()), start).expect("a ledger"));
         assert!(tiles(&volume) == whole, "made again: {:?}", damaged.map(|bytes| bytes.len()));
     }
 }
@@ -379,7 +395,7 @@ async fn many_threads_share_one_order() {
     });
     sequencer.close();
     let found = report(volume);
-    assert_eq!(found.size, 800);
+    assert_eq!(found.size, 801);
     assert_ne!(found.verdict(), Verdict::Fail, "{found:?}");
 }
 
@@ -388,7 +404,8 @@ async fn many_threads_share_one_order() {
 fn every_head_that_is_signed_is_that_of_the_entries() {
     let volume = MemoryVolume::new();
     let options = Options { flush: Duration::from_micros(200), ..options(100) };
-    let (sequencer, _) = Sequencer::open(Arc::new(volume.clone()), signer(), ORIGIN, options).expect("a new ledger");
+    let (sequencer, _) = Sequencer::open(Arc::new(volume.clone()), Arc::new(volume.clone()), signer(), ORIGIN, options)
+        .expect("a new ledger");
     let mut heads = vec![sequencer.checkpoint()];
     std::thread::scope(|scope| {
         for _ in 0..2 {
@@ -398,15 +415,15 @@ fn every_head_that_is_signed_is_that_of_the_entries() {
                 }
             });
         }
-        while sequencer.size() < 2_000 {
+        while sequencer.size() < 2_001 {
             heads.push(sequencer.checkpoint());
         }
     });
     heads.push(sequencer.checkpoint());
     sequencer.close();
     heads.push(sequencer.checkpoint());
-    assert_eq!(heads.last().map(|head| head.checkpoint.size), Some(2_000));
-    let mut verifier = Verifier::new(LogVerifier::parse(&signer().verifier_key()).expect("own key"));
+    assert_eq!(heads.last().map(|head| head.checkpoint.size), Some(2_001));
+    let mut verifier = Verifier::new(roots(Arc::new(volume.clone())));
     let reader = LedgerReader::new(Arc::new(volume));
     let stored = reader.checkpoints().expect("readable");
     stored.iter().chain(heads.iter().map(|head| &head.note)).for_each(|note| verifier.checkpoint(note));
@@ -418,7 +435,47 @@ fn every_head_that_is_signed_is_that_of_the_entries() {
     });
     visited.expect("readable");
     let found = verifier.finish();
-    assert_eq!(found.size, 2_000);
-    let heads = found.finding(chancery_ledger::Check::Checkpoints).expect("made");
-    assert_eq!(heads.verdict, Verdict::Pass, "{heads}");
+    assert_eq!(found.size, 2_001);
+    for check in [Check::Checkpoints, Check::Ladder] {
+        let heads = found.finding(check).expect("made");
+        assert_eq!(heads.verdict, Verdict::Pass, "{heads}");
+    }
+}
+
+#[tokio::test]
+async fn epochs_end_in_time_and_their_keys_go() {
+    let volume = MemoryVolume::new();
+    let seeds = |volume: &MemoryVolume| {
+        let blob = volume.open("epoch").expect("there");
+        let mut bytes = vec![0; blob.length().expect("memory") as usize];
+        assert_eq!(blob.read_at(0, &mut bytes).expect("memory"), bytes.len());
+        let text = String::from_utf8(bytes).expect("text");
+        text.lines().map(|line| line.split_once(' ').expect("two words").0.to_owned()).collect::<Vec<_>>()
+    };
+    let options = Options { epoch: Duration::from_millis(2), ..options(100) };
+    let (shared, keys) = (Arc::new(volume.clone()), Arc::new(volume.clone()));
+    let (sequencer, _) = Sequencer::open(shared, keys, signer(), ORIGIN, options).expect("a new ledger");
+    for _ in 0..40 {
+        let _ = sequencer.append(stage(Subject::Beat), Level::Written).expect("running");
+        sequencer.synced().await.expect("the disk works");
+        assert!(seeds(&volume).len() <= 2, "the key before goes when its end is on disk");
+        // Whatever the moment, what is on disk can be continued.
+        let (copy, _) = open(Arc::new(volume.after_power_loss()), 200).expect("recoverable");
+        copy.close();
+    }
+    sequencer.close();
+    let found = report(Arc::new(volume.clone()));
+    let finding = |check| found.finding(check).map(|finding| finding.verdict);
+    assert_eq!(finding(Check::Ladder), Some(Verdict::Pass), "{found:?}");
+    assert_eq!(finding(Check::Checkpoints), Some(Verdict::Pass), "{found:?}");
+    let epochs = kinds(Arc::new(volume.clone())).iter().filter(|kind| **kind == EntryKind::KeyEpoch).count();
+    assert!(epochs > 5, "{epochs}");
+    assert_eq!(seeds(&volume).last(), Some(&(epochs - 1).to_string()));
+
+    let (sequencer, _) = open(Arc::new(volume.clone()), 200).expect("a ledger");
+    sequencer.close();
+    let rolled = seeds(&volume);
+    volume.remove("epoch").expect("memory");
+    let error = open(Arc::new(volume), 201).expect_err("nobody can end the epoch");
+    assert!(matches!(error, OpenError::EpochKey { number } if rolled == [number.to_string()]), "{error} {rolled:?}");
 }
