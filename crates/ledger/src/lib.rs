@@ -21,6 +21,7 @@ mod staged;
 mod tile;
 mod tree;
 mod verify;
+mod witness;
 
 pub use block::{
     BLOCK_HEADER_BYTES, BLOCK_MAGIC, Block, BlockError, BlockHeader, Codec, Frame, FrameIter, FrameKind, FrameView,
@@ -46,3 +47,6 @@ pub use tree::{
     Hasher, Range, consistency_proof, inclusion_proof, leaf_hash, node_hash, root, verify_consistency, verify_inclusion,
 };
 pub use verify::{Check, Finding, Report, Verdict, Verifier};
+pub use witness::{
+    ADD_CHECKPOINT_BYTES_MAX, AddCheckpoint, Cosigner, Quorum, Unwitnessed, WitnessKey, WitnessPolicy, WitnessedLog,
+};

@@ -208,7 +208,12 @@ impl LogVerifier {
 }
 
 fn key_id(name: &str, key: &[u8]) -> [u8; 4] {
-    let hash = sha256_of(&[name.as_bytes(), b"\n", &[ED25519_TYPE], key]);
+    key_id_of(name, ED25519_TYPE, key)
+}
+
+/// The key id of a signature type (C2SP signed-note).
+pub(crate) fn key_id_of(name: &str, kind: u8, key: &[u8]) -> [u8; 4] {
+    let hash = sha256_of(&[name.as_bytes(), b"\n", &[kind], key]);
     [hash.0[0], hash.0[1], hash.0[2], hash.0[3]]
 }
 
