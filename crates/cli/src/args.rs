@@ -364,6 +364,12 @@ pub(crate) struct Verify {
     /// The directory of recordings, where it is not beside the ledger.
     #[arg(long, value_name = "DIR")]
     pub(crate) recordings: Option<PathBuf>,
+    /// Who the witnesses are and how many must have cosigned (C2SP tlog-policy). Without it their check is not made.
+    #[arg(long, value_name = "FILE")]
+    pub(crate) policy: Option<PathBuf>,
+    /// A checkpoint that somebody else kept, a witness or an earlier auditor; may be repeated.
+    #[arg(long = "checkpoint", value_name = "FILE")]
+    pub(crate) checkpoints: Vec<PathBuf>,
     #[command(flatten)]
     pub(crate) config: Config,
 }

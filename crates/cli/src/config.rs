@@ -41,8 +41,21 @@ pub(crate) struct File {
     /// Who may release held commands; may be repeated.
     #[serde(default, rename = "review")]
     pub(crate) reviews: Vec<Review>,
+    /// The ledger, and who witnesses it.
+    #[serde(default)]
+    pub(crate) ledger: Ledger,
     /// How long things are kept.
     pub(crate) retention: Option<Retention>,
+}
+
+/// `[ledger]`
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Ledger {
+    /// A file that names the witnesses, their keys and addresses, and how many must cosign (C2SP tlog-policy).
+    pub(crate) witnesses: Option<Spanned<String>>,
+    /// How long commands that can have an effect go on without enough of them; 1m to 24h. Default 15m.
+    pub(crate) max_unwitnessed: Option<Span>,
 }
 
 /// `[gateway]`

@@ -10,7 +10,7 @@ use std::task::{Context as TaskContext, Poll, Waker};
 use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
-use chancery_ledger::{Recorded, Staged, StagedFrame};
+use chancery_ledger::{EntryKind, Recorded, Staged, StagedFrame};
 use chancery_model::{CommandId, Refusal, RefusalCode, ReviewId, ReviewState, Timestamp};
 use chancery_session::{Closing, Context, Desk, Effect, Input, Level, Outcome, Ruling, Session, Tape};
 use chancery_store::{Appending, CatalogError, Pending, SessionNote, Spool, Stall, Unspooled};
@@ -442,6 +442,11 @@ impl Driver {
         self.commands += 1;
         if let Some(fault) = self.parts.shared.recorder.stalled() {
             tracing::error!(session = %self.parts.context.id, %fault, "recording stalled");
+            return self.tell(Input::Unrecorded(id), now);
+        }
+        let effect = level == Level::OnDisk && staged.kind() == EntryKind::ActStart;
+        if effect && self.parts.shared.is_unwitnessed() {
+            tracing::warn!(session = %self.parts.context.id, "refused: the ledger is without its witnesses");
             return self.tell(Input::Unrecorded(id), now);
         }
         let ruled = match level {

@@ -2,7 +2,7 @@
 
 use std::collections::{HashMap, HashSet};
 use std::net::SocketAddr;
-use std::sync::atomic::{AtomicBool, AtomicI32, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicI32, AtomicI64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
@@ -28,7 +28,7 @@ use crate::mailbox::{Mail, Mailbox};
 use crate::settings::{Bounds, ResourceSettings, Settings};
 use crate::tls::{Tls, Upstream};
 use crate::workers::Workers;
-use crate::{reviews, serve};
+use crate::{reviews, serve, witnesses};
 
 /// Clients that may be in the middle of their login.
 const LOGINS_MAX: usize = 1_024;
@@ -42,6 +42,8 @@ const NOTES_TOGETHER: usize = 256;
 const NOTES_WAIT: Duration = Duration::from_millis(20);
 /// Chains remembered as known to the directory.
 const CHAINS_MAX: usize = 65_536;
+/// From this lag of the witnesses on, readiness speaks of it.
+const UNWITNESSED_WARN: Duration = Duration::from_secs(60);
 /// How long live sessions may go on after the gateway was asked to stop.
 const DRAIN: Duration = Duration::from_secs(10);
 
@@ -70,6 +72,9 @@ pub enum OpenError {
     /// A certificate or key cannot be used.
     #[error("tls: {0}")]
     Tls(String),
+    /// The witnesses cannot be asked.
+    #[error("witnesses: {0}")]
+    Witnesses(String),
     /// A listener would take tokens in clear text from other hosts.
     #[error("{0} is not a loopback address and there is no TLS")]
     ClearText(SocketAddr),
@@ -122,6 +127,8 @@ pub(crate) struct Shared {
     pub(crate) recorder: Recorder,
     rules: ArcSwap<RuleSet>,
     rejected: AtomicBool,
+    /// When enough witnesses knew all that was signed, in microseconds; at first, the start.
+    witnessed_at: AtomicI64,
     stopping: AtomicBool,
     /// What outlives its session and must come to its end: ends of reviews, cancels on their way to a resource.
     ends: Mutex<JoinSet<()>>,
@@ -200,6 +207,7 @@ impl Gateway {
         let shared = Arc::new(Shared {
             rules: ArcSwap::new(settings.rules.clone()),
             rejected: AtomicBool::new(false),
+            witnessed_at: AtomicI64::new(now().0),
             stopping: AtomicBool::new(false),
             ends: Mutex::default(),
             live: Mutex::default(),
@@ -232,6 +240,14 @@ impl Gateway {
 
     /// Binds the listeners, serves until `shutdown`, then drains.
     pub async fn serve(&self, shutdown: impl Future<Output = ()> + Send + 'static) -> Result<(), OpenError> {
+        let mut witnesses = witnesses::Rounds::new(&self.0).map_err(OpenError::Witnesses)?;
+        if let Some(rounds) = &mut witnesses {
+            // Before anybody is let in: a ledger that was put back to an earlier state takes nothing.
+            rounds.round().await;
+            if self.0.sequencer.stalled() == Some(Stall::Frozen) {
+                return Err(OpenError::Stall(Stall::Frozen));
+            }
+        }
         let listeners = serve::bind(&self.0).await?;
         let workers = Arc::new(Workers::start(&self.0.sequencer)?);
         let tasks: Vec<_> = listeners
@@ -241,6 +257,7 @@ impl Gateway {
                 tokio::spawn(reviews::watch(self.0.clone())),
                 tokio::spawn(refresh_issuers(self.0.issuers.clone())),
             ])
+            .chain(witnesses.map(|rounds| tokio::spawn(rounds.run())))
             .collect();
         shutdown.await;
         for task in tasks {
@@ -379,6 +396,10 @@ impl Gateway {
             ready = false;
             problems.push("the rule files are not valid; the last valid rules are in force".to_owned());
         }
+        if let Some(lag) = self.0.unwitnessed_for().filter(|lag| *lag > UNWITNESSED_WARN) {
+            ready &= lag <= self.0.settings.max_unwitnessed;
+            problems.push(format!("too few witnesses cosigned the ledger in the last {} s", lag.as_secs()));
+        }
         for issuer in self.0.issuers.status(now()) {
             if !issuer.usable {
                 problems.push(format!("the keys of issuer {} cannot be had", issuer.issuer));
@@ -389,6 +410,20 @@ impl Gateway {
 }
 
 impl Shared {
+    /// Enough witnesses know all that was signed so far.
+    pub(crate) fn note_witnessed(&self, at: Timestamp) {
+        self.witnessed_at.store(at.0, Ordering::Relaxed);
+    }
+    /// How long ago enough witnesses knew all; `None` if nobody is to.
+    fn unwitnessed_for(&self) -> Option<Duration> {
+        self.settings.witnesses.as_ref()?;
+        let lag = now().0.saturating_sub(self.witnessed_at.load(Ordering::Relaxed));
+        Some(Duration::from_micros(u64::try_from(lag).unwrap_or(0)))
+    }
+    /// Whether the ledger went too long without its witnesses for anything new to have an effect.
+    pub(crate) fn is_unwitnessed(&self) -> bool {
+        self.unwitnessed_for().is_some_and(|lag| lag > self.settings.max_unwitnessed)
+    }
     fn boot(&self, size: u64, root: Digest) -> Result<(), Stall> {
         let dangerous: Vec<&str> = self.settings.dangerous.iter().map(String::as_str).collect();
         let balanced = self.settings.resources.iter().any(|r| r.resource.durability == Durability::Balanced);

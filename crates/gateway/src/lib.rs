@@ -17,6 +17,7 @@ mod settings;
 mod socket;
 mod stream;
 mod tls;
+mod witnesses;
 mod workers;
 
 pub use gateway::{Gateway, Health, LiveSession, OpenError};

@@ -5,6 +5,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
+use chancery_ledger::WitnessPolicy;
 use chancery_mask::MaskRules;
 use chancery_model::{Digest, Resource};
 use chancery_policy::RuleSet;
@@ -25,6 +26,10 @@ pub struct Settings {
     pub issuers: Vec<IssuerSource>,
     /// What stands behind the gateway.
     pub resources: Vec<ResourceSettings>,
+    /// Who cosigns the heads of the ledger; `None`: nobody.
+    pub witnesses: Option<Arc<WitnessPolicy>>,
+    /// How long commands that can have an effect go on without enough of them.
+    pub max_unwitnessed: Duration,
     /// The rules at the start.
     pub rules: Arc<RuleSet>,
     /// SHA-256 of the configuration file, for the `boot` entry.

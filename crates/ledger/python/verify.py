@@ -1,487 +1,479 @@
 #!/usr/bin/env python3
-"""Verifies a ledger offline, by docs/spec/ledger.md and docs/spec/recording.md alone.
+"""Verifies a ledger offline, by docs/spec/ledger.md and docs/spec/recording.md alone. Shares no code with the writer.
+Nothing that is read is trusted: lengths are bounded before anything is allocated, links inside the directories are
+not followed, and what grows with the ledger is kept in a temporary database on disk.
+Exit: 0 PASS, 1 FAIL, 2 INCONCLUSIVE, 3 not readable as a ledger, 64 usage."""
+import argparse, base64, hashlib, json, os, re, sqlite3, struct, sys
 
-    python3 verify.py LEDGER_DIR --roots FILE_OR_TEXT [--recordings DIR] [--json]
-
-Needs Python 3.9 and its standard library. Shares no code with the program that writes ledgers. Nothing that is read is
-trusted: lengths are bounded before anything is allocated, links inside the directories are not followed, and what
-grows with the ledger is kept in a temporary database on disk. Exit: 0 PASS, 1 FAIL, 2 INCONCLUSIVE, 3 not a ledger,
-64 usage.
-"""
-import argparse
-import base64
-import hashlib
-import json
-import os
-import re
-import sqlite3
-import stat
-import struct
-import sys
-
-PASS, INCONCLUSIVE, FAIL = GRAVITY = ("PASS", "INCONCLUSIVE", "FAIL")
-CHECKS = ("lines", "order", "checkpoints", "ladder", "tail", "sessions", "rolling", "recordings")
+GRAVITY = PASS, INCONCLUSIVE, FAIL = "PASS", "INCONCLUSIVE", "FAIL"
+CHECKS = "lines", "order", "checkpoints", "ladder", "tail", "sessions", "rolling", "recordings"
 MAX_ENTRY, MAX_NOTE, MAX_BLOCK = 61_440, 65_536, 1_048_576
-ZERO = bytes(32)
 
-# ledger.md, Entry: the kinds and their keys ("?" marks one that may be absent), besides those of every entry.
+# ledger.md, Entry: the kinds and their keys ("?" behind one that may be absent), besides those of every entry.
 BASE = frozenset("v k o n t m b".split())
-KINDS = """boot config dangerous loss_ms prof root size ver|shutdown reason|stall reason|heartbeat
-key.epoch e key life_ms root sig size|policy.apply by? p source|principal a com|secret.change by? c change ver
-session.open a auth c d p prof proto s|session.close acts cm? leaves reason roll s
-act.start a c ch d fp p prof q rev? s x|act.done bytes cm? masked out q rows s sqlstate? us
-act.deny a? c? ch? code d p q s|approval.request a c ch needed p q rev s until
-approval.decide assurance by ch d rev sig?|approval.use ch q ref rev s|approval.end end rev
-rec.segment blocks bytes cr file|view by s? what|gap cause from to|crash q? s|alert code s?"""
-KINDS = {k: (BASE.union(w for w in keys if w[-1] != "?"), BASE.union(w.rstrip("?") for w in keys))
-         for k, *keys in (row.split() for row in re.split(r"[|\n]", KINDS))}
+KINDS = """boot config dangerous loss_ms prof root size ver/shutdown reason/stall reason/heartbeat
+key.epoch e key life_ms root sig size/policy.apply by? p source/principal a com/secret.change by? c change ver
+session.open a auth c d p prof proto s/session.close acts cm? leaves reason roll s
+act.start a c ch d fp p prof q rev? s x/act.done bytes cm? masked out q rows s sqlstate? us
+act.deny a? c? ch? code d p q s/approval.request a c ch needed p q rev s until
+approval.decide assurance by ch d rev sig?/approval.use ch q ref rev s/approval.end end rev
+rec.segment blocks bytes cr file/view by s? what/gap cause from to/crash q? s/alert code s?"""
+KINDS = {kind: (BASE.union(w for w in keys if w[-1] != "?"), BASE.union(w.rstrip("?") for w in keys))
+         for kind, *keys in map(str.split, re.split("[/\n]", KINDS))}
 
+def text(pattern):
+    return lambda v: type(v) is str and re.fullmatch(pattern, v, re.S) is not None
 
-def is_hex(digits):
-    return lambda v: type(v) is str and re.fullmatch(f"[0-9a-f]{{{digits}}}", v)
+def texts(pattern):
+    return lambda v: type(v) is list and v != [] and all(map(text(pattern), v))
 
+FORM = {  # of the values whose form ledger.md gives; that of `sig` in key.epoch only
+    "v": lambda v: type(v) is int and v == 1, "k": text(".+"), "o": text(".+"), "x": text("read|write"),
+    "out": text("completed|failed|skipped|suspended|unknown|cancelled"), "end": text("expired|withdrawn"),
+    "d": texts(".*"), "ref": texts("[0-9]+:[0-9a-f]{64}"), "key.epoch sig": text("[0-9a-f]{128}"),
+    **dict.fromkeys("n t m q e size life_ms acts leaves blocks bytes file".split(), lambda v: type(v) is int and v > -1),
+    **dict.fromkeys("b s a by".split(), text("[0-9a-f]{32}")),
+    **dict.fromkeys("p ch cm cr root roll key".split(), text("[0-9a-f]{64}"))}
 
-def is_list(pattern):
-    return lambda v: type(v) is list and all(type(w) is str and re.fullmatch(pattern, w) for w in v)
+class Verifier:
+    """Reads a ledger once, front to back. `log`: name and key. `root_key`: the key of epoch 0, or None."""
 
+    def __init__(self, base, log, root_key, recordings):
+        self.base, self.log, self.root_key, self.recordings = base, log, root_key, recordings
+        self.found = dict.fromkeys(CHECKS, (PASS, None, None))
+        self.tree, self.tile, self.last, self.sessions = Tree(), None, None, {}  # the entry before; the open sessions
+        self.epoch, self.epoch_key = None, log[1]  # the running epoch's entry and key; epoch 0 is signed by the log's
+        self.waiting, self.good, self.differing = [], 0, ()  # checkpoints to come, and the size of the last good one
+        self.db = sqlite3.connect("")  # on disk, and gone when it is closed
+        self.db.executescript("""PRAGMA journal_mode=OFF; CREATE TABLE boot (b PRIMARY KEY) WITHOUT ROWID;
+            CREATE TABLE spool (file PRIMARY KEY, bytes, blocks, cr); CREATE TABLE claim (entry, s, hash, last);
+            CREATE TABLE stated (entry, file, bytes, blocks, cr, UNIQUE (file, bytes, blocks, cr));
+            CREATE TABLE block (s, number, hash, before, file, PRIMARY KEY (s, number)); CREATE INDEX h ON block (s, hash)""")
 
-# The form of the values the page defines. `sig` is defined for key.epoch only and looked at there.
-FORM = {"v": lambda v: type(v) is int and v == 1, "d": is_list("(?s).+"), "ref": is_list("[0-9]+:[0-9a-f]{64}"),
-        "x": {"read", "write"}.__contains__, "end": {"expired", "withdrawn"}.__contains__,
-        "out": {"completed", "failed", "skipped", "suspended", "unknown", "cancelled"}.__contains__,
-        **dict.fromkeys(("k", "o", "rev"), lambda v: type(v) is str),
-        **dict.fromkeys("n t m q e size life_ms acts leaves blocks bytes file".split(), lambda v: type(v) is int and v >= 0),
-        **dict.fromkeys(("b", "s", "a", "by"), is_hex(32)),
-        **dict.fromkeys(("p", "ch", "cm", "cr", "root", "roll", "key"), is_hex(64))}
+    def hold(self, holds, check, entry, what, verdict=FAIL):
+        """If it does not hold: the verdict. A check keeps its gravest finding, of equal ones that of the lowest entry."""
+        if not holds:
+            (old, at, _), rank = self.found[check], GRAVITY.index
+            if rank(verdict) > rank(old) or verdict == old and entry is not None and (at is None or entry < at):
+                self.found[check] = verdict, entry, what
+        return holds
 
+    def insert(self, table, *row):
+        return self.db.execute(f"INSERT OR IGNORE INTO {table} VALUES ({','.join('?' * len(row))})", row).rowcount > 0
 
-class Check:
-    """One check's result: the gravest finding, of equal ones that at the lowest entry."""
+    def run(self):
+        self.read_recordings()
+        signed = self.read_checkpoints()
+        for line in self.stored_lines():
+            self.entry(line, self.tree.size)
+        size, root = self.tree.size, self.tree.root()
+        self.hold(not self.waiting, "checkpoints", size, "too few entries for the root of a checkpoint", INCONCLUSIVE)
+        if self.hold(signed is not None, "tail", 0, "no checkpoint says how many entries there are", INCONCLUSIVE):
+            self.hold(size >= signed, "tail", size, f"{size} entries are here, and {signed} in a signed checkpoint")
+            self.hold(size <= signed, "tail", signed, "entries follow the last checkpoint", INCONCLUSIVE)
+        self.hold(self.root_key and self.last, "ladder", 0, "no entry, or no ladder's root, handed in", INCONCLUSIVE)
+        first = min((s["n"] for s in self.sessions.values()), default=None)
+        self.hold(first is None, "sessions", first, f"open at the end: {len(self.sessions)} sessions", INCONCLUSIVE)
+        self.end_recordings()
+        failed = {c: entry for c, (verdict, entry, _) in self.found.items() if verdict == FAIL and entry is not None}
+        if failed.get("lines") in self.differing:  # *lines* names the entry, a checkpoint's root only a range of them
+            failed.pop("checkpoints", None)
+        return {"size": size, "root": root.hex(), "verdict": max((f[0] for f in self.found.values()), key=GRAVITY.index),
+                "first_bad_entry": min(failed.values(), default=None),
+                "checks": [dict(zip(("check", "verdict", "entry", "what"), (c, *self.found[c]))) for c in CHECKS]}
 
-    def __init__(self):
-        self.verdict, self.entry, self.what = PASS, None, None
+    # ---- ledger.md, Entry and Files: lines, order ----
 
-    def note(self, verdict, entry, what):
-        graver = GRAVITY.index(verdict) - GRAVITY.index(self.verdict)
-        if graver > 0 or graver == 0 and entry is not None and (self.entry is None or entry < self.entry):
-            self.verdict, self.entry, self.what = verdict, entry, what
+    def stored_lines(self):
+        """The entries' bytes. Ends at the first thing that does not hold, since no place after it is certain."""
+        for name, path in files(self.base, "entries", pattern=r"[0-9]{20}\.seg"):
+            with open(path, "rb") as file:
+                start, size = file.read(16), self.tree.size
+                if not self.hold(start == b"CLEDGER1" + struct.pack(">Q", size) and int(name[:20]) == size,
+                                 "lines", size, f"the segment {name} does not begin with this entry"):
+                    return
+                while True:
+                    head = file.read(8)
+                    length = int.from_bytes(head[:4], "little")
+                    if length == 0 or len(head) < 8:  # the end, if only zeros follow
+                        whole = not any(chunk.strip(b"\0") for chunk in (head, *iter(lambda: file.read(1 << 20), b"")))
+                    else:
+                        line = file.read(length) if length <= MAX_ENTRY else b""
+                        whole = len(line) == length and crc32c(line) == int.from_bytes(head[4:], "little")
+                    if not self.hold(whole, "lines", self.tree.size, "neither a whole frame nor only zeros are here"):
+                        return
+                    if length == 0 or len(head) < 8:
+                        break
+                    yield line
 
-    def fail(self, entry, what):
-        self.note(FAIL, entry, what)
-
-    def unsure(self, entry, what):
-        self.note(INCONCLUSIVE, entry, what)
-
-
-def verify(base, log, root_key, recordings):
-    """Reads a ledger once, from its first entry to its last. `log` is name and key, `root_key` the key of epoch 0."""
-    checks = {name: Check() for name in CHECKS}
-    db = sqlite3.connect("")  # a database on disk that vanishes when it is closed
-    db.executescript("""PRAGMA journal_mode = OFF; PRAGMA synchronous = OFF; CREATE TABLE boot (b PRIMARY KEY);
-        CREATE TABLE stated (file INTEGER PRIMARY KEY, bytes, blocks, cr, entry);
-        CREATE TABLE block (s, number INTEGER, hash, PRIMARY KEY (s, number)); CREATE INDEX hashes ON block (s, hash);""")
-    tree, order, ladder = Tree(), Order(checks["order"], db), Ladder(checks["ladder"], log, root_key)
-    sessions, spool = Sessions(checks["sessions"], checks["rolling"]), Recordings(checks["recordings"], db, recordings)
-    marks = Checkpoints(base, checks["checkpoints"], log, ladder)
-    marks.reached(tree)
-    for line in stored_lines(base, checks["lines"]):
-        n, leaf = tree.size, hashlib.sha256(b"\0" + line).digest()
+    def entry(self, line, n):
+        leaf = sha256(b"\0" + line)
         if n % 256 == 0:
-            tile = read_tile(base, n // 256)
-        if tile and tile[n % 256 * 32:][:32] != leaf:
-            checks["lines"].fail(n, "the entry is not the one whose hash is in the tile")
+            self.tile = read_tile(self.base, n // 256)
+        same = self.tile is None or self.tile[n % 256 * 32:][:32] == leaf
+        self.hold(same, "lines", n, "the entry is not the one whose hash is in the tile")
         try:
             e = parse(line)
+            self.hold(e["n"] == n and e["o"] == self.log[0], "lines", n, "the entry states another index or log")
+            self.hold(e["k"] in KINDS, "lines", n, f"the kind {ascii(e['k'][:40])} is not known", INCONCLUSIVE)
+            same = self.last is not None and e["b"] == self.last["b"]
+            self.order(e, n, self.last, same)
+            self.ladder(e, n, self.epoch, same)
+            self.session(e, n, leaf)
+            self.recording(e, n)
+            self.last = e
         except ValueError as problem:
-            checks["lines"].fail(n, str(problem))
-        else:
-            if e["n"] != n or e["o"] != log[0]:
-                checks["lines"].fail(n, "the entry states another index or another log")
-            if e["k"] not in KINDS:
-                checks["lines"].unsure(n, f"the kind {ascii(e['k'][:40])} is not known")
-            order.entry(e, n)
-            ladder.entry(e, n, tree)
-            sessions.entry(e, n, leaf)
-            spool.entry(e, n)
-        tree.add(leaf)
-        marks.reached(tree)
-    marks.end(tree, checks["tail"])
-    ladder.end()
-    sessions.end()
-    spool.end()
-    db.close()
-    return report(checks, tree, marks.differing)
+            self.hold(False, "lines", n, f"the form: {problem}")
+        self.tree.push(leaf)
+        self.checkpoints(self.tree.size)
 
+    def order(self, e, n, last, same_boot):
+        self.hold(not last or e["t"] >= last["t"], "order", n, "the wall clock is earlier than in the entry before")
+        self.hold(not same_boot or e["m"] >= last["m"], "order", n, "the monotonic clock is earlier than before")
+        self.hold(same_boot or self.insert("boot", e["b"]), "order", n, "a boot id comes back that was left")
 
-def report(checks, tree, differing):
-    """The result. The first wrong entry is the lowest that a failed check names. A tree that differs from a checkpoint
-    names only the entries since the checkpoint before; that is left out if *lines* names one of them exactly."""
-    failed = {name: c.entry for name, c in checks.items() if c.verdict == FAIL and c.entry is not None}
-    if differing and "lines" in failed and failed["lines"] in differing:
-        failed.pop("checkpoints", None)
-    return {"size": tree.size, "root": tree.root().hex(),
-            "verdict": max((c.verdict for c in checks.values()), key=GRAVITY.index),
-            "first_bad_entry": min(failed.values(), default=None),
-            "checks": [{"check": name, "verdict": c.verdict, "entry": c.entry, "what": c.what}
-                       for name, c in checks.items()]}
+    # ---- ledger.md, Epochs and Tree: ladder, checkpoints, tail ----
 
+    def ladder(self, e, n, now, same_boot):
+        """Each key.epoch seals the entries before it by the key of the epoch before, the running one, `now`."""
+        late = now and now["b"] == e["b"] and e["m"] - now["m"] > (now["life_ms"] + 60_000) * 1000
+        self.hold(not late, "ladder", now and now["at"], "the epoch lasted a minute longer than life_ms", INCONCLUSIVE)
+        if e["k"] != "key.epoch":
+            return self.hold(same_boot, "ladder", n, "a log or a boot does not begin with a key.epoch")
+        parts = "chancery/epoch/1", self.log[0], e["e"], e["key"], e["life_ms"], e["size"], e["root"]
+        signed, key = "".join(f"{part}\n" for part in parts).encode("utf-8"), bytes.fromhex(e["key"])
+        sealed = ed25519_holds(self.epoch_key, bytes.fromhex(e["sig"]), signed)
+        self.hold(e["e"] == (now["e"] + 1 if now else 0), "ladder", n, "the epoch's number does not follow")
+        self.hold(e["size"] == n, "ladder", n, "the size that the epoch states is not its place")
+        self.hold(e["root"] == self.tree.root().hex(), "ladder", n, "the entries before have not the root stated here")
+        self.hold(sealed, "ladder", n, "the epoch is not signed by the key before it")
+        self.hold(now or self.root_key in (None, key), "ladder", n, "the first epoch's key is not the ladder's root")
+        self.epoch, self.epoch_key = {**e, "at": n}, key
 
-# ---- Lines (ledger.md: Entry, Files) ----
+    def read_checkpoints(self):
+        """The greatest size that the log's key signed, or None. A damaged checkpoint concerns no entry."""
+        for name, path in files(self.base, pattern="checkpoint") + files(self.base, "checkpoints", pattern="[0-9]{1,20}"):
+            try:
+                note = Note(path)
+                mine = note.origin == self.log[0] and name in ("checkpoint", str(note.size)) and note.signed_by(*self.log)
+                if self.hold(mine, "checkpoints", None, f"{name} is not of this log, size and key"):
+                    self.waiting.append((note.size, path))
+            except ValueError as problem:
+                self.hold(False, "checkpoints", None, f"{name}: {problem}")
+        self.hold(self.waiting, "checkpoints", None, "no checkpoint was handed in", INCONCLUSIVE)
+        self.waiting.sort(reverse=True)
+        signed = self.waiting[0][0] if self.waiting else None
+        self.checkpoints(0)
+        return signed
 
-def stored_lines(base, lines):
-    """The entries' bytes from the segments. Ends at the first thing that does not hold: no place after it is sure."""
-    n = 0
-    for name in sorted(list_plain(base, "entries")):
-        if not re.fullmatch(r"[0-9]{20}\.seg", name):
-            continue
-        file = open_plain(base, "entries", name)
-        if file is None:
-            return lines.fail(n, f"the segment {name} is not a plain file")
-        with file:
-            if int(name[:20]) != n or file.read(16) != b"CLEDGER1" + struct.pack(">Q", n):
-                return lines.fail(n, f"the segment {name} does not begin with entry {n}")
-            while True:
-                head = file.read(8)
-                length = int.from_bytes(head[:4], "little")
-                if length == 0 or len(head) < 8:  # the end, if only zeros follow
-                    rest = iter(lambda: file.read(1 << 20), b"")
-                    if head.strip(b"\0") or any(chunk.strip(b"\0") for chunk in rest):
-                        return lines.fail(n, "neither a whole frame nor only zeros follow the entry before")
-                    break
-                line = file.read(length) if length <= MAX_ENTRY else b""
-                if len(line) != length or crc32c(line) != int.from_bytes(head[4:], "little"):
-                    return lines.fail(n, "the frame is damaged: its length or its CRC does not hold")
-                yield line
-                n += 1
+    def checkpoints(self, size):
+        """Looks at the checkpoints of the size that the tree has reached. A bad one concerns all since the last good."""
+        good = self.good
+        while self.waiting and self.waiting[-1][0] == size:
+            note = Note(self.waiting.pop()[1])
+            same = note.root == self.tree.root()
+            self.hold(same, "checkpoints", good, f"the entries from here on have not the root of the checkpoint of {size}")
+            self.good, self.differing = size if same else self.good, self.differing or range(good, 0 if same else size)
+            if self.epoch:
+                sealed = note.signed_by(f"{self.log[0]}/epoch/{self.epoch['e']}", self.epoch_key)
+                self.hold(sealed, "ladder", self.epoch["at"], f"the checkpoint of {size} is not signed by its last epoch")
 
+    # ---- ledger.md, Sessions: sessions, rolling ----
+
+    def session(self, e, n, leaf):
+        """What begins in a session is closed once, then the session; its close states its leaves and their hash."""
+        kind, s = e["k"], self.sessions.get(e.get("s"))
+        command = kind in ("act.start", "act.done") or kind == "crash" and "q" in e
+        if kind == "session.open":
+            self.hold(not s, "sessions", n, "a session is opened that is open")
+            s = self.sessions[e["s"]] = dict(n=n, acts=0, leaves=0, roll=bytes(32), open=set(), used=set())
+        elif command or kind in ("session.close", "crash"):
+            if not self.hold(s, "sessions", n, "the session of this entry is not open"):
+                return
+            if kind == "act.start":
+                self.hold(e["q"] not in s["used"], "sessions", n, "a command is started for the second time")
+                s["open"].add(e["q"])
+                s["used"].add(e["q"])
+                s["acts"] += 1
+            elif command:
+                self.hold(e["q"] in s["open"], "sessions", n, "a command is closed that is not open")
+                s["open"].discard(e["q"])
+            else:
+                self.hold(not s["open"], "sessions", n, "a session is closed with a command that is open")
+                has = s["acts"], s["leaves"], s["roll"].hex()
+                rolls = kind == "crash" or (e["acts"], e["leaves"], e["roll"]) == has
+                self.hold(rolls, "rolling", n, "the close states other commands or leaves than the session has")
+                del self.sessions[e["s"]]
+        if s and (command or kind in ("session.open", "act.deny", "approval.request", "approval.use")):
+            s["leaves"], s["roll"] = s["leaves"] + 1, sha256(s["roll"] + leaf)
+
+    # ---- recording.md: recordings ----
+
+    def read_recordings(self):
+        """Notes each block's place in its chain, and each file's length, blocks and hash up to its last whole block."""
+        for name, path in files(self.recordings, "files", pattern=r"[0-9]{12}\.rec") if self.recordings else ():
+            number, size, blocks, digest = int(name[:12]), 0, 0, hashlib.sha256()
+            for s, at, before, block in read_blocks(path):
+                size, blocks = size + len(block), blocks + 1
+                digest.update(block)
+                new = self.insert("block", s, at, sha256(b"\2" + block), before, number)
+                self.hold(new, "recordings", None, f"a block in file {number} has the number of another")
+            self.insert("spool", number, size, blocks, digest.hexdigest())
+
+    def recording(self, e, n):
+        if e["k"] == "rec.segment":
+            self.insert("stated", n, e["file"], e["bytes"], e["blocks"], e["cr"])
+        elif e["k"] in ("act.done", "session.close") and "cm" in e and self.recordings:
+            self.insert("claim", n, bytes.fromhex(e["s"]), bytes.fromhex(e["cm"]), e["k"] == "session.close")
+
+    def end_recordings(self):
+        def look(verdict, what, query):
+            return [self.hold(False, "recordings", n, what, verdict) for (n,) in self.db.execute("SELECT " + query)]
+        look(FAIL, "a file is stated again in other words", "max(entry) FROM stated GROUP BY file HAVING count(*) > 1")
+        if not self.recordings:
+            return self.hold(False, "recordings", None, "no recordings were handed in", INCONCLUSIVE)
+        missing = look(INCONCLUSIVE, "the file stated here is not there",
+                       "min(entry) FROM stated WHERE file NOT IN (SELECT file FROM spool) HAVING count(*)")
+        absent = INCONCLUSIVE if missing else FAIL  # a file that is not there may hold what is not found
+        look(INCONCLUSIVE, "the ledger does not state every file",
+             "NULL FROM spool WHERE file NOT IN (SELECT file FROM stated)")
+        look(FAIL, "the file has not the length, blocks or hash stated here", """entry FROM stated JOIN spool USING (file)
+             WHERE (stated.bytes, stated.blocks, stated.cr) IS NOT (spool.bytes, spool.blocks, spool.cr)""")
+        look(absent, "no block of the session has the hash stated here",
+             "entry FROM claim LEFT JOIN block USING (s, hash) WHERE block.s IS NULL")
+        look(FAIL, "the session has blocks after the one that its close calls its last", """entry FROM claim JOIN block
+             USING (s, hash) WHERE last AND number < (SELECT max(number) FROM block WHERE s = claim.s)""")
+        pairs = """entry FROM block b LEFT JOIN stated USING (file) LEFT JOIN block a
+             ON a.s = b.s AND a.number = b.number - 1 WHERE """
+        look(absent, "the block before one in this file is not there", pairs + "b.number > 0 AND a.hash IS NULL")
+        look(FAIL, "a block in this file does not follow the one before it",
+             pairs + "b.before <> CASE b.number WHEN 0 THEN zeroblob(32) ELSE a.hash END")
+
+def read_blocks(path):
+    """Session, number, hash of the block before, and bytes of each whole block (recording.md, Block)."""
+    with open(path, "rb") as file:
+        while True:
+            head = file.read(76).ljust(76, b"\0")
+            magic, s, at, before, codec, zero, decoded, stored, crc = struct.unpack(">4s16sQ32sB3sIII", head)
+            if magic != b"CRB1" or at >= 2**63 or codec > 1 or any(zero) or not stored <= decoded <= MAX_BLOCK:
+                return
+            payload = file.read(stored)
+            if len(payload) != stored or crc32c(head[:72] + payload) != crc or codec == 0 and stored != decoded:
+                return
+            yield s, at, before, head + payload
+
+# ---- Files, entries, notes ----
+
+def plain(base, *parts):
+    """The path of something below base; None if it is absent, or if it or anything on the way to it is a link."""
+    path = os.path.join(os.path.realpath(base), *parts)
+    return path if os.path.realpath(path) == path and (os.path.isfile(path) or os.path.isdir(path)) else None
+
+def files(base, *parts, pattern):
+    """Names and paths of the plain files in a directory below base, sorted."""
+    path = plain(base, *parts)
+    found = [(name, plain(path, name)) for name in sorted(os.listdir(path)) if re.fullmatch(pattern, name)] if path else []
+    return [(name, path) for name, path in found if path and os.path.isfile(path)]
 
 def read_tile(base, tile):
-    """The 256 leaf hashes of a level-0 tile, or None if it is absent, cut, or not wholly written."""
-    file = open_plain(base, "tiles", "0", f"{tile // 4096:08d}")
-    if file is None:
-        return None
-    with file:
-        file.seek(tile % 4096 * 8192)
-        data = file.read(8192)
-    return data if len(data) == 8192 and all(data[i:i + 32] != ZERO for i in range(0, 8192, 32)) else None
-
+    """The 256 leaf hashes of a level-0 tile; None if it is absent, cut, or not wholly written."""
+    path = plain(base, "tiles", "0", f"{tile // 4096:08d}")
+    if path:
+        with open(path, "rb") as file:
+            file.seek(tile % 4096 * 8192)
+            data = file.read(8192)
+        return data if len(data) == 8192 and all(data[i:i + 32].strip(b"\0") for i in range(0, 8192, 32)) else None
 
 def sorted_object(pairs):
     keys = [key for key, _ in pairs]
     if keys != sorted(set(keys)):  # the order of code points is that of UTF-8's bytes
-        raise ValueError("the keys of an object are not sorted, or one stands twice")
+        raise ValueError("the keys of an object are not sorted, or one is there twice")
     return dict(pairs)
 
-
-def integer(digits):
-    if len(digits) > 20 or digits == "-0" or not -2**63 <= int(digits) < 2**63:
-        raise ValueError("a number is out of bounds")
+def integer(digits):  # is also called for floats and NaN
+    if not re.fullmatch("0|-?[1-9][0-9]{0,18}", digits) or not -2**63 <= int(digits) < 2**63:
+        raise ValueError("a number is not an integer, or out of bounds")
     return int(digits)
 
-
-def refuse(_):
-    raise ValueError("a number is not an integer")
-
-
-DECODER = json.JSONDecoder(object_pairs_hook=sorted_object, parse_int=integer, parse_float=refuse, parse_constant=refuse)
-
+DECODER = json.JSONDecoder(object_pairs_hook=sorted_object, parse_int=integer, parse_float=integer, parse_constant=integer)
 
 def parse(line):
-    """An entry, or ValueError saying what is wrong with its form. Of unknown kinds only the common keys are looked at."""
+    """An entry, or ValueError with what is wrong with its form. Of unknown kinds only the common keys are looked at."""
     try:
-        text = line.decode("utf-8")
-        if "\n" in text or "\r" in text:
-            raise ValueError("the line holds a line end")
-        e = DECODER.decode(text)
-        if "\\u" in text:
-            json.dumps(e, ensure_ascii=False).encode("utf-8")  # refuses halves of surrogate pairs
-    except (UnicodeError, json.JSONDecodeError, RecursionError):
-        raise ValueError("the line is not JSON in UTF-8") from None
-    if type(e) is not dict or not BASE <= e.keys() or not FORM["k"](e["k"]):
-        raise ValueError("the line is not an object with the keys of every entry")
+        e = DECODER.decode(line.decode("utf-8"))
+        json.dumps(e if b"\\u" in line else 0, ensure_ascii=False).encode("utf-8")  # no halves of surrogate pairs
+    except RecursionError:
+        raise ValueError("too deep") from None
+    if b"\n" in line or b"\r" in line or type(e) is not dict or not BASE <= e.keys() or not FORM["k"](e["k"]):
+        raise ValueError("not one line, or not an object with the keys of every entry")
     required, allowed = KINDS.get(e["k"], (BASE, e.keys()))
     if not required <= e.keys() <= allowed:
         raise ValueError(f"the keys are not those of the kind {e['k']}")
     for key in e if e["k"] in KINDS else BASE:
-        if key in FORM and not (type(e[key]) in (str, int, list) and holds(FORM[key], e[key])):
-            raise ValueError(f"the value of {key} has not the required form")
-    if e["k"] == "key.epoch" and not is_hex(128)(e["sig"]):
-        raise ValueError("the value of sig has not the required form")
+        form = FORM.get(f"{e['k']} {key}" if key == "sig" else key)
+        if form and not form(e[key]):
+            raise ValueError(f"the value of {key}")
     return e
 
+def unbase64(data):
+    raw = base64.b64decode(data, validate=True)
+    if base64.b64encode(raw).decode() != data:
+        raise ValueError("base64 is not canonical")
+    return raw
 
-def holds(form, value):
-    return form(value) if type(value) is not list or form in (FORM["d"], FORM["ref"]) else False
+def key_id(name, key):
+    return sha256(name.encode("utf-8") + b"\n\1" + key)[:4]
 
+class Note:
+    """A C2SP tlog-checkpoint in a signed-note; ValueError if it is none."""
 
-class Order:
-    """ledger.md, Entry: t never falls, m never falls within a boot, a boot id that was left does not come back."""
+    def __init__(self, path):
+        with open(path, "rb") as file:
+            body, _, signatures = file.read(MAX_NOTE + 1).decode("utf-8").rpartition("\n\n")
+        form = re.fullmatch("([^\n]+)\n(0|[1-9][0-9]{0,18})\n([^\n]{44})", body)
+        lines = re.findall(r"— ([^\s+]+) ([A-Za-z0-9+/=]+)\n", signatures)
+        if not form or "".join(f"— {name} {data}\n" for name, data in lines) != signatures:
+            raise ValueError("not a checkpoint in a signed note")
+        self.body, self.origin, self.size, self.root = body + "\n", form[1], int(form[2]), unbase64(form[3])
+        self.signatures = [(name, unbase64(data)) for name, data in lines]
 
-    def __init__(self, check, db):
-        self.check, self.db, self.last = check, db, {"t": 0, "m": 0, "b": None}
+    def signed_by(self, name, key):
+        """There is a signature of that name and key, and each that says so holds."""
+        mine = [data[4:] for other, data in self.signatures if other == name and data[:4] == key_id(name, key)]
+        return mine != [] and all(ed25519_holds(key, data, self.body.encode("utf-8")) for data in mine)
 
-    def entry(self, e, n):
-        last, self.last = self.last, e
-        if e["t"] < last["t"]:
-            self.check.fail(n, "the wall clock is earlier than in the entry before")
-        if e["b"] == last["b"]:
-            if e["m"] < last["m"]:
-                self.check.fail(n, "the monotonic clock is earlier than in the entry before")
-        elif not self.db.execute("INSERT OR IGNORE INTO boot VALUES (?)", (e["b"],)).rowcount:
-            self.check.fail(n, "a boot id comes back that was left")
+# ---- Hashes (RFC 6962; CRC-32C) and signatures (RFC 8032) ----
 
+def sha256(data):
+    return hashlib.sha256(data).digest()
 
-# ---- Checkpoints, ladder, tail (ledger.md: Epochs; Tree, checkpoints, tiles) ----
+class Tree:
+    """The Merkle tree of RFC 6962 §2.1, as the roots of its whole subtrees from left to right."""
 
-class Checkpoints:
-    """The file `checkpoint` and those in `checkpoints`, each looked at when the tree has its size."""
+    def __init__(self):
+        self.size, self.peaks = 0, []
 
-    def __init__(self, base, check, log, ladder):
-        self.base, self.check, self.log, self.ladder = base, check, log, ladder
-        self.good, self.last, self.differing = 0, None, None  # last: the greatest size that the log's key signed
-        self.waiting = [(int(name), ("checkpoints", name)) for name in list_plain(base, "checkpoints")
-                        if re.fullmatch(r"[0-9]{1,20}", name)]
-        if os.path.lexists(os.path.join(base, "checkpoint")):
-            try:
-                self.waiting.append((read_note(base, "checkpoint").size, ("checkpoint",)))
-            except ValueError as problem:
-                check.fail(None, f"checkpoint: {problem}")
-        self.waiting.sort(reverse=True)
-        self.any = bool(self.waiting)
+    def push(self, leaf):
+        low, self.size = self.size, self.size + 1
+        while low & 1:
+            leaf, low = sha256(b"\1" + self.peaks.pop() + leaf), low >> 1
+        self.peaks.append(leaf)
 
-    def reached(self, tree):
-        """The checkpoints for a tree that has just reached its size."""
-        good = self.good
-        while self.waiting and self.waiting[-1][0] == tree.size:
-            note = self.signed(*self.waiting.pop(), good)
-            if note and note.root != tree.root():
-                self.check.fail(good, f"the entries from {good} do not have the root of the checkpoint of {note.size}")
-                self.differing = self.differing or range(good, note.size)
-            elif note:
-                self.good = note.size
-            if note and note.size:
-                self.ladder.sealed(note)
+    def root(self):
+        root = self.peaks[-1] if self.peaks else sha256(b"")
+        for peak in self.peaks[-2::-1]:
+            root = sha256(b"\1" + peak + root)
+        return root
 
-    def signed(self, size, path, good):
-        """The checkpoint at a path, or None if it is not one of the size, signed by the log's key."""
-        try:
-            note = read_note(self.base, *path)
-            if note.size != size:
-                raise ValueError("it is for another size")
-            if note.origin != self.log[0] or not note.holds(*self.log):
-                raise ValueError("it has no signature by the log's key")
-        except ValueError as problem:
-            return self.check.fail(good, f"{'/'.join(path)}: {problem}")
-        self.last = max(size, self.last or 0)
-        return note
+def crc_tables():
+    """Four tables of 65,536: what each 16 bits of 64 add to the CRC-32C (reflected polynomial 0x82F63B78)."""
+    rows = [list(range(256))]
+    for _ in range(8):
+        rows[0] = [c >> 1 ^ (0x82F63B78 if c & 1 else 0) for c in rows[0]]
+    for _ in range(7):
+        rows.append([c >> 8 ^ rows[0][c & 255] for c in rows[-1]])
+    return [[high ^ low for high in rows[k - 1] for low in rows[k]] for k in (7, 5, 3, 1)] + [rows[0]]
 
-    def end(self, tree, tail):
-        """Nothing below the last checkpoint is missing; entries after it are sealed by nothing yet."""
-        for size, path in reversed(self.waiting):
-            if self.signed(size, path, self.good):
-                self.check.unsure(tree.size, f"there are too few entries for the root of the checkpoint of {size}")
-        if not self.any:
-            self.check.unsure(None, "no checkpoint was handed in")
-        if self.last is None:
-            tail.unsure(0, "there is no checkpoint that says how many entries there are")
-        elif tree.size < self.last:
-            tail.fail(tree.size, f"a checkpoint of {self.last} entries is signed, and {tree.size} are there")
-        elif tree.size > self.last:
-            tail.unsure(self.last, f"the entries from {self.last} are after the last checkpoint")
+T0, T1, T2, T3, BYTES = crc_tables()
 
+def crc32c(data):
+    crc, whole = 0xFFFFFFFF, len(data) & ~7
+    for (word,) in struct.iter_unpack("<Q", data[:whole]):
+        word ^= crc
+        crc = T0[word & 0xFFFF] ^ T1[word >> 16 & 0xFFFF] ^ T2[word >> 32 & 0xFFFF] ^ T3[word >> 48]
+    for byte in data[whole:]:
+        crc = crc >> 8 ^ BYTES[(crc ^ byte) & 255]
+    return crc ^ 0xFFFFFFFF
 
-class Ladder:
-    """ledger.md, Epochs: each key.epoch seals the entries before it by the key of the epoch before."""
+P, L = 2**255 - 19, 2**252 + 27742317777372353535851937790883648493
+D, I = -121665 * pow(121666, P - 2, P) % P, pow(2, (P - 1) // 4, P)  # the curve's d, and the root of -1
 
-    def __init__(self, check, log, root_key):
-        self.check, self.log, self.root_key = check, log, root_key
-        self.number, self.key, self.began = -1, log[1], None  # the running epoch; before the first, the log's key
-        self.boot = None
+def point(data):
+    """RFC 8032 §5.1.3: a point in extended coordinates, or None if the bytes are not the one encoding of one."""
+    y, sign = int.from_bytes(data, "little") & 2**255 - 1, data[31] >> 7
+    u, v = (y * y - 1) % P, (D * y * y + 1) % P
+    x = u * pow(v, 3, P) * pow(u * pow(v, 7, P), (P - 5) // 8, P) % P
+    x = x if (v * x * x - u) % P == 0 else x * I % P
+    x = P - x if x & 1 != sign else x
+    return None if y >= P or (v * x * x - u) % P or x in (0, P) and sign else (x, y, 1, x * y % P)
 
-    def entry(self, e, n, tree):
-        if self.began and e["b"] == self.began["b"] and e["m"] - self.began["m"] > (self.began["life_ms"] + 60_000) * 1000:
-            self.check.unsure(self.began["n"], f"epoch {self.number} lasted a minute longer than it was to last")
-        if (e["b"] != self.boot) and e["k"] != "key.epoch":
-            self.check.fail(n, "a log or a boot does not begin with a key.epoch")
-        self.boot = e["b"]
-        if e["k"] != "key.epoch":
-            return
-        key = bytes.fromhex(e["key"])
-        text = "".join(f"{part}\n" for part in ("chancery/epoch/1", self.log[0], e["e"], e["key"], e["life_ms"],
-                                                e["size"], e["root"]))
-        if e["e"] != self.number + 1:
-            self.check.fail(n, f"epoch {e['e']} follows epoch {self.number}" if self.began else "the first is not epoch 0")
-        if e["size"] != n or e["root"] != tree.root().hex():
-            self.check.fail(n, f"the size or root that epoch {e['e']} seals is not that of the entries before it")
-        if not ed25519_holds(self.key, bytes.fromhex(e["sig"]), text.encode("utf-8")):
-            self.check.fail(n, f"epoch {e['e']} is not signed by the key before it")
-        if n == 0 and self.root_key not in (None, key):
-            self.check.fail(n, "the key of epoch 0 is not the ladder's root")
-        self.number, self.key, self.began = e["e"], key, {**e, "n": n}
+def add(p, q):  # RFC 8032 §5.1.4
+    a, b, c, d = (p[1] - p[0]) * (q[1] - q[0]), (p[1] + p[0]) * (q[1] + q[0]), 2 * p[3] * q[3] * D, 2 * p[2] * q[2]
+    e, f, g, h = (b - a) % P, (d - c) % P, (d + c) % P, (b + a) % P
+    return e * f % P, g * h % P, f * g % P, e * h % P
 
-    def sealed(self, note):
-        """A checkpoint has the signature of the epoch of its last entry."""
-        if self.began and not note.holds(f"{self.log[0]}/epoch/{self.number}", self.key):
-            self.check.fail(self.began["n"], f"the checkpoint of {note.size} lacks the signature of epoch {self.number}")
+BASE_POINT, NEUTRAL = point((4 * pow(5, P - 2, P) % P).to_bytes(32, "little")), (0, 1, 1, 0)
 
-    def end(self):
-        if self.root_key is None:
-            self.check.unsure(0, "the ladder's root was not handed in")
-        if self.boot is None:
-            self.check.unsure(None, "there is no epoch")
+def ed25519_holds(key, signature, message):
+    """RFC 8032 §5.1.7, [s]B = R + [k]A. Keys of small order, under which anyone can sign, are refused."""
+    a, s = point(key) if len(key) == 32 else None, int.from_bytes(signature[32:], "little")
+    if a is None or len(signature) != 64 or s >= L:
+        return False
+    k = int.from_bytes(hashlib.sha512(signature[:32] + key + message).digest(), "little") % L
+    minus = (P - a[0], a[1], 1, P - a[3])
+    table, total = (None, BASE_POINT, minus, add(BASE_POINT, minus)), NEUTRAL
+    for bit in range(252, -1, -1):
+        total, pick = add(total, total), (s >> bit & 1) + 2 * (k >> bit & 1)
+        total = add(total, table[pick]) if pick else total
+    for _ in range(3):
+        a = add(a, a)
+    inverse = pow(total[2], P - 2, P)
+    encoded = total[1] * inverse % P | (total[0] * inverse % P & 1) << 255
+    return a[0] != 0 and encoded.to_bytes(32, "little") == signature[:32]
 
+# ---- Command line ----
 
-# ---- Sessions, rolling (ledger.md: Sessions) ----
+def read_roots(given, base):
+    """The log's name and key, and the key of epoch 0 or None; from text, or from a file outside the ledger."""
+    if os.path.isfile(given):
+        if os.path.realpath(given).startswith(os.path.realpath(base) + os.sep):
+            raise ValueError("the roots are in the ledger that they are to verify")
+        with open(given, encoding="utf-8") as file:
+            given = file.read(MAX_NOTE)
+    keys = []
+    for name, digits, data in ((word.split("+", 2) + ["", ""])[:3] for word in given.split()):
+        key = unbase64(data)
+        if key[:1] != b"\1" or len(key) != 33 or key_id(name, key[1:]).hex() != digits:
+            raise ValueError("a root is not an Ed25519 verifier key of signed-note")
+        keys.append((name, key[1:]))
+    if [name for name, _ in keys[1:]] not in ([], [f"{keys[0][0]}/epoch/0"]) or not keys:
+        raise ValueError("the roots are not the log's key and, behind it, that of its epoch 0")
+    return keys[0], keys[1][1] if len(keys) == 2 else None
 
-class Session:
-    __slots__ = ("entry", "acts", "leaves", "roll", "running", "used")
+def usage(problem):
+    print(f"{problem}\nverify.py LEDGER_DIR --roots FILE_OR_TEXT [--recordings DIR] [--json]", file=sys.stderr)
+    sys.exit(64)
 
-    def __init__(self, entry):
-        self.entry, self.acts, self.leaves, self.roll, self.running, self.used = entry, 0, 0, ZERO, {}, set()
-
-
-class Sessions:
-    """What begins in a session is closed once, and the session after it; the close states the session's leaves."""
-    LEAVES = {"session.open", "act.start", "act.done", "act.deny", "approval.request", "approval.use"}
-
-    def __init__(self, check, rolling):
-        self.check, self.rolling, self.open = check, rolling, {}
-
-    def entry(self, e, n, leaf):
-        kind, s = e["k"], self.open.get(e.get("s"))
-        if kind == "session.open":
-            if s:
-                self.check.fail(n, "a session is opened that is open")
-            s = self.open[e["s"]] = Session(n)
-        elif kind == "act.start":
-            if not s or e["q"] in s.used:
-                self.check.fail(n, "a command is started outside an open session, or for the second time")
-            else:
-                s.running[e["q"]] = n
-                s.used.add(e["q"])
-        elif kind == "act.done" or kind == "crash" and "q" in e:
-            if not s or s.running.pop(e["q"], None) is None:
-                self.check.fail(n, "a command is closed that is not running")
-        elif kind in ("session.close", "crash"):
-            if not s:
-                return self.check.fail(n, "a session is closed that is not open")
-            if s.running:
-                self.check.fail(n, f"a session is closed before its command of entry {min(s.running.values())}")
-            if kind == "session.close" and (e["acts"], e["leaves"], e["roll"]) != (s.acts, s.leaves, s.roll.hex()):
-                self.rolling.fail(n, "the close states other commands or leaves than the session has")
-            del self.open[e["s"]]
-        if s and (kind in self.LEAVES or kind == "crash" and "q" in e):
-            s.acts, s.leaves = s.acts + (kind == "act.start"), s.leaves + 1
-            s.roll = hashlib.sha256(s.roll + leaf).digest()
-
-    def end(self):
-        if self.open:
-            first = min(s.entry for s in self.open.values())
-            self.check.unsure(first, f"sessions are open at the end: {len(self.open)}, the first since entry {first}")
-
-
-# ---- Recordings (recording.md) ----
-
-class Recordings:
-    """The chains of blocks, followed before the ledger is read, and what the ledger says of them."""
-    BLOCK = struct.Struct(">4s16sQ32sB3sIII")
-
-    def __init__(self, check, db, base):
-        self.check, self.db, self.base, self.spool = check, db, base, {}
-        self.first = self.lost = self.gap = self.broken = None  # entries of the ledger; the last two: files
-        self.missing = False
-        for name in sorted(list_plain(base, "files") if base else ()):
-            file = open_plain(base, "files", name) if re.fullmatch(r"[0-9]{12}\.rec", name) else None
-            if file:
-                with file:
-                    self.spool[int(name[:12])] = self.blocks(int(name[:12]), file)
-        self.unstated = set(self.spool)
-
-    def blocks(self, number, file):
-        """Length, blocks and hash of a file up to its last whole block (recording.md, Block and Files)."""
-        size, count, digest = 0, 0, hashlib.sha256()
-        while len(head := file.read(76)) == 76:
-            magic, s, block, before, codec, zero, decoded, length, crc = self.BLOCK.unpack(head)
-            if magic != b"CRB1" or block >= 2**63 or codec > 1 or any(zero) or not length <= decoded <= MAX_BLOCK:
-                break
-            payload = file.read(length)
-            if len(payload) != length or crc32c(head[:72] + payload) != crc or codec == 0 and length != decoded:
-                break
-            size, count = size + 76 + length, count + 1
-            digest.update(head + payload)
-            link = (ZERO,) if block == 0 else self.one("SELECT hash FROM block WHERE s=? AND number=?", s, block - 1)
-            if link is None:
-                self.gap = number if self.gap is None else self.gap
-            added = self.db.execute("INSERT OR IGNORE INTO block VALUES (?, ?, ?)",
-                                    (s, block, hashlib.sha256(b"\2" + head + payload).digest())).rowcount
-            if (link and link[0] != before or not added) and self.broken is None:
-                self.broken = number
-        return size, count, digest.hexdigest()
-
-    def one(self, query, *values):
-        return self.db.execute(query, values).fetchone()
-
-    def entry(self, e, n):
-        if e["k"] == "rec.segment":
-            self.segment(e["file"], (e["bytes"], e["blocks"], e["cr"]), n)
-        elif e["k"] in ("act.done", "session.close") and "cm" in e:
-            s = bytes.fromhex(e["s"])
-            found = self.one("SELECT number FROM block WHERE s=? AND hash=?", s, bytes.fromhex(e["cm"]))
-            if not found:
-                self.lost = n if self.lost is None else self.lost
-            elif e["k"] == "session.close" and found != self.one("SELECT max(number) FROM block WHERE s=?", s):
-                self.check.fail(n, "the session has blocks after the one that its close calls the last")
-        else:
-            return
-        self.first = n if self.first is None else self.first
-
-    def segment(self, file, words, n):
-        """rec.segment states a file; after a crash perhaps twice, in the same words."""
-        before = self.one("SELECT bytes, blocks, cr FROM stated WHERE file=?", file)
-        self.db.execute("INSERT OR IGNORE INTO stated VALUES (?, ?, ?, ?, ?)", (file, *words, n))
-        if before and before != words:
-            self.check.fail(n, f"recording file {file} is stated a second time in other words")
-        self.unstated.discard(file)
-        if file not in self.spool:
-            self.missing = True
-            self.check.unsure(n, f"recording file {file} is not there")
-        elif self.spool[file] != words:
-            self.check.fail(n, f"recording file {file} has not the length, blocks or hash that are stated")
-
-    def end(self):
-        if not self.base:
-            return self.check.unsure(self.first, "no recordings were handed in")
-        verdict = INCONCLUSIVE if self.missing else FAIL  # a file that is not there may hold what is not found
-        if self.lost is not None:
-            self.check.note(verdict, self.lost, "there is no recording block with the hash that the entry states")
-        for what, file, grave in (("lacks the block before", self.gap, verdict), ("breaks its chain", self.broken, FAIL)):
-            if file is not None:
-                entry = self.one("SELECT entry FROM stated WHERE file=?", file)
-                self.check.note(grave, entry and entry[0], f"a block in recording file {file} {what}")
-        if self.unstated:
-            self.check.unsure(None, f"the ledger does not state recording file {min(self.unstated)}")
-
-
-# ---- Files ----
-
-def list_plain(base, *parts):
-    """The names in a directory below base; none if it, or one on the way to it, is absent or a link."""
-    path = base
-    for part in parts:
-        path = os.path.join(path, part)
-        if not os.path.lexists(path) or not stat.S_ISDIR(os.lstat(path).st_mode):
-            return []
-    return os.listdir(path)
-
-
-def open_plain(base, *parts):
-    """A plain file below base, open for reading; None if it is absent, or anything on the way to it is a link."""
-    if len(parts) > 1 and not list_is_plain(base, parts[:-1]):
-        return None
+def main():
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.error = usage
+    parser.add_argument("ledger")
+    parser.add_argument("--roots", required=True)
+    parser.add_argument("--recordings")
+    parser.add_argument("--json", action="store_true")
+    given = parser.parse_args()
+    base, recordings = given.ledger, given.recordings
+    if plain(base, "ledger", "entries"):
+        base, recordings = os.path.join(base, "ledger"), recordings or plain(base, "recordings")
     try:
-        file = open(os.path.join(base, *parts), "rb", opener=lambda p, flags: os.open(p, flags | NO_LINKS))
-    except OSError:
-        return None
-    if stat.S_ISREG(os.fstat(file.fileno()).st_mode):
-        return file
-    return file.close()
+        log, root_key = read_roots(given.roots, base)
+    except ValueError as problem:
+        usage(problem)
+    try:
+        if not plain(base, "entries"):
+            raise OSError("there is no directory of entries")
+        result = Verifier(base, log, root_key, recordings).run()
+    except OSError as problem:
+        print(f"not readable as a ledger: {problem}", file=sys.stderr)
+        sys.exit(3)
+    if given.json:
+        print(json.dumps(result))
+    else:
+        for c in result["checks"]:
+            at = "" if c["entry"] is None else f"  entry {c['entry']}"
+            print(f"{c['verdict']:12} {c['check']}{at}" + (f"  {c['what']}" if c["what"] else ""))
+        print(f"{result['verdict']} size {result['size']} root {result['root']}")
+    sys.exit({PASS: 0, FAIL: 1, INCONCLUSIVE: 2}[result["verdict"]])
+
+if __name__ == "__main__":
+    main()

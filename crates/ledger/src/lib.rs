@@ -16,6 +16,7 @@ mod leaf;
 mod line;
 mod log;
 mod note;
+mod proof;
 mod recording;
 mod staged;
 mod tile;
@@ -37,6 +38,7 @@ pub use leaf::Leaf;
 pub use line::ENTRY_BYTES_MAX;
 pub use log::{Epochs, Log, OpenSession, Stamp};
 pub use note::{Checkpoint, LogSigner, LogVerifier, SignedCheckpoint};
+pub use proof::{ProofError, TiledTree};
 pub use recording::{ChainCheck, RecordingChain};
 pub use staged::{
     Durability, Durable, FrameLog, FrameRef, FrameSlot, Mismatch, Narrow, Place, Placed, PlacedFrame, Recorded, Slot,

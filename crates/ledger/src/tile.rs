@@ -135,7 +135,7 @@ impl Level {
 }
 
 /// The root over a power of two of hashes, which are used up.
-fn complete_root(row: &mut [Digest]) -> Digest {
+pub(crate) fn complete_root(row: &mut [Digest]) -> Digest {
     let mut width = row.len();
     while width > 1 {
         width /= 2;

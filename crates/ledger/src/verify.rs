@@ -11,7 +11,9 @@ use chancery_model::{Digest, SessionId};
 use crate::block::Block;
 use crate::epoch::Ladder;
 use crate::log::{Change, Sessions};
-use crate::{ChainCheck, EntryKind, Leaf, LogVerifier, Range, RecordingChain, Roots, leaf_hash};
+use crate::{
+    ChainCheck, Checkpoint, EntryKind, Leaf, LogVerifier, Range, RecordingChain, Roots, WitnessPolicy, leaf_hash,
+};
 
 /// What is checked.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -24,6 +26,8 @@ pub enum Check {
     Checkpoints,
     /// Every epoch is sealed by the key of the one before it, and every checkpoint signed by its own.
     Ladder,
+    /// Enough witnesses saw all of it. Made only where a policy says who they are.
+    Witnesses,
     /// Nothing below the last checkpoint is missing.
     Tail,
     /// Every start has one end, every opening one close or crash.
@@ -35,11 +39,12 @@ pub enum Check {
 }
 
 impl Check {
-    const ALL: [Self; 8] = [
+    const ALL: [Self; 9] = [
         Self::Lines,
         Self::Order,
         Self::Checkpoints,
         Self::Ladder,
+        Self::Witnesses,
         Self::Tail,
         Self::Sessions,
         Self::Rolling,
@@ -52,6 +57,7 @@ impl Check {
             Self::Order => "order",
             Self::Checkpoints => "checkpoints",
             Self::Ladder => "ladder",
+            Self::Witnesses => "witnesses",
             Self::Tail => "tail",
             Self::Sessions => "sessions",
             Self::Rolling => "rolling",
@@ -149,6 +155,9 @@ impl Report {
 pub struct Verifier {
     key: LogVerifier,
     ladder: Ladder,
+    policy: Option<WitnessPolicy>,
+    /// Entries that enough witnesses saw as they are.
+    witnessed: u64,
     /// Roots that were signed, and their notes, by size.
     checkpoints: BTreeMap<u64, (Digest, Vec<String>)>,
     leaves: HashMap<u64, Digest>,
@@ -176,6 +185,8 @@ impl Verifier {
         Self {
             key: roots.log().clone(),
             ladder: Ladder::new(roots),
+            policy: None,
+            witnessed: 0,
             checkpoints: BTreeMap::new(),
             leaves: HashMap::new(),
             chain: None,
@@ -187,6 +198,11 @@ impl Verifier {
             sessions: Sessions::default(),
             findings: BTreeMap::new(),
         }
+    }
+
+    /// Says who the witnesses are. To be called before the first entry.
+    pub fn with_witnesses(&mut self, policy: WitnessPolicy) {
+        self.policy = Some(policy);
     }
 
     /// Takes a checkpoint, from any source.
@@ -350,6 +366,9 @@ impl Verifier {
         let Some((root, notes)) = self.checkpoints.get(&size) else { return };
         if *root == self.range.root() {
             self.checked = size;
+            if notes.iter().any(|note| self.is_witnessed(size, *root, note)) {
+                self.witnessed = size;
+            }
             if let Some(what) = notes.iter().find_map(|note| self.ladder.sealed(note).err()) {
                 self.fail(Check::Ladder, Some(size - 1), what);
             }
@@ -357,6 +376,40 @@ impl Verifier {
             let first = self.checked;
             let what = format!("an entry from {first} to {} is not the one that was signed", size - 1);
             self.note(Check::Checkpoints, Verdict::Fail, Some(first), Some(size - 1), what);
+        }
+    }
+
+    fn is_witnessed(&self, size: u64, root: Digest, note: &str) -> bool {
+        let head = Checkpoint { origin: self.key.name().to_owned(), size, root };
+        self.policy.as_ref().is_some_and(|policy| !policy.is_none() && policy.quorum(&head, note).met)
+    }
+
+    /// What the witnesses' cosignatures exclude, and what they do not.
+    fn witnesses(&mut self, size: u64) {
+        if self.policy.is_none() {
+            return;
+        }
+        let heads = self.checkpoints.iter().filter(|(at, _)| **at > size);
+        let seen = heads.filter(|(at, (root, notes))| notes.iter().any(|note| self.is_witnessed(**at, *root, note)));
+        if let Some(longest) = seen.map(|(at, _)| *at).max() {
+            return self.fail(
+                Check::Witnesses,
+                Some(size),
+                format!("witnesses saw {longest} entries, and there are {size}"),
+            );
+        }
+        match self.witnessed {
+            0 => {
+                let what = "no head is cosigned by enough witnesses: who held all keys from the beginning can have \
+                            rewritten all of it";
+                self.doubt(Check::Witnesses, None, what.into());
+            }
+            seen if seen < size => {
+                let what =
+                    format!("entries {seen} to {} are after the last head that enough witnesses cosigned", size - 1);
+                self.doubt(Check::Witnesses, Some(seen), what);
+            }
+            _ => {}
         }
     }
 
@@ -384,6 +437,7 @@ impl Verifier {
             let what = format!("{} sessions are still open, the first is {first}", open.len());
             self.doubt(Check::Sessions, None, what);
         }
+        self.witnesses(size);
         if !self.ladder.has_root() {
             self.doubt(Check::Ladder, None, "the key of the first epoch is not among the roots".into());
         }
@@ -399,7 +453,9 @@ impl Verifier {
             what: String::new(),
             failures: 0,
         };
-        let findings = Check::ALL.into_iter().map(|check| findings.remove(&check).unwrap_or_else(|| pass(check)));
+        let made = |check: &Check| *check != Check::Witnesses || self.policy.is_some();
+        let findings =
+            Check::ALL.into_iter().filter(made).map(|check| findings.remove(&check).unwrap_or_else(|| pass(check)));
         Report { findings: findings.collect(), size, root }
     }
 

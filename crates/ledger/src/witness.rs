@@ -232,7 +232,8 @@ impl Unwitnessed {
 /// Which witnesses must have cosigned.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct WitnessPolicy {
-    witnesses: BTreeMap<String, WitnessKey>,
+    /// By their names in the policy, with the prefix at which they take heads, where the policy says it.
+    witnesses: BTreeMap<String, (WitnessKey, Option<String>)>,
     groups: BTreeMap<String, (usize, Vec<String>)>,
     /// `None`: nobody.
     quorum: Option<String>,
@@ -262,13 +263,13 @@ impl WitnessPolicy {
                 [] => {}
                 [word, ..] if word.starts_with('#') => {}
                 ["log", key] | ["log", key, _] => drop(LogVerifier::parse(key)?),
-                ["witness", name, key] | ["witness", name, key, _] => {
+                ["witness", name, key, url @ ..] if url.len() <= 1 && policy.is_free(name) => {
                     let key = WitnessKey::parse(key)?;
-                    let twice = policy.witnesses.values().any(|known| known.key == key.key);
-                    if twice || !policy.is_free(name) {
+                    if policy.witnesses.values().any(|(known, _)| known.key == key.key) {
                         return Err(bad);
                     }
-                    policy.witnesses.insert((*name).to_owned(), key);
+                    let url = url.first().map(|url| (*url).to_owned());
+                    policy.witnesses.insert((*name).to_owned(), (key, url));
                 }
                 ["group", name, threshold, names @ ..] if !names.is_empty() && policy.is_free(name) => {
                     let least = match *threshold {
@@ -307,11 +308,16 @@ impl WitnessPolicy {
         self.quorum.is_none()
     }
 
+    /// The witnesses that can be asked: name in the policy, key, submission prefix.
+    pub fn reachable(&self) -> impl Iterator<Item = (&str, &WitnessKey, &str)> {
+        self.witnesses.iter().filter_map(|(name, (key, url))| Some((name.as_str(), key, url.as_deref()?)))
+    }
+
     /// What the signature lines of a note with this head come to. A cosignature that does not hold counts for nothing.
     pub fn quorum(&self, checkpoint: &Checkpoint, lines: &str) -> Quorum {
         let signed = |key: &WitnessKey| key.signed_at(checkpoint, lines).ok().flatten();
         let by: BTreeMap<String, u64> =
-            self.witnesses.iter().filter_map(|(name, key)| Some((name.clone(), signed(key)?))).collect();
+            self.witnesses.iter().filter_map(|(name, (key, _))| Some((name.clone(), signed(key)?))).collect();
         let met = self.quorum.as_ref().is_none_or(|name| self.is_met(name, &by));
         Quorum { met, by }
     }

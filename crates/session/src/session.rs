@@ -515,11 +515,11 @@ impl<R: Relay> Session<R> {
     /// Fail closed: what cannot be recorded is not done. This refusal is the one that stands nowhere.
     fn unrecorded(&mut self, id: CommandId) {
         let Some(at) = self.position(id) else { return };
-        let message = "record unavailable: the ledger cannot be written, so nothing is done";
+        let message = "record unavailable: it cannot be put on record as it must be, so nothing is done";
         let refusal = self
             .context
             .refusal(RefusalCode::RecordUnavailable, id, message)
-            .hint("try again later; tell the operator that the ledger's disk is full or failing");
+            .hint("try again later; tell the operator that the ledger cannot be written, or is without its witnesses");
         self.commands[at].stage = Stage::Unrecorded(Box::new(refusal));
         self.commands[at].starting = false;
     }

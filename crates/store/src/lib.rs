@@ -17,6 +17,6 @@ pub use recordings::{
 };
 pub use sequencer::{
     Appended, Appending, Blob, Clock, Directory, LedgerItem, LedgerReader, Level, MemoryVolume, OpenError, Options,
-    Pending, Recovery, Sequencer, Stall, Volume, system_clock, verify,
+    Outside, Pending, Recovery, Sequencer, Stall, Volume, system_clock, verify,
 };
 pub use state::{StateDir, StateError, random};

@@ -23,14 +23,14 @@ use std::thread::JoinHandle;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use chancery_ledger::{
-    Checkpoint, Durable, Entry, EpochSigner, LedgerError, Log, LogSigner, Placed, Recorded, Roots, SignedCheckpoint,
-    Slot, Staged, Stamp, ToEntry,
+    Checkpoint, Durable, Entry, EpochSigner, LedgerError, Log, LogSigner, Placed, ProofError, Recorded, Roots,
+    SignedCheckpoint, Slot, Staged, Stamp, TiledTree, ToEntry,
 };
 use chancery_model::{Digest, EntryRef, Timestamp};
 use tokio::sync::watch;
 
 pub use memory::MemoryVolume;
-pub use reader::{Item as LedgerItem, LedgerReader, verify};
+pub use reader::{Item as LedgerItem, LedgerReader, Outside, verify};
 pub use recovery::Recovery;
 pub(crate) use volume::read_whole;
 pub use volume::{Blob, Directory, Volume};
@@ -38,6 +38,10 @@ pub use volume::{Blob, Directory, Volume};
 use segment::Segment;
 use tiles::Tree;
 
+/// The last head that enough witnesses cosigned.
+pub(crate) const WITNESSED: &str = "witnessed";
+/// Says why the ledger takes nothing any more.
+const FROZEN: &str = "frozen";
 /// Room in the segment that only entries which close something may use.
 const CLOSING_ROOM: u64 = 256 * 1024;
 /// Room that one entry takes at most, with its frame.
@@ -70,6 +74,9 @@ pub enum Stall {
     /// The entry itself cannot stand in the ledger.
     #[error("the entry was refused: {0}")]
     Refused(LedgerError),
+    /// A witness saw another history, or a longer one: this ledger is not the one that it was.
+    #[error("the ledger is frozen: a witness saw another history of it")]
+    Frozen,
     /// The sequencer was closed.
     #[error("the ledger is closed")]
     Closed,
@@ -601,6 +608,31 @@ impl Sequencer {
         drop(tree);
         epoch.countersign(self.shared.signer.sign(&Checkpoint { origin, size, root }))
     }
+    /// The last head that was signed and published; its entries are on disk. `None` before the first.
+    pub fn published(&self) -> Result<Option<String>, OpenError> {
+        recovery::read_note(self.shared.volume.as_ref(), "checkpoint")
+    }
+    /// The proof that the first `size` entries begin with the first `old`. Both must be on disk. A tile that is just being
+    /// written makes it fail: ask again.
+    pub fn consistency(&self, old: u64, size: u64) -> Result<Vec<Digest>, ProofError<io::Error>> {
+        let tile = |level, index| {
+            let partial = self.shared.tree().partial(level, index);
+            partial.map_or_else(|| tiles::read(self.shared.volume.as_ref(), level, index), |hashes| Ok(Some(hashes)))
+        };
+        TiledTree::new(size, tile).consistency(old)
+    }
+    /// Keeps a published head with the cosignatures that it got. It replaces the one before.
+    pub fn keep_witnessed(&self, note: &str) -> io::Result<()> {
+        self.shared.volume.replace(WITNESSED, note.as_bytes())
+    }
+    /// Ends the sequencer for good, later openings too: what a witness saw is not what is here, so that nothing may be
+    /// added to it. `why` is for whoever looks into it.
+    pub fn freeze(&self, why: &str) {
+        self.shared.end(&mut self.shared.lock(), Stall::Frozen);
+        if let Err(error) = self.shared.volume.replace(FROZEN, format!("{why}\n").as_bytes()) {
+            tracing::error!(%error, "that the ledger is frozen is not kept");
+        }
+    }
     /// Writes, syncs and signs what there is, and stops. Later appends answer `Closed`.
     pub fn close(&self) {
         self._thread.stop();
@@ -699,6 +731,9 @@ pub enum OpenError {
         /// The epoch.
         number: u64,
     },
+    /// A witness saw another history of it.
+    #[error("the ledger is frozen and can only be verified: {0}")]
+    Frozen(String),
     /// The wall clock is behind the last entry.
     #[error("the clock says {now}, but the last entry is of {last}")]
     ClockBehind {

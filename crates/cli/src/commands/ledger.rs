@@ -5,9 +5,9 @@ use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use chancery_ledger::{Leaf, LogSigner, Roots, Verdict};
+use chancery_ledger::{Leaf, LogSigner, Roots, Verdict, WitnessPolicy};
 use chancery_model::Timestamp;
-use chancery_store::{Directory, LedgerItem, LedgerReader, RecordingReader, verify};
+use chancery_store::{Directory, LedgerItem, LedgerReader, Outside, RecordingReader, verify};
 use serde_json::json;
 
 use crate::args;
@@ -19,6 +19,7 @@ use crate::output::{Done, Exit, Failure, Out, clean};
 /// keys can be verified.
 pub(crate) const ROOTS_FILE: &str = "ledger.vkey";
 const ROOTS_BYTES_MAX: u64 = 4096;
+const NOTE_BYTES_MAX: u64 = 64 * 1024;
 
 pub(crate) async fn run(args: args::Ledger, out: Out) -> Done {
     // Reading files blocks, and nothing else runs in this process.
@@ -119,6 +120,19 @@ fn status(args: &args::Config, out: Out) -> Done {
     Ok(if damage.is_none() { Exit::Yes } else { Exit::No })
 }
 
+/// The roots, the witnesses and the checkpoints that were given.
+fn outside(args: &args::Verify, roots: Roots) -> Result<Outside, Failure> {
+    let text = |path: &PathBuf| {
+        let bytes = read_small(path, NOTE_BYTES_MAX);
+        let bytes = bytes.map_err(|error| Failure::unsure(format!("{}: {error}", path.display())))?;
+        String::from_utf8(bytes.to_vec()).map_err(|_| Failure::unsure(format!("{}: not text", path.display())))
+    };
+    let policy = args.policy.as_ref().map(text).transpose()?;
+    let witnesses = policy.as_deref().map(WitnessPolicy::parse).transpose();
+    let witnesses = witnesses.map_err(|error| Failure::usage(format!("the policy: {error}")))?;
+    Ok(Outside { roots, witnesses, checkpoints: args.checkpoints.iter().map(text).collect::<Result<_, _>>()? })
+}
+
 fn verified(args: &args::Verify, out: Out) -> Done {
     let directory = match &args.directory {
         Some(directory) => directory.clone(),
@@ -129,7 +143,9 @@ fn verified(args: &args::Verify, out: Out) -> Done {
         Some(path) => Some(RecordingReader::new(Arc::new(Directory::shared(path).map_err(unreadable)?))),
         None => None,
     };
-    let report = verify(&place.reader()?, recordings.as_ref(), place.roots.clone()).map_err(unreadable)?;
+    let outside = outside(args, place.roots.clone())?;
+    let unwitnessed = outside.witnesses.is_none();
+    let report = verify(&place.reader()?, recordings.as_ref(), outside).map_err(unreadable)?;
     let exit_of = |verdict| match verdict {
         Verdict::Pass => Exit::Yes,
         Verdict::Fail => Exit::No,
@@ -148,6 +164,11 @@ fn verified(args: &args::Verify, out: Out) -> Done {
     if let Some(bad) = bad {
         out.line(format!("first bad entry: {bad}"));
     }
+    if unwitnessed {
+        out.line(
+            "not excluded: that who held all keys from the beginning wrote it anew (no --policy says who witnessed it)",
+        );
+    }
     let findings: Vec<_> = report
         .findings
         .iter()
@@ -157,6 +178,7 @@ fn verified(args: &args::Verify, out: Out) -> Done {
         })
         .collect();
     out.document(&json!({ "verdict": verdict.to_string(), "entries": report.size, "root": report.root.to_string(),
-                          "first_bad_entry": bad, "key": place.roots.log().verifier_key(), "findings": findings }));
+                          "first_bad_entry": bad, "rewrite_excluded": !unwitnessed && verdict == Verdict::Pass,
+                          "key": place.roots.log().verifier_key(), "findings": findings }));
     Ok(exit_of(verdict))
 }

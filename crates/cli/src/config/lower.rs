@@ -8,11 +8,13 @@ use std::ops::Range;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::Duration;
 
 use aws_lc_rs::hkdf;
 use chancery_gateway::issuers::IssuerSource;
 use chancery_gateway::{ResourceSettings, Settings, TlsIdentity, UpstreamTls};
 use chancery_identity::{Algorithm, IssuerRules};
+use chancery_ledger::WitnessPolicy;
 use chancery_mask::{ColumnRule, Detector, MaskRules, Operator, TokenKey};
 use chancery_model::{Assurance, Digest, Durability, Protocol, ResourceName};
 use chancery_policy::{Problem, ReviewRule, RuleSet};
@@ -31,6 +33,10 @@ const SYSTEM_CERTIFICATES: [&str; 4] = [
     "/etc/ssl/ca-bundle.pem",
     "/etc/ssl/cert.pem",
 ];
+const POLICY_BYTES_MAX: u64 = 64 << 10;
+const MINUTE: Duration = Duration::from_secs(60);
+/// How long commands that can have an effect go on without witnesses, if the file does not say.
+const MAX_UNWITNESSED: Duration = Duration::from_secs(15 * 60);
 const CLEAR_TEXT: &str = "dangerous_clear_text";
 
 /// A configuration that was checked whole. Nothing here is a secret but the private key of the listeners.
@@ -55,6 +61,10 @@ pub(crate) struct Configuration {
     pub(crate) resources: Vec<ResourceSettings>,
     /// Who may release held commands.
     pub(crate) reviews: Vec<ReviewRule>,
+    /// Who cosigns the heads of the ledger.
+    pub(crate) witnesses: Option<Arc<WitnessPolicy>>,
+    /// How long commands that can have an effect go on without them.
+    pub(crate) max_unwitnessed: Duration,
     /// SHA-256 of the file.
     pub(crate) digest: Digest,
     /// What is odd, but not wrong.
@@ -76,6 +86,8 @@ impl Configuration {
             clear_text: self.clear_text,
             issuers: self.issuers.clone(),
             resources: self.resources.iter().map(keyed).collect(),
+            witnesses: self.witnesses.clone(),
+            max_unwitnessed: self.max_unwitnessed,
             rules,
             config: self.digest,
             dangerous: self.clear_text.then(|| CLEAR_TEXT.to_owned()).into_iter().collect(),
@@ -162,6 +174,12 @@ impl Lower<'_> {
             }
             self.whole_odd("[retention] is not enforced in this release: nothing is deleted", "watch the disk");
         }
+        let witnesses = file.ledger.witnesses.and_then(|name| self.witnesses(&name));
+        let max_unwitnessed = file.ledger.max_unwitnessed.map_or(MAX_UNWITNESSED, |Span(span)| span);
+        if !(MINUTE..=24 * 60 * MINUTE).contains(&max_unwitnessed) {
+            let problem = self.text.whole("`max_unwitnessed` in [ledger] must be 1m to 24h");
+            self.problems.push(Problem { hint: Some("for example \"15m\"".to_owned()), ..problem });
+        }
         let rules = file.policy.directory.as_ref().map_or("policies", |directory| directory.get_ref());
         Configuration {
             name,
@@ -174,8 +192,39 @@ impl Lower<'_> {
             issuers,
             resources,
             reviews,
+            witnesses,
+            max_unwitnessed,
             digest,
             warnings: Vec::new(),
+        }
+    }
+
+    /// The policy of witnesses. Each that counts must have an address, else it could never cosign.
+    fn witnesses(&mut self, name: &Spanned<String>) -> Option<Arc<WitnessPolicy>> {
+        let path = self.path(name.get_ref());
+        let policy = match read_policy(&path) {
+            Ok(text) => WitnessPolicy::parse(&text).map_err(|error| error.to_string()),
+            Err(error) => Err(error.to_string()),
+        };
+        match policy {
+            Err(why) => {
+                let hint = "lines: `witness NAME KEY URL`, then `quorum NAME` or `group`s (c2sp.org/tlog-policy)";
+                self.wrong(name.span(), format!("{}: {why}", path.display()), hint);
+                None
+            }
+            Ok(policy) if policy.is_none() => {
+                self.odd(name.span(), "the quorum is `none`: nobody witnesses the ledger", "name a witness or a group");
+                None
+            }
+            Ok(policy) => {
+                for (witness, _, url) in policy.reachable() {
+                    if !is_secure(url) {
+                        let why = format!("the address of witness {witness} is neither https nor http on loopback");
+                        self.wrong(name.span(), why, "write an https address");
+                    }
+                }
+                Some(Arc::new(policy))
+            }
         }
     }
     fn whole_odd(&mut self, message: &str, hint: &str) {
@@ -465,6 +514,20 @@ impl Lower<'_> {
             assurance,
         })
     }
+}
+
+fn read_policy(path: &Path) -> std::io::Result<String> {
+    let mut text = String::new();
+    fs::File::open(path)?.take(POLICY_BYTES_MAX + 1).read_to_string(&mut text)?;
+    Ok(text)
+}
+
+/// https anywhere, http on loopback.
+fn is_secure(url: &str) -> bool {
+    let Ok(url) = reqwest::Url::parse(url) else { return false };
+    let host = url.host_str().unwrap_or_default().trim_start_matches('[').trim_end_matches(']');
+    let here = host == "localhost" || host.parse().is_ok_and(|ip: std::net::IpAddr| ip.is_loopback());
+    url.scheme() == "https" || (url.scheme() == "http" && here)
 }
 
 fn read_pem(path: &Path) -> std::io::Result<Vec<u8>> {

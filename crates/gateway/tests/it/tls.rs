@@ -154,6 +154,8 @@ async fn a_listener_for_others_needs_tls() {
             clear_text,
             issuers: Vec::new(),
             resources: Vec::new(),
+            witnesses: None,
+            max_unwitnessed: std::time::Duration::from_secs(900),
             rules: Arc::new(rules),
             config: Digest::default(),
             dangerous: Vec::new(),

@@ -2,7 +2,7 @@ use chancery_model::{Durability as Profile, Effect, ResourceName, RuleId, Timest
 
 use super::*;
 use crate::{
-    ActDone, ActStart, Checkpoint, Entry, EpochSigner, Log, LogSigner, Outcome, SessionClose, SessionOpen, Stamp,
+    ActDone, ActStart, Cosigner, Entry, EpochSigner, Log, LogSigner, Outcome, SessionClose, SessionOpen, Stamp,
 };
 
 const ORIGIN: &str = "gw.test/a";
@@ -369,4 +369,43 @@ fn a_log_without_seals_does_not_pass() {
     verifier.entry(&line);
     let found = verifier.finish().finding(Check::Ladder).cloned().expect("always there");
     assert_eq!((found.verdict, found.entry), (Verdict::Fail, Some(0)), "{found}");
+}
+
+/// Whoever held all keys from the beginning writes another log. Only who was told of the true one, and says so, excludes it.
+#[test]
+fn only_a_witness_excludes_a_log_that_was_written_anew() {
+    let cosigner = Cosigner::from_seed("witness.test/w1", &[9; 32]).expect("a seed");
+    let policy = format!("witness w1 {}\nquorum w1\n", cosigner.verifier_key());
+    let policy = WitnessPolicy::parse(&policy).expect("well-formed");
+    let (honest, forged) = (fixture(), build(&Story { rows: 7, ..Story::default() }));
+    let log = honest.roots.log().clone();
+    let witnessed: Vec<String> = honest
+        .notes
+        .iter()
+        .map(|note| format!("{note}{}", cosigner.cosign(&log.open(note).expect("signed").checkpoint, 1_000)))
+        .collect();
+    let judge = |lines: &[Vec<u8>], notes: &[String]| {
+        let mut verifier = Verifier::new(honest.roots.clone());
+        verifier.with_witnesses(policy.clone());
+        notes.iter().for_each(|note| verifier.checkpoint(note));
+        lines.iter().for_each(|line| verifier.entry(line));
+        verifier.finish()
+    };
+    let finding = |report: &Report, check| report.finding(check).cloned().expect("made");
+    let good = judge(&honest.lines, &witnessed);
+    assert_eq!(finding(&good, Check::Witnesses).verdict, Verdict::Pass, "{good:?}");
+    // The forger has no cosignature: everything else passes, and this does not.
+    let new = judge(&forged.lines, &forged.notes);
+    assert_eq!(finding(&new, Check::Ladder).verdict, Verdict::Pass, "all keys were there");
+    let doubt = finding(&new, Check::Witnesses);
+    assert_eq!((doubt.verdict, new.verdict()), (Verdict::Inconclusive, Verdict::Inconclusive), "{doubt}");
+    // With what the witness holds, it is found.
+    let both: Vec<String> = forged.notes.iter().chain(&witnessed).cloned().collect();
+    assert_eq!(finding(&judge(&forged.lines, &both), Check::Checkpoints).verdict, Verdict::Fail);
+    // What came after the last cosignature is not excluded; what is missing below it is found.
+    let later = finding(&judge(&honest.lines, &[witnessed[0].clone(), honest.notes[1].clone()]), Check::Witnesses);
+    assert_eq!((later.verdict, later.entry), (Verdict::Inconclusive, Some(97)), "{later}");
+    let cut = finding(&judge(&honest.lines[..150], &witnessed), Check::Witnesses);
+    assert_eq!((cut.verdict, cut.entry), (Verdict::Fail, Some(150)), "{cut}");
+    assert_eq!(report(&honest, &honest.lines).finding(Check::Witnesses), None, "nobody said who they are");
 }

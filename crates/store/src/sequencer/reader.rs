@@ -3,12 +3,12 @@
 use std::ops::ControlFlow;
 use std::sync::Arc;
 
-use chancery_ledger::{Report, Roots, Verifier};
+use chancery_ledger::{Report, Roots, Verifier, WitnessPolicy};
 
 use super::recovery::{SEGMENT_BYTES_MAX, read_note};
 use super::segment::{self, HEADER_BYTES, Next};
 use super::volume::{Volume, read_whole};
-use super::{OpenError, tiles};
+use super::{OpenError, WITNESSED, tiles};
 use crate::recordings::RecordingReader;
 
 /// Reads the entries of a ledger. One segment in memory at a time.
@@ -43,12 +43,18 @@ impl LedgerReader {
         read_note(self.volume.as_ref(), "checkpoint")
     }
 
-    /// All checkpoints kept, oldest first, then the last.
+    /// The last checkpoint that enough witnesses cosigned, as a note.
+    pub fn witnessed(&self) -> Result<Option<String>, OpenError> {
+        read_note(self.volume.as_ref(), WITNESSED)
+    }
+
+    /// All checkpoints kept, oldest first, then the one that was witnessed last, then the last.
     pub fn checkpoints(&self) -> Result<Vec<String>, OpenError> {
         let mut notes = Vec::new();
         for name in self.volume.list("checkpoints")? {
             notes.extend(read_note(self.volume.as_ref(), &format!("checkpoints/{name}"))?);
         }
+        notes.extend(self.witnessed()?);
         notes.extend(self.checkpoint()?);
         Ok(notes)
     }
@@ -91,9 +97,35 @@ fn first(name: String) -> Option<(u64, String)> {
     Some((first, format!("entries/{name}")))
 }
 
-/// Verifies a ledger and, if given, the recordings it speaks of. The roots come from outside.
-pub fn verify(ledger: &LedgerReader, recordings: Option<&RecordingReader>, roots: Roots) -> Result<Report, OpenError> {
-    let mut verifier = Verifier::new(roots);
+/// What a verification takes from outside, and never from what is verified.
+#[derive(Clone, Debug)]
+pub struct Outside {
+    /// The log's keys.
+    pub roots: Roots,
+    /// Who its witnesses are; `None`: that check is not made.
+    pub witnesses: Option<WitnessPolicy>,
+    /// Checkpoints that others kept.
+    pub checkpoints: Vec<String>,
+}
+
+impl From<Roots> for Outside {
+    fn from(roots: Roots) -> Self {
+        Self { roots, witnesses: None, checkpoints: Vec::new() }
+    }
+}
+
+/// Verifies a ledger and, if given, the recordings it speaks of.
+pub fn verify(
+    ledger: &LedgerReader,
+    recordings: Option<&RecordingReader>,
+    outside: impl Into<Outside>,
+) -> Result<Report, OpenError> {
+    let outside = outside.into();
+    let mut verifier = Verifier::new(outside.roots);
+    if let Some(policy) = outside.witnesses {
+        verifier.with_witnesses(policy);
+    }
+    outside.checkpoints.iter().for_each(|note| verifier.checkpoint(note));
     for note in ledger.checkpoints()? {
         verifier.checkpoint(&note);
     }

@@ -17,7 +17,7 @@ use super::segment::{self, HEADER_BYTES, Next, Segment};
 use super::syncer::{RESERVE, RESERVE_BYTES, Syncer};
 use super::tiles::{Tiles, Tree};
 use super::volume::{Blob, Volume, read_whole};
-use super::{CLOSING_ROOM, Head, OpenError, Options, Progress, Sequencer, Shared, State, SyncThread, Writer};
+use super::{CLOSING_ROOM, FROZEN, Head, OpenError, Options, Progress, Sequencer, Shared, State, SyncThread, Writer};
 
 /// The longest segment that is read. Segments are closed at their limit plus one write.
 pub(super) const SEGMENT_BYTES_MAX: u64 = 1 << 30;
@@ -58,6 +58,9 @@ pub(super) fn open(
     let verifier = LogVerifier::parse(&signer.verifier_key()).map_err(misuse)?;
     if verifier.name() != origin {
         return Err(OpenError::Misuse("the key is another origin's".into()));
+    }
+    if let Some(why) = read_note(volume.as_ref(), FROZEN)? {
+        return Err(OpenError::Frozen(why.trim_end().to_owned()));
     }
     let mut scan = Scan {
         log: Log::new(origin, options.boot).map_err(misuse)?,

@@ -2,7 +2,10 @@ use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicI64, Ordering};
 
-use chancery_ledger::{ActStart, Check, Crash, EntryKind, Leaf, SessionOpen, Verdict, Verifier, stage};
+use chancery_ledger::{
+    ActStart, AddCheckpoint, Check, Crash, EntryKind, Leaf, LogVerifier, SessionOpen, Verdict, Verifier, WitnessedLog,
+    stage,
+};
 use chancery_model::{Durability as Profile, Effect, ResourceName, RuleId, SessionId};
 
 use super::*;
@@ -478,4 +481,44 @@ async fn epochs_end_in_time_and_their_keys_go() {
     volume.remove("epoch").expect("memory");
     let error = open(Arc::new(volume), 201).expect_err("nobody can end the epoch");
     assert!(matches!(error, OpenError::EpochKey { number } if rolled == [number.to_string()]), "{error} {rolled:?}");
+}
+
+/// A witness that follows the log by its proofs, and what becomes of a log that is not the one it saw.
+#[tokio::test]
+async fn a_witness_follows_the_log_and_a_conflict_freezes_it() {
+    let volume = MemoryVolume::new();
+    let (sequencer, _) = open(Arc::new(volume.clone()), 100).expect("a new ledger");
+    let log = LogVerifier::parse(&signer().verifier_key()).expect("own key");
+    let mut witnessed = WitnessedLog::new(log.clone());
+    let mut sizes = Vec::new();
+    for count in [1, 3, 200, 60, 700, 1] {
+        for _ in 0..count {
+            sequencer.appending().leave(stage(Subject::Beat)).expect("running");
+        }
+        let note = loop {
+            // A round signs what the round before it synced.
+            sequencer.synced().await.expect("the disk works");
+            let note = sequencer.published().expect("readable").expect("signed");
+            if log.open(&note).is_ok_and(|signed| signed.checkpoint.size == sequencer.size()) {
+                break note;
+            }
+        };
+        let size = sequencer.size();
+        let proof = match witnessed.size {
+            0 => Vec::new(),
+            old => sequencer.consistency(old, size).expect("all tiles are there"),
+        };
+        let head = witnessed.judge(&AddCheckpoint { old: witnessed.size, proof, note }).expect("it only grew");
+        (witnessed.size, witnessed.root) = (head.size, head.root);
+        sizes.push(size);
+    }
+    assert_eq!(sizes, [2, 5, 205, 265, 965, 966]);
+    assert!(sequencer.consistency(10, 99_999).is_err(), "what is not there proves nothing");
+    sequencer.freeze("witness w1: it cosigned 9 entries, and there are 8");
+    assert_eq!(sequencer.append(stage(Subject::Beat), Level::Written).err(), Some(Stall::Frozen));
+    assert_eq!(sequencer.synced().await, Err(Stall::Frozen));
+    drop(sequencer);
+    let error = open(Arc::new(volume.clone()), 200).expect_err("for good");
+    assert!(matches!(&error, OpenError::Frozen(why) if why.ends_with("there are 8")), "{error}");
+    assert_ne!(report(Arc::new(volume)).verdict(), Verdict::Fail, "what is there can be verified");
 }

@@ -48,6 +48,12 @@ impl Tree {
         self.builder.range().root()
     }
 
+    /// The hashes of a tile that is not whole yet, of the tree over what was folded.
+    pub(super) fn partial(&self, level: u8, index: u64) -> Option<Vec<u8>> {
+        let mut partial = self.builder.partial().into_iter();
+        partial.find(|tile| (tile.level, tile.index) == (level, index)).map(|tile| tile.hashes)
+    }
+
     /// The root over what was taken and, behind it, `leaves`. Changes nothing.
     pub(super) fn root_with(&self, leaves: &[Digest]) -> Digest {
         let mut range = self.builder.range();
