@@ -7,7 +7,8 @@
 use chancery_model::Digest;
 
 use crate::note::{LogVerifier, NoteSigner, is_signed, verifier_key};
-use crate::{Leaf, LedgerError, LogSigner, SignedCheckpoint, Verdict};
+use crate::view::View;
+use crate::{LedgerError, LogSigner, SignedCheckpoint, Verdict};
 
 /// The longest text of roots that is read.
 const ROOTS_BYTES_MAX: usize = 4096;
@@ -161,7 +162,7 @@ impl Ladder {
     }
 
     /// The entry at hand: a `key.epoch`, or any other. `root` is that of the entries before it. What is wrong, if anything.
-    pub(crate) fn climb(&mut self, leaf: &Leaf, root: impl FnOnce() -> Digest) -> Option<(Verdict, String)> {
+    pub(crate) fn climb(&mut self, leaf: &View<'_>, root: impl FnOnce() -> Digest) -> Option<(Verdict, String)> {
         let Some(epoch) = leaf.epoch() else {
             let Some(step) = &self.step else {
                 return Some((Verdict::Fail, "the log does not begin with an epoch".into()));
@@ -178,11 +179,11 @@ impl Ladder {
         let fault = self.fault(&epoch, leaf, root()).map(|what| (Verdict::Fail, what));
         // A reader goes on with what is there: a fault is told of at the entry that has it.
         let verifier = LogVerifier::of(name(self.roots.log.name(), epoch.number), epoch.key);
-        self.step = Some(Step { epoch, verifier, boot: leaf.boot.clone(), mono: leaf.mono });
+        self.step = Some(Step { epoch, verifier, boot: leaf.boot.to_owned(), mono: leaf.mono });
         fault.or(doubt)
     }
 
-    fn fault(&self, epoch: &KeyEpoch, leaf: &Leaf, root: Digest) -> Option<String> {
+    fn fault(&self, epoch: &KeyEpoch, leaf: &View<'_>, root: Digest) -> Option<String> {
         let log = &self.roots.log;
         let (due, signer) = match &self.step {
             None => (0, log.key()),
@@ -221,7 +222,7 @@ impl Ladder {
 
 impl Step {
     /// Whether the epoch should have ended before this entry of the same process.
-    fn doubt(&self, leaf: &Leaf) -> Option<(Verdict, String)> {
+    fn doubt(&self, leaf: &View<'_>) -> Option<(Verdict, String)> {
         let most = i64::try_from(self.epoch.life_ms.saturating_add(LATE_MS).saturating_mul(1000)).unwrap_or(i64::MAX);
         let what =
             || format!("epoch {} lasted longer than it should: its key was there to be taken", self.epoch.number);

@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use chancery_model::{Digest, SessionId};
 use serde_json::Value;
 
+use crate::view::View;
 use crate::{ENTRY_BYTES_MAX, EntryKind, KeyEpoch, LedgerError};
 
 /// A decoded line.
@@ -80,35 +81,9 @@ impl Leaf {
     pub fn digest(&self, name: &str) -> Option<Digest> {
         self.rest.get(name).and_then(Value::as_str).and_then(Digest::from_hex)
     }
-    /// A field of `rest` that holds `N` bytes.
-    fn bytes<const N: usize>(&self, name: &str) -> Option<[u8; N]> {
-        let text = self.rest.get(name).and_then(Value::as_str)?.as_bytes();
-        let digit = |byte: u8| match byte {
-            b'0'..=b'9' => Some(byte - b'0'),
-            b'a'..=b'f' => Some(byte - b'a' + 10),
-            _ => None,
-        };
-        let mut bytes = [0; N];
-        if text.len() != 2 * N {
-            return None;
-        }
-        for (byte, pair) in bytes.iter_mut().zip(text.chunks_exact(2)) {
-            *byte = digit(pair[0])? << 4 | digit(pair[1])?;
-        }
-        Some(bytes)
-    }
     /// What a `key.epoch` entry states: `None` for another kind, `Some(None)` if a field is missing or not what it is.
     pub fn epoch(&self) -> Option<Option<KeyEpoch>> {
-        (self.kind == Some(EntryKind::KeyEpoch)).then(|| {
-            Some(KeyEpoch {
-                number: self.number("e")?,
-                key: self.bytes("key")?,
-                life_ms: self.number("life_ms")?,
-                size: self.number("size")?,
-                root: self.digest("root")?,
-                signature: self.bytes("sig")?,
-            })
-        })
+        View::from(self).epoch()
     }
     /// A field of `rest` that holds a number.
     pub fn number(&self, name: &str) -> Option<u64> {

@@ -22,6 +22,7 @@ mod staged;
 mod tile;
 mod tree;
 mod verify;
+mod view;
 mod witness;
 
 pub use block::{

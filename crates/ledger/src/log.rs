@@ -9,6 +9,7 @@ use foldhash::HashMap;
 use crate::line::{self, Common, Tally};
 use crate::staged::NOTHING;
 use crate::tree::{leaf_hash, roll, sha256};
+use crate::view::View;
 use crate::{Crash, Entry, EntryKind, KeyEpoch, Leaf, LedgerError, Placed, Staged, ToEntry};
 
 /// How far the wall clock may fall behind the last entry before the log refuses: more than a time service steps.
@@ -225,7 +226,7 @@ impl Log {
         if epoch.is_some_and(|epoch| self.check_epoch(&epoch).is_err()) {
             return Err(LedgerError::Corrupt(index, "it is not the epoch that follows"));
         }
-        let found = Change::of_leaf(&fields).find(&mut self.sessions);
+        let found = Change::of_line(&View::from(&fields)).find(&mut self.sessions);
         found.check().map_err(|_| LedgerError::Corrupt(index, "it does not fit what is open"))?;
         let leaf = leaf_hash(line);
         self.size += 1;
@@ -292,7 +293,7 @@ impl Change {
             _ => Self::Nothing,
         }
     }
-    pub(crate) fn of_leaf(leaf: &Leaf) -> Self {
+    pub(crate) fn of_line(leaf: &View<'_>) -> Self {
         let (Some(kind), Some(session)) = (leaf.kind, leaf.session) else { return Self::Nothing };
         match (kind, leaf.command) {
             (EntryKind::SessionOpen, _) => Self::Open(session),
@@ -378,7 +379,7 @@ impl Found<'_> {
 
 impl OpenSession {
     /// Whether a `session.close` says of this session what is true.
-    pub(crate) fn agrees(&self, leaf: &Leaf) -> bool {
+    pub(crate) fn agrees(&self, leaf: &View<'_>) -> bool {
         leaf.number("acts") == Some(self.acts)
             && leaf.number("leaves") == Some(self.leaves)
             && leaf.digest("roll") == Some(self.rolling)

@@ -3,7 +3,7 @@
 //! Not here: where the bytes come from. Memory is bounded by the sessions open at once and the checkpoints and
 //! recordings handed in.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::BTreeMap;
 use std::fmt;
 
 use chancery_model::{Digest, SessionId};
@@ -11,6 +11,7 @@ use chancery_model::{Digest, SessionId};
 use crate::block::Block;
 use crate::epoch::Ladder;
 use crate::log::{Change, Sessions};
+use crate::view::View;
 use crate::{
     ChainCheck, Checkpoint, EntryKind, Leaf, LogVerifier, Range, RecordingChain, Roots, WitnessPolicy, leaf_hash,
 };
@@ -160,12 +161,14 @@ pub struct Verifier {
     witnessed: u64,
     /// Roots that were signed, and their notes, by size.
     checkpoints: BTreeMap<u64, (Digest, Vec<String>)>,
-    leaves: HashMap<u64, Digest>,
+    /// Hashes that were handed in, by the index of their first; those passed are let go.
+    leaves: BTreeMap<u64, Vec<u8>>,
     chain: Option<RecordingChain>,
     files: BTreeMap<u64, Digest>,
     range: Range,
     checked: u64,
-    last: Option<(i64, i64, String)>,
+    /// Times of the entry before.
+    last: Option<(i64, i64)>,
     boots: Vec<String>,
     sessions: Sessions,
     findings: BTreeMap<Check, Finding>,
@@ -188,7 +191,7 @@ impl Verifier {
             policy: None,
             witnessed: 0,
             checkpoints: BTreeMap::new(),
-            leaves: HashMap::new(),
+            leaves: BTreeMap::new(),
             chain: None,
             files: BTreeMap::new(),
             range: Range::default(),
@@ -228,11 +231,22 @@ impl Verifier {
 
     /// Takes the hashes of a level-0 tile whose first leaf is `first`, so that a changed entry can be named exactly.
     pub fn leaves(&mut self, first: u64, hashes: &[u8]) {
-        for (at, hash) in hashes.chunks_exact(32).enumerate() {
-            let mut digest = Digest::default();
-            digest.0.copy_from_slice(hash);
-            self.leaves.insert(first.saturating_add(at as u64), digest);
+        self.leaves.insert(first, hashes.to_vec());
+    }
+
+    /// Whether a tile that was handed in has another hash for the entry at `index`.
+    fn differs(&mut self, index: u64, hash: &Digest) -> bool {
+        while let Some(entry) = self.leaves.first_entry() {
+            let at = index.saturating_sub(*entry.key());
+            let at = usize::try_from(at).unwrap_or(usize::MAX).saturating_mul(32);
+            if *entry.key() <= index && at >= entry.get().len() {
+                entry.remove();
+                continue;
+            }
+            let known = (*entry.key() <= index).then(|| entry.get().get(at..at + 32)).flatten();
+            return known.is_some_and(|known| known != hash.0.as_slice());
         }
+        false
     }
 
     /// Says that recordings are handed in, even if there turn out to be no blocks.
@@ -281,18 +295,21 @@ impl Verifier {
     pub fn entry(&mut self, line: &[u8]) {
         let index = self.range.size();
         let hash = leaf_hash(line);
-        if self.leaves.remove(&index).is_some_and(|known| known != hash) {
+        if self.differs(index, &hash) {
             self.fail(Check::Lines, Some(index), "its bytes are not those whose hash is in the tile".into());
         }
-        match Leaf::parse(line, index) {
-            Err(error) => self.fail(Check::Lines, Some(index), error.to_string()),
-            Ok(leaf) => self.leaf(&leaf, hash),
+        match View::plain(line, index) {
+            Some(leaf) => self.leaf(&leaf, hash),
+            None => match Leaf::parse(line, index) {
+                Err(error) => self.fail(Check::Lines, Some(index), error.to_string()),
+                Ok(leaf) => self.leaf(&View::from(&leaf), hash),
+            },
         }
         self.range.push(hash);
         self.at_checkpoint();
     }
 
-    fn leaf(&mut self, leaf: &Leaf, hash: Digest) {
+    fn leaf(&mut self, leaf: &View<'_>, hash: Digest) {
         let index = leaf.index;
         if leaf.origin != self.key.name() {
             self.fail(Check::Lines, Some(index), "its origin is another log's".into());
@@ -304,7 +321,7 @@ impl Verifier {
         if let Some((verdict, what)) = self.ladder.climb(leaf, || self.range.root()) {
             self.note(Check::Ladder, verdict, Some(index), None, what);
         }
-        let found = Change::of_leaf(leaf).find(&mut self.sessions);
+        let found = Change::of_line(leaf).find(&mut self.sessions);
         let misfit = found.check().err();
         let disagrees = found.closing().is_some_and(|open| !open.agrees(leaf));
         found.apply(hash);
@@ -317,27 +334,27 @@ impl Verifier {
         self.recorded(leaf);
     }
 
-    fn order(&mut self, leaf: &Leaf) {
-        let boot = leaf.boot.clone();
-        match self.last.take() {
-            Some((wall, ..)) if leaf.wall < wall => {
+    fn order(&mut self, leaf: &View<'_>) {
+        let same = self.boots.last().is_some_and(|last| last == leaf.boot);
+        match self.last {
+            Some((wall, _)) if leaf.wall < wall => {
                 self.fail(Check::Order, Some(leaf.index), "its time is before that of the entry before it".into());
             }
-            Some((_, mono, last)) if last == boot && leaf.mono < mono => {
+            Some((_, mono)) if same && leaf.mono < mono => {
                 self.fail(Check::Order, Some(leaf.index), "its monotonic time runs backwards".into());
             }
-            Some((.., last)) if last != boot && self.boots.contains(&boot) => {
+            Some(_) if !same && self.boots.iter().any(|boot| boot == leaf.boot) => {
                 self.fail(Check::Order, Some(leaf.index), "its boot id had ended before".into());
             }
             _ => {}
         }
-        if self.boots.last() != Some(&boot) {
-            self.boots.push(boot.clone());
+        if !same {
+            self.boots.push(leaf.boot.to_owned());
         }
-        self.last = Some((leaf.wall, leaf.mono, boot));
+        self.last = Some((leaf.wall, leaf.mono));
     }
 
-    fn recorded(&mut self, leaf: &Leaf) {
+    fn recorded(&mut self, leaf: &View<'_>) {
         let Some(chain) = &self.chain else { return };
         let index = Some(leaf.index);
         match (leaf.kind, leaf.session, leaf.digest("cm")) {

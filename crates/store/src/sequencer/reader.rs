@@ -1,17 +1,23 @@
 //! Reads a ledger's entries beside its writer, and hands them to the verifier. Not here: what makes them right.
 
+use std::io;
 use std::ops::ControlFlow;
 use std::sync::Arc;
 
 use chancery_ledger::{Report, Roots, Verifier, WitnessPolicy};
 
-use super::recovery::{SEGMENT_BYTES_MAX, read_note};
-use super::segment::{self, HEADER_BYTES, Next};
-use super::volume::{Volume, read_whole};
+use super::recovery::read_note;
+use super::segment::{self, FRAME_HEADER_BYTES, HEADER_BYTES, Next};
+use super::volume::{Blob, Volume};
 use super::{OpenError, WITNESSED, tiles};
 use crate::recordings::RecordingReader;
 
-/// Reads the entries of a ledger. One segment in memory at a time.
+/// Bytes of a segment in memory.
+const PIECE_BYTES: usize = 512 * 1024;
+/// The longest frame.
+const FRAME_BYTES_MAX: usize = FRAME_HEADER_BYTES + chancery_ledger::ENTRY_BYTES_MAX;
+
+/// Reads the entries of a ledger, a piece of a segment in memory at a time.
 #[derive(Clone)]
 pub struct LedgerReader {
     volume: Arc<dyn Volume>,
@@ -66,29 +72,87 @@ impl LedgerReader {
             if firsts.get(at + 1).is_some_and(|(next, _)| *next <= from) {
                 continue;
             }
-            let blob = self.volume.open(file)?;
-            let bytes = read_whole(blob.as_ref(), SEGMENT_BYTES_MAX)?;
-            let (mut index, mut at) = (*first, HEADER_BYTES);
+            let mut frames = Frames::new(self.volume.open(file)?);
+            let mut index = *first;
             loop {
-                match segment::next(&bytes, at) {
-                    Next::End => break,
-                    Next::Bad(what) => {
-                        if visit(index, Item::Damaged(what)).is_break() {
-                            return Ok(());
-                        }
-                        break;
-                    }
-                    Next::Entry(line, after) => {
-                        if index >= from && visit(index, Item::Entry(line)).is_break() {
-                            return Ok(());
-                        }
-                        at = after;
-                        index += 1;
-                    }
+                let item = match frames.next()? {
+                    None => break,
+                    Some(Ok(line)) => Item::Entry(line),
+                    Some(Err(what)) => Item::Damaged(what),
+                };
+                let whole = matches!(item, Item::Entry(_));
+                if (index >= from || !whole) && visit(index, item).is_break() {
+                    return Ok(());
                 }
+                if !whole {
+                    break;
+                }
+                index += 1;
             }
         }
         Ok(())
+    }
+}
+
+/// The frames of one segment, a piece of it in memory at a time.
+struct Frames {
+    blob: Arc<dyn Blob>,
+    /// Where the piece ends in the file.
+    offset: u64,
+    piece: Vec<u8>,
+    /// What was handed out of the piece.
+    at: usize,
+    /// The piece ends where the file does.
+    last: bool,
+}
+
+impl Frames {
+    fn new(blob: Arc<dyn Blob>) -> Self {
+        Self { blob, offset: HEADER_BYTES as u64, piece: Vec::new(), at: 0, last: false }
+    }
+
+    /// The next entry; what is wrong, after which nothing follows; or the end.
+    fn next(&mut self) -> io::Result<Option<Result<&[u8], &'static str>>> {
+        // A frame that is cut by the end of the piece, and zeros, are judged with what follows them.
+        if !self.last && self.piece.len() - self.at < FRAME_BYTES_MAX {
+            self.fill()?;
+        }
+        match segment::next(&self.piece, self.at) {
+            Next::Entry(_, after) => {
+                let from = std::mem::replace(&mut self.at, after) + FRAME_HEADER_BYTES;
+                Ok(Some(Ok(&self.piece[from..after])))
+            }
+            Next::Bad(what) => Ok(Some(Err(what))),
+            Next::End => Ok(if self.is_zero_to_the_end()? { None } else { Some(Err("bytes follow the end")) }),
+        }
+    }
+
+    /// Moves on: what was handed out goes, and the next piece comes behind what is left.
+    fn fill(&mut self) -> io::Result<()> {
+        self.piece.drain(..self.at);
+        self.at = 0;
+        let kept = self.piece.len();
+        self.piece.resize(PIECE_BYTES, 0);
+        let mut end = kept;
+        while end < PIECE_BYTES && !self.last {
+            let read = self.blob.read_at(self.offset, &mut self.piece[end..])?;
+            self.last = read == 0;
+            self.offset += read as u64;
+            end += read;
+        }
+        self.piece.truncate(end);
+        Ok(())
+    }
+
+    fn is_zero_to_the_end(&mut self) -> io::Result<bool> {
+        while !self.last {
+            self.at = self.piece.len();
+            self.fill()?;
+            if self.piece.iter().any(|byte| *byte != 0) {
+                return Ok(false);
+            }
+        }
+        Ok(true)
     }
 }
 
