@@ -32,6 +32,7 @@ demo: ## the story in a terminal; ONESHOT=1 plays it and exits
 bench: ## measure against direct, HAProxy and PgBouncer; BENCH="--quick" for a smoke run
 	@scripts/setup.sh bench
 	@cargo build --quiet --release --locked --package chancery-cli
+	@cargo build --quiet --release --locked --package chancery-store --example verify
 	@.rig/venv/bin/python bench/run.py $(BENCH)
 
 crash: ## kill the gateway KILLS (200) times under load and compare PostgreSQL's log with the ledger

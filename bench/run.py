@@ -24,7 +24,7 @@ from rig import Broken, postgres, tls, wire  # noqa: E402
 from rig.process import cpu_seconds, server_user  # noqa: E402
 
 EVERY = "direct,haproxy,pgbouncer,chancery,chancery-mask,chancery-tls,chancery-strict"
-PARTS = ("probe", "pgbench", "bulk", "connect", "idle")
+PARTS = ("probe", "pgbench", "bulk", "connect", "idle", "ledger")
 RATED = {"tps", "MB/s", "conn/s"}
 
 
@@ -40,13 +40,14 @@ def options():
     parser.add_argument("--megabytes", type=int, default=500, help="size of the wide COPY; the narrow one is a fifth")
     parser.add_argument("--rows", type=int, default=2_000_000, help="rows of the SELECT")
     parser.add_argument("--sessions", type=int, default=500, help="idle sessions held")
+    parser.add_argument("--entries", type=int, default=2_000_000, help="entries of the ledger that is verified")
     parser.add_argument("--profile", default="release", help="which build of the gateway")
     parser.add_argument("--directory", default=None, help="where servers and ledgers live (a real disk)")
     parser.add_argument("--quick", action="store_true", help="one short round of everything: does it run at all?")
     chosen = parser.parse_args()
     if chosen.quick:
         chosen.rounds, chosen.seconds, chosen.scale, chosen.clients = 1, 1, 1, "1,8"
-        chosen.megabytes, chosen.rows, chosen.sessions = 20, 100_000, 50
+        chosen.megabytes, chosen.rows, chosen.sessions, chosen.entries = 20, 100_000, 50, 200_000
     return chosen
 
 
@@ -59,6 +60,8 @@ class Bench:
         (directory / "ca").chmod(0o755)
         certificate, key = authority.issue("postgres", server_user())
         settings = (f"max_connections={chosen.sessions + 200}", "shared_buffers=256MB")
+        ledger = ROOT / "target" / chosen.profile / "examples/verify"
+        self.ledger = ledger if ledger.exists() else None
         self.server = postgres.Server(directory / "pg", "distribution", certificate, key, settings).start()
         self.targets, self.missing, self.provider = targets.start_all(
             chosen.targets.split(","), directory, self.server, authority, chosen.profile
@@ -162,6 +165,20 @@ class Bench:
         records, syncs, wait = probe.group_commit(self.directory, 32, min(2.0, self.chosen.seconds))
         self.report.add(round_, "disk: 32 waiters, group commit", "fdatasync", **{
             "records/s": records, "syncs/s": syncs, "p50_us": wait})
+
+    def measure_ledger(self, round_):
+        """Appending and verifying on one thread, without a gateway: crates/store/examples/verify.rs."""
+        if self.ledger:
+            place = self.directory / "ledger-alone"
+            done = subprocess.run([self.ledger, place, str(self.chosen.entries)], text=True, capture_output=True, timeout=1800)
+            shutil.rmtree(place, ignore_errors=True)
+            found = re.search(r"appended: (\d+).*verified: (\d+).*most: +(\d+) kB", done.stdout, re.S)
+            if done.returncode != 0 or not found:
+                print(f"bench: ledger: {done.stderr.strip()[-300:]}", file=sys.stderr)
+                return
+            appended, verified, peak = map(int, found.groups())
+            self.report.add(round_, f"ledger of {self.chosen.entries:,} entries, one thread", "chancery", **{
+                "appended/s": appended, "verified/s": verified, "peak_MiB": peak / 1024})
 
     def connect(self, target):
         secure = None if target.sslmode == "disable" else ""

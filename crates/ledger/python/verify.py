@@ -63,7 +63,7 @@ class Verifier:
         if self.hold(signed is not None, "tail", 0, "no checkpoint says how many entries there are", INCONCLUSIVE):
             self.hold(size >= signed, "tail", size, f"{size} entries are here, and {signed} in a signed checkpoint")
             self.hold(size <= signed, "tail", signed, "entries follow the last checkpoint", INCONCLUSIVE)
-        self.hold(self.root_key and self.last, "ladder", 0, "no entry, or no ladder's root, handed in", INCONCLUSIVE)
+        self.hold(self.root_key and self.epoch, "ladder", 0, "there is no epoch, or no ladder's root", INCONCLUSIVE)
         self.hold(first is None, "sessions", first, f"open at the end: {len(self.sessions)} sessions", INCONCLUSIVE)
         self.end_recordings()
         failed = {c: entry for c, (verdict, entry, _) in self.found.items() if verdict == FAIL and entry is not None}
@@ -140,7 +140,7 @@ class Verifier:
         for name, path in notes:
             try:
                 origin, size, _, signed_by = read_note(path)
-                mine = origin == self.log[0] and name in ("checkpoint", str(size)) and signed_by(*self.log)
+                mine = origin == self.log[0] and name in ("checkpoint", f"{size:0{len(name)}}") and signed_by(*self.log)
                 if self.hold(mine, "checkpoints", None, f"{name} is not of this log, its key, or the size in its name"):
                     self.waiting.append((size, path))
             except ValueError as problem:
@@ -153,7 +153,7 @@ class Verifier:
         good, epoch = self.good, self.epoch
         while self.waiting and self.waiting[-1][0] == size:
             _, _, root, signed_by = read_note(self.waiting.pop()[1])
-            same = self.hold(root == self.tree.root(), "checkpoints", good, f"from here on: not the root at {size}")
+            same = self.hold(root == self.tree.root(), "checkpoints", good, f"the checkpoint of {size} has another root")
             self.good, self.differing = size if same else good, self.differing or range(good, good if same else size)
             sealed = not epoch or signed_by(f"{self.log[0]}/epoch/{epoch['e']}", self.epoch_key)
             self.hold(sealed, "ladder", epoch and epoch["at"], f"this epoch did not sign the checkpoint of {size}")
@@ -185,7 +185,7 @@ class Verifier:
             s["leaves"], s["roll"] = s["leaves"] + 1, sha256(s["roll"] + leaf)
 
     def read_recordings(self):
-        """recording.md, Block and Files: the blocks; and of each file what is in front of the first that is not whole."""
+        """recording.md, Block and Files: the blocks; of each file, those in front of the first that is not whole."""
         for name, path in files(self.recordings, "files", pattern=r"[0-9]{12}\.rec") if self.recordings else ():
             number, size, blocks, digest = int(name[:12]), 0, 0, hashlib.sha256()
             for s, at, before, block in read_blocks(path):
@@ -198,8 +198,7 @@ class Verifier:
     def end_recordings(self):
         """recording.md: what the ledger states of blocks and files against what is there."""
         def none(verdict, what, query):
-            query = f"SELECT entry FROM (SELECT {query}) ORDER BY entry IS NULL, entry LIMIT 1"
-            row = self.db.execute(query).fetchone()
+            row = self.db.execute(f"SELECT entry FROM (SELECT {query}) ORDER BY entry IS NULL, entry").fetchone()
             return self.hold(row is None, "recordings", row and row[0], what, verdict)
         none(FAIL, "the file is stated again in other words",
              "max(entry) AS entry FROM stated GROUP BY file HAVING count(*) > 1")
@@ -209,9 +208,8 @@ class Verifier:
              USING (file) WHERE (stated.bytes, stated.blocks, stated.cr) <> (spool.bytes, spool.blocks, spool.cr)""")
         none(INCONCLUSIVE, "the ledger does not state every file",
              "NULL AS entry FROM spool WHERE file NOT IN (SELECT file FROM stated)")
-        complete = none(INCONCLUSIVE, "the file stated here is not there",
-                        "entry FROM stated WHERE file NOT IN (SELECT file FROM spool)")
-        absent = FAIL if complete else INCONCLUSIVE  # a file that is not there may hold what is not found
+        absent = FAIL if none(INCONCLUSIVE, "the file stated here is not there",  # it may hold what is not found
+             "entry FROM stated WHERE file NOT IN (SELECT file FROM spool)") else INCONCLUSIVE
         none(absent, "no block of the session has the hash stated here",
              "entry FROM claim LEFT JOIN block USING (s, hash) WHERE number IS NULL")
         none(FAIL, "the session has blocks after the one that its close calls its last", """entry FROM claim JOIN block
@@ -287,10 +285,10 @@ def key_id(name, key):
 def read_note(path):
     """A C2SP tlog-checkpoint in a signed-note: origin, size, root, and who signed it; ValueError if it is none."""
     with open(path, "rb") as file:
-        body, _, tail = file.read(MAX_NOTE + 1).decode("utf-8").rpartition("\n\n")
+        body, _, tail = file.read(MAX_NOTE).decode("utf-8").rpartition("\n\n")
     form = re.fullmatch("([^\n]+)\n(0|[1-9][0-9]{0,18})\n(.{43}=)", body)
     lines = re.findall(r"— ([^\s+]+) (.+)\n", tail)
-    if not form or not tail or len(tail) + len(body) > MAX_NOTE or "".join(map("— %s %s\n".__mod__, lines)) != tail:
+    if not form or not lines or "".join(f"— {name} {data}\n" for name, data in lines) != tail:
         raise ValueError("it is not a checkpoint in a signed note")
     signatures = [(name, base64.b64decode(data, validate=True)) for name, data in lines]
     def signed_by(name, key):  # once at least, and each signature that says so holds
@@ -359,27 +357,24 @@ def ed25519_holds(key, signature, message):
     encoded = total[1] * inverse % P | (total[0] * inverse % P & 1) << 255
     return eightfold[0] != 0 and encoded.to_bytes(32, "little") == signature[:32]
 
-def read_roots(given):
+def roots(given):
     """The log's name and key, the key of epoch 0 or None, and where they are from: text, or a file that is named."""
-    source = os.path.realpath(given) if os.path.isfile(given) else ""
+    source = os.path.realpath(given) if os.path.isfile(given) and os.access(given, os.R_OK) else ""
     if source:
-        with open(given, encoding="utf-8") as file:
+        with open(source, encoding="utf-8") as file:
             given = file.read(MAX_NOTE)
-    keys = []
-    for name, digits, data in (word.split("+", 2) for word in given.split()):
-        raw = base64.b64decode(data, validate=True)
-        if len(raw) != 33 or raw[0] != 1 or key_id(name, raw[1:]).hex() != digits:
-            raise ValueError("not an Ed25519 verifier key of signed-note")
-        keys.append((name, raw[1:]))
-    if not keys or [name for name, _ in keys[1:]] not in ([], [f"{keys[0][0]}/epoch/0"]):
-        raise ValueError("not the log's key and, behind it, that of its epoch 0")
-    return keys[0], keys[1][1] if keys[1:] else None, source
+    form = re.fullmatch(r"\s*([^\s+]+)\+(\w{8})\+([\w+/]{44})(\s+(\1/epoch/0)\+(\w{8})\+([\w+/]{44}))?\s*", given, re.A)
+    found = [form.group(i, i + 1, i + 2) for i in (1, 5) if form[i]] if form else []
+    keys = [base64.b64decode(data, validate=True) for _, _, data in found]
+    if not keys or any(k[0] != 1 or key_id(name, k[1:]).hex() != ident for k, (name, ident, _) in zip(keys, found)):
+        raise ValueError("not the verifier keys of a log and, behind it, of its epoch 0")
+    return (form[1], keys[0][1:]), keys[1][1:] if keys[1:] else None, source
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.error = lambda problem: parser.exit(64, f"{parser.format_usage()}{problem}\n")
     parser.add_argument("ledger")
-    parser.add_argument("--roots", required=True, type=read_roots, help="keys of the log and of epoch 0, or a file")
+    parser.add_argument("--roots", required=True, type=roots, help="keys of the log and of epoch 0, or a file")
     parser.add_argument("--recordings")
     parser.add_argument("--json", action="store_true")
     given = parser.parse_args()
@@ -388,6 +383,8 @@ def main():
         base, recordings = plain(base, "ledger"), recordings or plain(base, "recordings")
     if source.startswith(os.path.realpath(base) + os.sep):
         parser.error("the roots are in the ledger that they are to verify")
+    if recordings and not os.path.isdir(recordings):
+        parser.error("there is no such directory of recordings")
     try:
         os.listdir(plain(base, "entries") or os.path.join(base, "entries", "is absent, or a link"))
         result = Verifier(base, log, root_key, recordings).run()

@@ -73,7 +73,8 @@ impl<'a> View<'a> {
             let key = walk.text()?;
             walk.take(b':')?;
             let value = walk.value()?;
-            if last >= key {
+            // The first letters decide nearly always.
+            if last.as_bytes().first() >= key.as_bytes().first() && last >= key {
                 return None;
             }
             last = key;

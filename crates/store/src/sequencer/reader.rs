@@ -13,7 +13,7 @@ use super::{OpenError, WITNESSED, tiles};
 use crate::recordings::RecordingReader;
 
 /// Bytes of a segment in memory.
-const PIECE_BYTES: usize = 512 * 1024;
+const PIECE_BYTES: usize = 256 * 1024;
 /// The longest frame.
 const FRAME_BYTES_MAX: usize = FRAME_HEADER_BYTES + chancery_ledger::ENTRY_BYTES_MAX;
 
@@ -99,28 +99,30 @@ struct Frames {
     blob: Arc<dyn Blob>,
     /// Where the piece ends in the file.
     offset: u64,
-    piece: Vec<u8>,
-    /// What was handed out of the piece.
+    /// Room for a piece; what counts lies from `at` to `end`.
+    room: Vec<u8>,
     at: usize,
+    end: usize,
     /// The piece ends where the file does.
     last: bool,
 }
 
 impl Frames {
     fn new(blob: Arc<dyn Blob>) -> Self {
-        Self { blob, offset: HEADER_BYTES as u64, piece: Vec::new(), at: 0, last: false }
+        let room = vec![0; PIECE_BYTES];
+        Self { blob, offset: HEADER_BYTES as u64, room, at: 0, end: 0, last: false }
     }
 
     /// The next entry; what is wrong, after which nothing follows; or the end.
     fn next(&mut self) -> io::Result<Option<Result<&[u8], &'static str>>> {
         // A frame that is cut by the end of the piece, and zeros, are judged with what follows them.
-        if !self.last && self.piece.len() - self.at < FRAME_BYTES_MAX {
+        if !self.last && self.end - self.at < FRAME_BYTES_MAX {
             self.fill()?;
         }
-        match segment::next(&self.piece, self.at) {
+        match segment::next(&self.room[..self.end], self.at) {
             Next::Entry(_, after) => {
                 let from = std::mem::replace(&mut self.at, after) + FRAME_HEADER_BYTES;
-                Ok(Some(Ok(&self.piece[from..after])))
+                Ok(Some(Ok(&self.room[from..after])))
             }
             Next::Bad(what) => Ok(Some(Err(what))),
             Next::End => Ok(if self.is_zero_to_the_end()? { None } else { Some(Err("bytes follow the end")) }),
@@ -129,26 +131,22 @@ impl Frames {
 
     /// Moves on: what was handed out goes, and the next piece comes behind what is left.
     fn fill(&mut self) -> io::Result<()> {
-        self.piece.drain(..self.at);
-        self.at = 0;
-        let kept = self.piece.len();
-        self.piece.resize(PIECE_BYTES, 0);
-        let mut end = kept;
-        while end < PIECE_BYTES && !self.last {
-            let read = self.blob.read_at(self.offset, &mut self.piece[end..])?;
+        self.room.copy_within(self.at..self.end, 0);
+        (self.at, self.end) = (0, self.end - self.at);
+        while self.end < PIECE_BYTES && !self.last {
+            let read = self.blob.read_at(self.offset, &mut self.room[self.end..])?;
             self.last = read == 0;
             self.offset += read as u64;
-            end += read;
+            self.end += read;
         }
-        self.piece.truncate(end);
         Ok(())
     }
 
     fn is_zero_to_the_end(&mut self) -> io::Result<bool> {
         while !self.last {
-            self.at = self.piece.len();
+            self.at = self.end;
             self.fill()?;
-            if self.piece.iter().any(|byte| *byte != 0) {
+            if self.room[..self.end].iter().any(|byte| *byte != 0) {
                 return Ok(false);
             }
         }
