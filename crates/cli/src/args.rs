@@ -53,6 +53,9 @@ pub(crate) enum Command {
     /// The ledger's head, and its verification.
     #[command(subcommand)]
     Ledger(Ledger),
+    /// Watch logs from elsewhere: cosign each head that shows that its log only grew (C2SP tlog-witness).
+    #[command(subcommand)]
+    Witness(Witness),
 }
 
 /// Where the configuration file is.
@@ -372,6 +375,62 @@ pub(crate) struct Verify {
     pub(crate) checkpoints: Vec<PathBuf>,
     #[command(flatten)]
     pub(crate) config: Config,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Witness {
+    /// Make a witness's file with a fresh key.
+    Init(WitnessInit),
+    /// Let it witness a log.
+    Add(WitnessAdd),
+    /// Show its key, and the last head of each log.
+    Show(WitnessFile),
+    /// Answer logs in the foreground.
+    Serve(WitnessServe),
+}
+
+/// Where a witness's file is.
+#[derive(Clone, Debug, Args)]
+pub(crate) struct WitnessFile {
+    /// The witness's file.
+    #[arg(value_name = "FILE")]
+    pub(crate) file: PathBuf,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct WitnessInit {
+    #[command(flatten)]
+    pub(crate) state: WitnessFile,
+    /// The witness's name, a URL without its scheme, such as witness.example/w1. It is part of the key.
+    #[arg(long)]
+    pub(crate) name: String,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct WitnessAdd {
+    #[command(flatten)]
+    pub(crate) state: WitnessFile,
+    /// The log's public key, or a file with the roots that `chancery init` printed.
+    #[arg(value_name = "KEY")]
+    pub(crate) key: String,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct WitnessServe {
+    #[command(flatten)]
+    pub(crate) state: WitnessFile,
+    /// Address and port to listen on.
+    #[arg(long, value_name = "ADDR")]
+    pub(crate) listen: std::net::SocketAddr,
+    /// The file of the certificate chain, leaf first (PEM). Without it, ADDR must be a loopback.
+    #[arg(long, value_name = "PEM", requires = "key")]
+    pub(crate) certificate: Option<PathBuf>,
+    /// The file of the certificate's private key (PEM).
+    #[arg(long, value_name = "PEM", requires = "certificate")]
+    pub(crate) key: Option<PathBuf>,
+    /// Go on after the clock ran ahead and was set right: later times of former cosignatures are forgotten.
+    #[arg(long)]
+    pub(crate) forget_times: bool,
 }
 
 #[cfg(test)]

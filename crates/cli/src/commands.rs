@@ -8,3 +8,4 @@ pub(crate) mod reviewer;
 pub(crate) mod secret;
 pub(crate) mod serve;
 pub(crate) mod session;
+pub(crate) mod witness;

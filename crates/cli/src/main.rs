@@ -69,5 +69,6 @@ async fn run(command: Command, out: Out) -> Done {
         Command::Reviewer(args) => Box::pin(commands::reviewer::run(args, out)).await,
         Command::Policy(args) => Box::pin(commands::policy::run(args, out)).await,
         Command::Ledger(args) => Box::pin(commands::ledger::run(args, out)).await,
+        Command::Witness(args) => Box::pin(commands::witness::run(args, out)).await,
     }
 }

@@ -267,6 +267,12 @@ impl Gateway {
         }
         self.drain().await;
         workers.stop().await;
+        // The last head, which closes everything, is witnessed too.
+        if let Ok(Some(mut rounds)) = witnesses::Rounds::new(&self.0)
+            && tokio::time::timeout(DRAIN, rounds.round()).await.is_err()
+        {
+            tracing::warn!("the last head was not witnessed in time");
+        }
         Ok(())
     }
 

@@ -153,7 +153,7 @@ class Verifier:
         good, epoch = self.good, self.epoch
         while self.waiting and self.waiting[-1][0] == size:
             _, _, root, signed_by = read_note(self.waiting.pop()[1])
-            same = self.hold(root == self.tree.root(), "checkpoints", good, f"the checkpoint of {size} has another root")
+            same = self.hold(root == self.tree.root(), "checkpoints", good, f"the root signed for {size} is another")
             self.good, self.differing = size if same else good, self.differing or range(good, good if same else size)
             sealed = not epoch or signed_by(f"{self.log[0]}/epoch/{epoch['e']}", self.epoch_key)
             self.hold(sealed, "ladder", epoch and epoch["at"], f"this epoch did not sign the checkpoint of {size}")

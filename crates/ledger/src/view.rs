@@ -27,6 +27,7 @@ pub(crate) struct View<'a> {
 }
 
 #[derive(Debug)]
+#[allow(clippy::large_enum_variant, reason = "lives on the stack for one line; nearly every one is the largest")]
 enum Rest<'a> {
     /// Keys and values as they stand in the line; texts without their quotes.
     Plain([(&'a str, Plain<'a>); FIELDS_MAX], usize),

@@ -7,6 +7,7 @@ mod catalog;
 mod recordings;
 mod sequencer;
 mod state;
+mod witness;
 
 pub use catalog::{
     CachedJwks, Catalog, CatalogError, ChainRecord, Denial, PrincipalRecord, ReviewLine, ReviewerKey, SecretLine,
@@ -20,3 +21,4 @@ pub use sequencer::{
     Outside, Pending, Recovery, Sequencer, Stall, Volume, system_clock, verify,
 };
 pub use state::{StateDir, StateError, random};
+pub use witness::{Cosigned, Refused, Witness, WitnessError, WitnessState};

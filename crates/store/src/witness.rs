@@ -49,7 +49,7 @@ pub enum WitnessError {
     #[error("the log {0} has a key here already")]
     Known(String),
     /// There is no room for another log.
-    #[error("a witness has at most {LOGS_MAX} logs")]
+    #[error("a witness has at most {max} logs", max = LOGS_MAX)]
     Full,
     /// The file system refused.
     #[error("the state of the witness cannot be used: {0}")]
@@ -138,11 +138,13 @@ impl WitnessState {
     /// Reads the file beside whoever serves from it: it is replaced as a whole.
     pub fn read(path: &Path) -> Result<Self, WitnessError> {
         let file = File::open(path)?;
-        if file.metadata()?.permissions().mode() & 0o077 != 0 {
+        let meta = file.metadata()?;
+        if meta.permissions().mode() & 0o077 != 0 {
             return Err(WitnessError::Readable(path.to_owned()));
         }
         let damaged = || WitnessError::Damaged(path.to_owned());
-        let mut bytes = Zeroizing::new(Vec::with_capacity(4096));
+        let length = usize::try_from(meta.len().min(STATE_BYTES_MAX)).map_err(|_| damaged())?;
+        let mut bytes = Zeroizing::new(Vec::with_capacity(length + 64));
         file.take(STATE_BYTES_MAX + 1).read_to_end(&mut bytes)?;
         if bytes.len() as u64 > STATE_BYTES_MAX {
             return Err(damaged());
@@ -346,7 +348,8 @@ impl Witness {
             tracing::error!(origin = head.origin, now, last = known.time, "the clock is behind the last cosignature");
             return Err(Refused::Clock);
         }
-        let next = signed(known.log.key.clone(), &head, &request.note, now).ok_or(Refused::Unwritten)?;
+        let next = signed(known.log.key.clone(), &head, &request.note, now)
+            .ok_or(Refused::Unwitnessed(Unwitnessed::Unsigned))?;
         // The same head within the same second is on disk already, and its cosignature is the same line.
         if next != *known
             && let Err(fault) = desk.put(&self.path, next)
@@ -413,7 +416,8 @@ fn parse(body: &str) -> Result<(AddCheckpoint, Claimed<'_>), Unwitnessed> {
     // The first empty line ends the proof; the last one ends the note's body (C2SP signed-note).
     let note = body.split_once("\n\n").map_or("", |(_, note)| note);
     let (text, signatures) = note.rsplit_once("\n\n").ok_or(Unwitnessed::Malformed)?;
-    let signed = signatures.strip_suffix('\n').is_some_and(|lines| lines.lines().all(|line| line.starts_with("\u{2014} ")));
+    let signed =
+        signatures.strip_suffix('\n').is_some_and(|lines| lines.lines().all(|line| line.starts_with("\u{2014} ")));
     let origin = text.split('\n').next().filter(|origin| !origin.is_empty()).ok_or(Unwitnessed::Malformed)?;
     if !signed {
         return Err(Unwitnessed::Malformed);
@@ -480,7 +484,7 @@ fn evidence(
         _ => {}
     }
     let id = sha256(&sent.body()).to_string();
-    let end = format!("-{}-{}.txt", fork.word(), id.get(..16).unwrap_or_default());
+    let end = format!("-{}.{}.txt", id.get(..16).unwrap_or_default(), fork.word());
     let (mut all, mut unproven) = (0, 0);
     for entry in fs::read_dir(&folder)?.take(2 * EVIDENCE_MAX) {
         let name = entry?.file_name();
@@ -489,7 +493,7 @@ fn evidence(
             return Ok(Kept::Already);
         }
         all += 1;
-        unproven += usize::from(name.contains("-unproven-"));
+        unproven += usize::from(name.ends_with(".unproven.txt"));
     }
     if all >= EVIDENCE_MAX || (fork == Fork::Unproven && unproven >= UNPROVEN_MAX) {
         return Ok(Kept::Full);

@@ -1,6 +1,6 @@
 //! `chancery serve`: the gateway, its API and its control socket in one process, until it is asked to end.
 
-mod http;
+pub(super) mod http;
 mod reload;
 mod socket;
 
@@ -12,7 +12,7 @@ use chancery_gateway::Gateway;
 use chancery_store::StateDir;
 use tokio::net::{TcpListener, UnixListener};
 use tokio::signal::unix::{SignalKind, signal};
-use tokio::sync::watch;
+use tokio::sync::{Semaphore, watch};
 use zeroize::Zeroizing;
 
 use crate::args;
@@ -44,7 +44,8 @@ pub(crate) async fn run(args: args::Config, _: Out) -> Done {
         let listener = listener.map_err(|error| Failure::no(format!("cannot listen on {address}: {error}")))?;
         let tls = crate::tls::server(identity).map_err(Failure::no)?;
         let router = chancery_console::router(Arc::new(desk(&gateway, &configuration)));
-        tasks.push(tokio::spawn(http::serve(listener, tls, router, ended.clone())));
+        let room = Arc::new(Semaphore::new(http::CONNECTIONS_MAX));
+        tasks.push(tokio::spawn(http::serve(listener, Some(tls), room, router, ended.clone())));
     }
     let reloading = reload::watch(args.config.clone(), configuration, gateway.clone(), ended.clone())?;
     tasks.push(tokio::spawn(reloading));
@@ -66,7 +67,7 @@ pub(crate) async fn run(args: args::Config, _: Out) -> Done {
 }
 
 /// Logs for the operator, on standard error. `CHANCERY_LOG` chooses what: `debug`, `chancery_gateway=debug,info` …
-fn start_log() {
+pub(super) fn start_log() {
     let filter = tracing_subscriber::EnvFilter::try_from_env("CHANCERY_LOG")
         .unwrap_or_else(|_| tracing_subscriber::EnvFilter::new("info"));
     let colour = std::io::IsTerminal::is_terminal(&std::io::stderr());
@@ -80,20 +81,20 @@ async fn end(ended: &mut watch::Receiver<bool>) {
     drop(ended.wait_for(|ended| *ended).await);
 }
 
-struct Signals {
+pub(super) struct Signals {
     terminate: tokio::signal::unix::Signal,
     interrupt: tokio::signal::unix::Signal,
 }
 
 impl Signals {
-    fn take() -> Result<Self, Failure> {
+    pub(super) fn take() -> Result<Self, Failure> {
         let failed = |error| Failure::unsure(format!("no signals: {error}"));
         Ok(Self {
             terminate: signal(SignalKind::terminate()).map_err(failed)?,
             interrupt: signal(SignalKind::interrupt()).map_err(failed)?,
         })
     }
-    async fn wait(mut self) {
+    pub(super) async fn wait(mut self) {
         tokio::select! {
             _ = self.terminate.recv() => {}
             _ = self.interrupt.recv() => {}

@@ -1,4 +1,4 @@
-//! Serves routers over connections: HTTPS for everybody, the control socket for the operator.
+//! Serves routers over connections: HTTPS for everybody, the control socket for the operator, a witness for logs.
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -15,21 +15,22 @@ use tokio::sync::{Semaphore, watch};
 use tokio_rustls::TlsAcceptor;
 
 /// Connections at once; past it, new ones wait in the kernel's queue. Each costs some tens of kilobytes.
-const CONNECTIONS_MAX: usize = 512;
-/// For the TLS handshake, and for a request's head.
-const PATIENCE: Duration = Duration::from_secs(10);
+pub(in crate::commands) const CONNECTIONS_MAX: usize = 512;
+/// For the TLS handshake, and for a request's head, which also bounds how long a connection may be idle.
+pub(in crate::commands) const PATIENCE: Duration = Duration::from_secs(10);
 /// For one connection as a whole: nothing of the API takes longer.
 const CONNECTION: Duration = Duration::from_secs(600);
 
-/// Accepts connections until the end.
-pub(super) async fn serve(
+/// Accepts connections until the end, each with a permit of `room`. In clear text only where the caller has seen to it that
+/// nobody else listens.
+pub(in crate::commands) async fn serve(
     listener: TcpListener,
-    tls: Arc<ServerConfig>,
+    tls: Option<Arc<ServerConfig>>,
+    room: Arc<Semaphore>,
     router: Router,
     mut ended: watch::Receiver<bool>,
 ) {
-    let acceptor = TlsAcceptor::from(tls);
-    let room = Arc::new(Semaphore::new(CONNECTIONS_MAX));
+    let acceptor = tls.map(TlsAcceptor::from);
     loop {
         let Ok(permit) = Arc::clone(&room).acquire_owned().await else { return };
         let accepted = tokio::select! {
@@ -47,13 +48,15 @@ pub(super) async fn serve(
         };
         let (acceptor, router, ended) = (acceptor.clone(), router.clone(), ended.clone());
         tokio::spawn(async move {
-            match tokio::time::timeout(PATIENCE, acceptor.accept(socket)).await {
-                Ok(Ok(stream)) => {
-                    let peer: SocketAddr = peer;
-                    connection(stream, router.layer(Extension(ConnectInfo(peer))), ended).await;
-                }
-                Ok(Err(error)) => tracing::debug!(%error, "a TLS handshake failed"),
-                Err(_) => tracing::debug!("a TLS handshake took too long"),
+            let peer: SocketAddr = peer;
+            let router = router.layer(Extension(ConnectInfo(peer)));
+            match acceptor {
+                None => connection(socket, router, ended).await,
+                Some(acceptor) => match tokio::time::timeout(PATIENCE, acceptor.accept(socket)).await {
+                    Ok(Ok(stream)) => connection(stream, router, ended).await,
+                    Ok(Err(error)) => tracing::debug!(%error, "a TLS handshake failed"),
+                    Err(_) => tracing::debug!("a TLS handshake took too long"),
+                },
             }
             drop(permit);
         });
