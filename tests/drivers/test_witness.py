@@ -3,8 +3,8 @@
 The oracle is this file: RFC 8032 (Ed25519), RFC 6962 (tree and consistency proofs) and C2SP signed-note, tlog-checkpoint
 and tlog-cosignature, from their texts and with the standard library. Nothing of it is shared with the program.
 
-Where `aics-witness` is at hand, another implementation of C2SP tlog-witness, its client asks our witness, and its server
-and ours get the same requests. `CHANCERY_AICS` names the Python that has it; without, `.rig/aics/bin/python`.
+With `aics-witness`, another house's implementation of C2SP tlog-witness, its client asks our witness, and its server and
+ours get the same requests.
 """
 
 import base64
@@ -24,6 +24,7 @@ import time
 import pytest
 
 from rig.gateway import binary
+from rig.aics import aics
 from rig.need import need
 from rig.process import RIG, Process, accepts, free_port
 
@@ -506,20 +507,8 @@ print(json.dumps(said))
 """
 
 
-def aics():
-    """A Python that has aics-witness. The package is not among those that `make setup` installs."""
-    python = os.environ.get("CHANCERY_AICS") or RIG / "aics/bin/python"
-    try:
-        done = subprocess.run([python, "-c", "import aics_witness, aics_tlog"], capture_output=True, timeout=30)
-    except OSError:
-        done = None
-    if done is None or done.returncode != 0:
-        pytest.skip("missing: aics-witness (a Python 3.12 or newer with it, named by CHANCERY_AICS)")
-    return str(python)
-
-
 def test_their_client_is_served(witness):
-    python = aics()
+    python = need(aics)
     other = Log("gw.example/theirs", seed=b"\7" * 32)
     assert witness.stop() == 0
     witness.run("add", witness.file, other.key)
@@ -534,7 +523,7 @@ def test_their_client_is_served(witness):
 
 
 def test_their_server_says_what_ours_says(witness, log, tmp_path):
-    python, port = aics(), free_port()
+    python, port = need(aics), free_port()
     config = ["--config", str(tmp_path / "witness.json")]
 
     def theirs(*arguments):

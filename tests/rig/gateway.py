@@ -47,10 +47,11 @@ class Gateway:
     """
 
     def __init__(self, directory, provider, resources, *, rules=DEFAULT_RULES, masks=(), reviews=(), ca=None,
-                 certificate=None, key=None, durability="balanced", profile="debug", upstream_tls=False):
+                 certificate=None, key=None, durability="balanced", profile="debug", upstream_tls=False, ledger=None):
         self.directory, self.provider, self.resources = pathlib.Path(directory), provider, resources
         self.rules, self.masks, self.reviews, self.durability = rules, masks, reviews, durability
         self.ca, self.certificate, self.key, self.upstream_tls = ca, certificate, key, upstream_tls
+        self.ledger = ledger
         self.program = binary(profile)
         self.host, self.port, self.https, self.process = "127.0.0.1", free_port(), free_port(), None
         self.config = self.directory / "chancery.toml"
@@ -74,6 +75,8 @@ class Gateway:
                 "secret": self.secret(server), "labels": {"env": "rig"}, "durability": self.durability,
                 "tls": {"mode": "verify-full", "ca": str(self.ca)} if self.upstream_tls else {"mode": "disable"},
             }))
+        if self.ledger:
+            tables.append(("ledger", self.ledger))
         tables += [("[mask]", mask) for mask in self.masks]
         tables.append(("policy", {"directory": "policies"}))
         tables += [("[review]", review) for review in self.reviews]
@@ -81,7 +84,15 @@ class Gateway:
 
     def prepare(self):
         """A state directory, a configuration and the secrets."""
+        self.prepare_state()
+        return self.prepare_rest()
+
+    def prepare_state(self):
+        """The state directory alone: its roots are there."""
         self.run("init", self.directory)
+
+    def prepare_rest(self):
+        """What `prepare` does besides."""
         self.config.write_text(self.configuration())
         policies = self.directory / "policies"
         policies.mkdir(exist_ok=True)
