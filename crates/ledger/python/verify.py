@@ -19,7 +19,7 @@ KINDS = {kind: (BASE.union(w for w in keys if w[-1] != "?"), BASE.union(w.rstrip
          for kind, *keys in map(str.split, re.split("[/\n]", KINDS))}
 
 def text(pattern):
-    return lambda v: type(v) is str and re.fullmatch(pattern, v, re.S) is not None
+    return lambda v, match=re.compile(pattern, re.S).fullmatch: type(v) is str and match(v) is not None
 FORM = {  # ledger.md, Entry: of the values whose form it gives
     "v": lambda v: type(v) is int and v == 1, "k": text(".+"), "o": text(".+"), "d": lambda v: type(v) is list,
     "ref": lambda v: type(v) is list and all(map(text("[0-9]+:[0-9a-f]{64}"), v)), "x": text("read|write"),
@@ -256,7 +256,7 @@ def sorted_object(pairs):
         raise ValueError("the keys of an object are not sorted, or one is there twice")
     return dict(pairs)
 def integer(digits):  # is also called for floats and NaN
-    if not re.fullmatch("0|-?[1-9][0-9]{0,18}", digits) or not -2**63 <= int(digits) < 2**63:
+    if len(digits) > 20 or digits == "-0" or not digits.lstrip("-").isdigit() or not -2**63 <= int(digits) < 2**63:
         raise ValueError("a number is not an integer, or out of bounds")
     return int(digits)
 JSON = json.JSONDecoder(object_pairs_hook=sorted_object, parse_int=integer, parse_float=integer, parse_constant=integer)
@@ -311,16 +311,15 @@ class Tree:
             root = sha256(b"\1" + peak + root)
         return root
 
-# CRC-32C, reflected polynomial 0x82F63B78: tables for one byte, and for each 16 bits of 64.
+# CRC-32C, reflected polynomial 0x82F63B78: what a byte adds, with none to seven bytes behind it.
 ROWS = [[functools.reduce(lambda c, _: c >> 1 ^ 0x82F63B78 * (c & 1), range(8), byte) for byte in range(256)]]
 for _ in range(7):
     ROWS.append([c >> 8 ^ ROWS[0][c & 255] for c in ROWS[-1]])
-T0, T1, T2, T3 = ([high ^ low for high in ROWS[k - 1] for low in ROWS[k]] for k in (7, 5, 3, 1))
 def crc32c(data):
-    crc, whole = 0xFFFFFFFF, len(data) & ~7
-    for (word,) in struct.iter_unpack("<Q", data[:whole]):
-        word ^= crc
-        crc = T0[word & 0xFFFF] ^ T1[word >> 16 & 0xFFFF] ^ T2[word >> 32 & 0xFFFF] ^ T3[word >> 48]
+    crc, whole, (T0, T1, T2, T3, T4, T5, T6, T7) = 0xFFFFFFFF, len(data) & ~7, ROWS
+    for a, b, c, d, e, f, g, h in struct.iter_unpack("8B", data[:whole]):
+        crc = (T7[a ^ crc & 255] ^ T6[b ^ crc >> 8 & 255] ^ T5[c ^ crc >> 16 & 255] ^ T4[d ^ crc >> 24]
+               ^ T3[e] ^ T2[f] ^ T1[g] ^ T0[h])
     for byte in data[whole:]:
         crc = crc >> 8 ^ ROWS[0][(crc ^ byte) & 255]
     return crc ^ 0xFFFFFFFF

@@ -2,8 +2,9 @@
 
 use std::path::PathBuf;
 use std::process::Command;
+use std::sync::Arc;
 
-use chancery_ledger::EntryKind;
+use chancery_ledger::{Cosigner, EntryKind, WitnessPolicy};
 use chancery_model::{ReviewState, Timestamp};
 use serde_json::json;
 
@@ -525,4 +526,37 @@ async fn a_token_that_expires_ends_what_is_held() {
     ended_as(&world, review.id, ReviewState::Withdrawn).await;
     assert_eq!(world.postgres.direct("select count(*) from t"), "0");
     finish(world).await;
+}
+
+/// Too long without its witnesses: what could have an effect is refused, what reads goes on, and readiness says why.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_ledger_without_its_witnesses_takes_no_effects() {
+    let nobody = Cosigner::from_seed("witness.test/w1", &[7; 32]).expect("a seed").verifier_key();
+    let policy = format!("witness w1 {nobody} http://127.0.0.1:{}\nquorum w1\n", crate::world::free_port());
+    listen();
+    let mut setup = Setup::new("unwitnessed", ALLOW_ALL);
+    setup.witnesses = Some(Arc::new(WitnessPolicy::parse(&policy).expect("well-formed")));
+    setup.max_unwitnessed = std::time::Duration::from_secs(2);
+    let Some(world) = World::with(setup).await else { return };
+    world.postgres.direct("create table notes (id int)");
+    let token = world.issuer.token("alice", &["analysts"], &[]);
+    let mut raw = Raw::login(&world, &token, &[]).await;
+    let (mut number, patience) = (0, std::time::Instant::now() + std::time::Duration::from_secs(20));
+    let refused = loop {
+        number += 1;
+        let answer = raw.query(&format!("insert into notes values ({number})")).await;
+        if tags(&answer) != "CZ" {
+            break answer;
+        }
+        assert!(std::time::Instant::now() < patience, "it never stopped");
+    };
+    assert!(complaint(&refused).contains("put on record as it must be"), "{}", complaint(&refused));
+    assert_eq!(values(&raw.query("select 7").await), ["7"]);
+    assert_eq!(
+        world.postgres.direct("select max(id) from notes"),
+        (number - 1).to_string(),
+        "the refused one did not run"
+    );
+    drop(raw);
+    assert!(!finish(world).await.is_empty());
 }

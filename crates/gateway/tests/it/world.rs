@@ -13,6 +13,7 @@ use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use chancery_gateway::issuers::IssuerSource;
 use chancery_gateway::{Bounds, Gateway, ResourceSettings, Settings, TlsIdentity, UpstreamTls};
 use chancery_identity::IssuerRules;
+use chancery_ledger::WitnessPolicy;
 use chancery_mask::MaskRules;
 use chancery_model::{Assurance, Digest, Durability, Protocol, Resource, ResourceName, Timestamp};
 use chancery_policy::{ReviewRule, RuleSet, Source};
@@ -204,6 +205,8 @@ pub(crate) struct Setup {
     pub(crate) reserve_bytes: Option<u64>,
     pub(crate) token_leeway: Option<u32>,
     pub(crate) catalog_wait: Option<std::time::Duration>,
+    pub(crate) witnesses: Option<Arc<WitnessPolicy>>,
+    pub(crate) max_unwitnessed: std::time::Duration,
 }
 
 impl Setup {
@@ -226,6 +229,8 @@ impl Setup {
             reserve_bytes: None,
             token_leeway: None,
             catalog_wait: None,
+            witnesses: None,
+            max_unwitnessed: std::time::Duration::from_secs(900),
         }
     }
 }
@@ -321,8 +326,8 @@ impl World {
                 listen: None,
                 mask: Arc::new(mask),
             }],
-            witnesses: None,
-            max_unwitnessed: std::time::Duration::from_secs(900),
+            witnesses: setup.witnesses.clone(),
+            max_unwitnessed: setup.max_unwitnessed,
             rules,
             config: Digest::default(),
             dangerous: Vec::new(),
