@@ -94,7 +94,7 @@ fn drivers(root: &Path) -> Result<()> {
     if !python.exists() {
         bail!("no .rig/venv: run `make setup`");
     }
-    step(Command::new(python).current_dir(root).args(["-m", "pytest", "-q", "-rs", "tests/drivers"]))
+    step(Command::new(python).current_dir(root).args(["-m", "pytest", "-q", "-rs", "tests/drivers", "tests/verify"]))
 }
 
 fn cargo(root: &Path) -> Command {
