@@ -123,6 +123,39 @@ def test_0_what_nobody_touched_passes(copy):
     assert (verdict, bad) == ("PASS", None), checks
 
 
+def tile_path(level, index, width):
+    """C2SP tlog-tiles, "Merkle Tree": groups of three digits, and the width of a partial tile."""
+    path, rest = f"{index % 1000:03}", index // 1000
+    while rest:
+        path, rest = f"x{rest % 1000:03}/{path}", rest // 1000
+    return f"tile/{level}/{path}" + ("" if width == 256 else f".p/{width}")
+
+
+def test_the_layout_of_tiles_holds_the_same_tree(copy, tmp_path):
+    """`ledger export`: entries, tiles and checkpoint as any reader of C2SP tlog-tiles finds them."""
+    out = tmp_path / "out"
+    said = subprocess.run([copy.program, "ledger", "export", out, "--from", copy.state, "--json"], capture_output=True, text=True,
+                          timeout=60)
+    assert said.returncode == 0, said.stderr
+    body = (out / "checkpoint").read_text().split("\n\n")[0].splitlines()
+    origin, size, root = body[0], int(body[1]), base64.b64decode(body[2])
+    assert (origin, size) == (copy.origin, len(copy.lines))
+    entries, hashes = [], []
+    for index in range((size + 255) // 256):
+        width = min(256, size - 256 * index)
+        data = (out / tile_path("entries", index, width)).read_bytes()
+        while data:
+            length = int.from_bytes(data[:2], "big")
+            entries.append(data[2:2 + length])
+            data = data[2 + length:]
+        tile = (out / tile_path(0, index, width)).read_bytes()
+        hashes += [tile[at:at + 32] for at in range(0, len(tile), 32)]
+    assert entries == copy.lines and hashes == [leaf_hash(line) for line in entries]
+    assert root_of(hashes) == root
+    again = subprocess.run([copy.program, "ledger", "export", out, "--from", copy.state], capture_output=True, text=True, timeout=60)
+    assert again.returncode == 1 and "hint: " in again.stderr
+
+
 def test_1_delete_a_middle_record(copy):
     """The record is gone and all behind it are numbered anew, so that only the tree and the session tell."""
     at = next(n for n, entry in enumerate(copy.entries()) if n > 40 and entry["k"] == "act.done")

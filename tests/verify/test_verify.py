@@ -138,11 +138,12 @@ class Recorder:
     def __init__(self):
         self.files, self.heads = {}, {}
 
-    def block(self, file, session, payload, codec=0, before=None, number=None):
+    def block(self, file, session, payload, codec=0, before=None, number=None, **header):
         last, n = self.heads.get(session, (bytes(32), 0))
         before, n = before or last, n if number is None else number
-        head = struct.pack(">4s16sQ32sB3xII", b"CRB1", bytes.fromhex(session), n, before, codec, len(payload),
-                           len(payload))
+        is_ = {"magic": b"CRB1", "zero": bytes(3), "decoded": len(payload), "stored": len(payload), **header}
+        head = struct.pack(">4s16sQ32sB3sII", is_["magic"], bytes.fromhex(session), n, before, codec, is_["zero"],
+                           is_["decoded"], is_["stored"])
         block = head + struct.pack(">I", crc(head + payload)) + payload
         self.files.setdefault(file, []).append(block)
         h = hashlib.sha256(b"\2" + block).digest()
@@ -192,11 +193,11 @@ class Log:
         self.lines.append(line)
         self.leaves.append(leaf)
 
-    def epoch(self, e=None, signer=None, after=0, life_ms=600_000):
+    def epoch(self, e=None, signer=None, after=0, life_ms=600_000, **other):
         self.m, self.t = self.m + after, self.t + after
         e = self.e + 1 if e is None else e
         entry = {"e": e, "key": self.epoch_key(e).public.hex(), "life_ms": life_ms, "size": len(self.lines),
-                 "root": tree_root(self.leaves).hex()}
+                 "root": tree_root(self.leaves).hex(), **other}
         text = "".join(f"{w}\n" for w in ("chancery/epoch/1", ORIGIN, e, entry["key"], life_ms, entry["size"],
                                           entry["root"]))
         signer = self.epoch_key(self.e) if signer is None else signer
@@ -803,6 +804,18 @@ def test_changed_epoch(tmp_path, keys):
     assert found(run(log.write(tmp_path)))["ladder"] == ("FAIL", index(log, "key.epoch", 2))
 
 
+@pytest.mark.parametrize("how", [{"e": 2}, {"e": 0}, {"size": 0}, {"size": 3}, {"root": digest("x")}])
+def test_signed_epoch_that_does_not_fit(tmp_path, how):
+    """The key before signed it; only what it signed is not what is there."""
+    log = Log()
+    log.boot("first")
+    log.epoch()
+    log.add("heartbeat")
+    log.epoch(**how)
+    log.checkpoint()
+    assert found(run(log.write(tmp_path))) == {"ladder": ("FAIL", 2)}
+
+
 def test_epoch_without_the_form(tmp_path):
     log = story(twist=twisted("key.epoch", 2, sig="00"))
     n = index(log, "key.epoch", 2)
@@ -840,6 +853,23 @@ def test_checkpoint_under_another_name(whole, tmp_path):
     high.rename(high.with_name("unfinished.tmp"))
     (low.with_name(f"{1:020d}")).unlink()
     assert found(run(top)) == {}
+
+
+def test_checkpoint_of_another_log(whole, tmp_path):
+    top = whole.write(tmp_path)
+    body = whole.last.split("\n\n")[0].replace(ORIGIN, "another.example/gateway") + "\n"
+    note = body + "\n" + key("log").signature_line(ORIGIN, body)
+    note += key("epoch 4").signature_line(f"{ORIGIN}/epoch/4", body)
+    (top / "ledger" / "checkpoint").write_text(note, encoding="utf-8")
+    assert found(run(top)) == {"checkpoints": ("FAIL", None)}
+
+
+def test_segment_under_another_name(whole, tmp_path):
+    top = whole.write(tmp_path)
+    first = whole.segments[1]
+    segment = top / "ledger" / "entries" / f"{first:020d}.seg"
+    segment.rename(segment.with_name(f"{first + 1:020d}.seg"))
+    assert found(run(top))["lines"] == ("FAIL", first)
 
 
 def test_two_roots_for_a_size(whole, tmp_path):
@@ -1006,11 +1036,45 @@ def test_close_names_the_last_block(tmp_path):
     assert found(run(log.write(tmp_path))) == {"recordings": ("FAIL", index(log, "session.close"))}
 
 
-@pytest.mark.parametrize("place, value", [(60, 2), (61, 1), (63, 1), (64, 0x7F), (68, 0x7F), (67, 0)])
-def test_block_headers(tmp_path, place, value):
-    log = story()
-    head = bytearray(log.recorder.files[0][0])
-    head[place] = value
-    head[72:76] = struct.pack(">I", crc(bytes(head[:72] + head[76:])))
-    log.recorder.files[0][0] = bytes(head)
-    assert found(run(log.write(tmp_path)))["recordings"][0] == "FAIL"
+def recorded(payload=b"one", **how):
+    """One session with one block, which the ledger states as it is."""
+    log = Log()
+    log.boot("first")
+    log.epoch()
+    log.open("s1")
+    log.recorder.block(0, ident("s1"), payload, **how)
+    log.add("rec.segment", **log.recorder.stated(0))
+    log.add("session.close", reason="client", s=ident("s1"))
+    log.checkpoint()
+    return log
+
+
+@pytest.mark.parametrize("how", [
+    {"magic": b"CRB2"}, {"codec": 2}, {"zero": b"\1\0\0"}, {"zero": b"\0\0\1"}, {"stored": 2}, {"stored": 4},
+    {"decoded": 2}, {"decoded": 4}, {"decoded": 2, "codec": 1}, {"decoded": 1_048_577, "codec": 1},
+    {"decoded": 1_048_577, "codec": 1, "payload": b""}, {"decoded": 2**32 - 1, "stored": 2**32 - 1},
+    {"number": 2**63}, {"number": 1}, {"before": b"x" * 32},
+])
+def test_block_headers(tmp_path, how):
+    assert found(run(recorded(**how).write(tmp_path))) == {"recordings": ("FAIL", 2)}
+
+
+@pytest.mark.parametrize("how", [{}, {"codec": 1}, {"codec": 1, "decoded": 1_048_576}, {"payload": b""}])
+def test_good_block_headers(tmp_path, how):
+    assert found(run(recorded(**how).write(tmp_path))) == {}
+
+
+def test_forked_chain(tmp_path):
+    """A second block with the number of another, behind the same block."""
+    log = Log()
+    log.boot("first")
+    log.epoch()
+    log.open("s1")
+    log.recorder.block(0, ident("s1"), b"one")
+    before = log.recorder.heads[ident("s1")][0]
+    cm = log.recorder.block(0, ident("s1"), b"two")
+    log.recorder.block(0, ident("s1"), b"another two", number=1, before=before)
+    log.add("rec.segment", **log.recorder.stated(0))
+    log.add("session.close", cm=cm, reason="client", s=ident("s1"))
+    log.checkpoint()
+    assert found(run(log.write(tmp_path))) == {"recordings": ("FAIL", None)}

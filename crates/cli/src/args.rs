@@ -353,6 +353,20 @@ pub(crate) enum Ledger {
     Status(Config),
     /// Verify a live or copied ledger, with its recordings where they are.
     Verify(Verify),
+    /// Write what the last checkpoint covers as plain files in the layout of C2SP tlog-tiles.
+    Export(ExportLedger),
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct ExportLedger {
+    /// The directory to be made.
+    #[arg(value_name = "OUT")]
+    pub(crate) out: PathBuf,
+    /// A state directory or a ledger directory; without it, that of the configuration.
+    #[arg(long, value_name = "DIR")]
+    pub(crate) from: Option<PathBuf>,
+    #[command(flatten)]
+    pub(crate) config: Config,
 }
 
 #[derive(Debug, Args)]

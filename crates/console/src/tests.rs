@@ -266,10 +266,11 @@ impl World {
         self.catalog.review(id).await.expect("read").expect("there").state
     }
     /// Kinds of the entries so far.
+    /// The kinds of all entries but the one that every ledger begins with.
     fn entries(&self) -> Vec<String> {
         let mut kinds = Vec::new();
         let reader = LedgerReader::new(Arc::new(self.volume.clone()));
-        let visit = reader.visit(0, |_, item| {
+        let visit = reader.visit(1, |_, item| {
             if let LedgerItem::Entry(line) = item {
                 let entry: Value = serde_json::from_slice(line).expect("entries are JSON");
                 kinds.push(entry["k"].as_str().expect("a kind").to_owned());

@@ -4,6 +4,7 @@
 //! This crate knows nothing of protocols, rules, masks, sockets or people's sessions while they run.
 
 mod catalog;
+mod export;
 mod recordings;
 mod sequencer;
 mod state;
@@ -13,6 +14,7 @@ pub use catalog::{
     CachedJwks, Catalog, CatalogError, ChainRecord, Denial, PrincipalRecord, ReviewLine, ReviewerKey, SecretLine,
     SecretState, SecretVersion, SessionFilter, SessionNote, SessionRecord, limits as catalog_limits,
 };
+pub use export::{ExportError, Exported, export};
 pub use recordings::{
     OnClosed, RecordFault, RecordedSession, Recorder, RecorderOptions, RecordingReader, Spool, Unspooled,
 };

@@ -5,9 +5,9 @@ use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use chancery_ledger::{Leaf, LogSigner, Roots, Verdict, WitnessPolicy};
+use chancery_ledger::{Checkpoint, Leaf, LogSigner, Roots, Verdict, WitnessPolicy};
 use chancery_model::Timestamp;
-use chancery_store::{Directory, LedgerItem, LedgerReader, Outside, RecordingReader, verify};
+use chancery_store::{Directory, ExportError, LedgerItem, LedgerReader, Outside, RecordingReader, export, verify};
 use serde_json::json;
 
 use crate::args;
@@ -26,6 +26,7 @@ pub(crate) async fn run(args: args::Ledger, out: Out) -> Done {
     tokio::task::block_in_place(|| match args {
         args::Ledger::Status(args) => status(&args, out),
         args::Ledger::Verify(args) => verified(&args, out),
+        args::Ledger::Export(args) => exported(&args, out),
     })
 }
 
@@ -118,6 +119,27 @@ fn status(args: &args::Config, out: Out) -> Done {
     out.document(&json!({ "key": place.roots.log().verifier_key(), "entries": size, "checkpoint": from, "root": root, "last": time,
                           "damaged": damage }));
     Ok(if damage.is_none() { Exit::Yes } else { Exit::No })
+}
+
+fn exported(args: &args::ExportLedger, out: Out) -> Done {
+    let directory = match &args.from {
+        Some(directory) => directory.clone(),
+        None => check::configuration(&args.config.config)?.state,
+    };
+    let inner = directory.join("ledger");
+    let ledger = if inner.is_dir() { inner } else { directory };
+    let reader = LedgerReader::new(Arc::new(Directory::shared(&ledger).map_err(unreadable)?));
+    let done = export(&reader, &args.out).map_err(|error| match error {
+        ExportError::Exists(_) => Failure::no(error).hint("name a directory that is not there yet"),
+        ExportError::NoCheckpoint => Failure::unsure(error).hint("a running gateway signs one within a second"),
+        ExportError::Wrong(_) => Failure::no(error).hint("`chancery ledger verify` says where it is wrong"),
+        error => Failure::unsure(error),
+    })?;
+    let Checkpoint { origin, size, root } = &done.checkpoint;
+    out.line(format!("{}: {size} entries, root {root}, {} files", clean(origin), done.files));
+    out.document(&json!({ "origin": origin, "entries": size, "root": root.to_string(), "files": done.files,
+                          "directory": args.out }));
+    Ok(Exit::Yes)
 }
 
 /// The roots, the witnesses and the checkpoints that were given.
