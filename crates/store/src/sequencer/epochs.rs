@@ -3,7 +3,7 @@
 
 use std::io;
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use chancery_ledger::{Entry, EpochSigner, Epochs as Known, KeyEpoch, LedgerError, LogSigner};
 use chancery_model::Digest;
@@ -15,6 +15,8 @@ use super::{OpenError, Options, Shared, Stall, is_full};
 /// The file of the seeds: a line for each, number and hexadecimal digits.
 const FILE: &str = "epoch";
 const FILE_BYTES_MAX: u64 = 1024;
+/// What a full disk kept from being done is tried again so often.
+const RETRY: Duration = Duration::from_secs(1);
 
 /// The seed of an epoch's key.
 struct Seed {
@@ -80,6 +82,8 @@ pub(super) struct Epochs {
     first: u64,
     /// The file still holds the key of the epoch before: until the entry is on disk, the log may end before it.
     former: bool,
+    /// When what could not be done for lack of space, or with this clock, is tried again.
+    again: Option<Instant>,
 }
 
 /// How this process begins: its epoch, the signer of it, and the entry.
@@ -106,7 +110,11 @@ impl Epochs {
             // If we crash before its entry is on disk, the ledger is still new and gets another key.
             keys.write(&[&seed])?;
             let entry = signer.begin(log, life, root);
-            return Ok((Self { keys, seed, began: Instant::now(), first: 0, former: false }, signer, entry));
+            return Ok((
+                Self { keys, seed, began: Instant::now(), first: 0, former: false, again: None },
+                signer,
+                entry,
+            ));
         };
         let last = known.last.number;
         let mut signers = keys.read()?.into_iter().filter(|seed| seed.number == last);
@@ -119,7 +127,7 @@ impl Epochs {
         let signer = seed.signer(origin).map_err(misuse)?;
         keys.write(&[&before, &seed])?;
         let entry = signer.succeed(&ending, life, size, root);
-        Ok((Self { keys, seed, began: Instant::now(), first: size, former: true }, signer, entry))
+        Ok((Self { keys, seed, began: Instant::now(), first: size, former: true, again: None }, signer, entry))
     }
 
     fn is_due(&self, size: u64, options: &Options) -> bool {
@@ -130,21 +138,29 @@ impl Epochs {
 
     /// Ends the epoch if its time is over. The entry is placed, not yet on disk; the next round is hurried.
     pub(super) fn turn(&mut self, shared: &Shared, size: u64) -> Result<(), Stall> {
-        if self.former || !self.is_due(size, &shared.options) {
+        if self.former || !self.is_due(size, &shared.options) || self.waits() {
             return Ok(());
         }
         let fail = |error: io::Error| shared.failed(&mut shared.lock(), &error);
         let seed = Seed::fresh(self.seed.number.saturating_add(1)).map_err(fail)?;
         match self.keys.write(&[&self.seed, &seed]) {
-            // Nothing new is taken as long as the disk is full; it is tried again in each round.
-            Err(error) if is_full(&error) => return Ok(()),
+            // Nothing new is taken as long as the disk is full.
+            Err(error) if is_full(&error) => {
+                self.wait();
+                return Ok(());
+            }
             done => done.map_err(fail)?,
         }
         let mut head = shared.lock();
         let signer = seed.signer(head.log.origin()).map_err(Stall::Refused)?;
         let (size, root) = (head.log.size(), shared.tree().root_with(&head.leaves));
         let entry = signer.succeed(&head.epoch, life_ms(&shared.options), size, root);
-        shared.append_entry(&mut head, &Entry::KeyEpoch(entry))?;
+        if let Err(stall) = shared.append_entry(&mut head, &Entry::KeyEpoch(entry)) {
+            drop(head);
+            tracing::warn!(%stall, "an epoch of the ledger's keys is over and cannot be ended");
+            self.wait();
+            return Ok(());
+        }
         // The key that ended goes with the last head that it signs.
         head.epoch = Arc::new(signer);
         head.wanted = true;
@@ -154,11 +170,24 @@ impl Epochs {
 
     /// Entries below `durable` are on disk: the key of an epoch that ended there is put out.
     pub(super) fn settle(&mut self, durable: u64) -> io::Result<()> {
-        if self.former && durable > self.first {
-            self.keys.write(&[&self.seed])?;
-            self.former = false;
+        if !self.former || durable <= self.first || self.waits() {
+            return Ok(());
+        }
+        match self.keys.write(&[&self.seed]) {
+            Err(error) if is_full(&error) => self.wait(),
+            done => {
+                done?;
+                self.former = false;
+            }
         }
         Ok(())
+    }
+
+    fn wait(&mut self) {
+        self.again = Instant::now().checked_add(RETRY);
+    }
+    fn waits(&self) -> bool {
+        self.again.is_some_and(|again| Instant::now() < again)
     }
 }
 

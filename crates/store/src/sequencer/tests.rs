@@ -483,6 +483,37 @@ async fn epochs_end_in_time_and_their_keys_go() {
     assert!(matches!(error, OpenError::EpochKey { number } if rolled == [number.to_string()]), "{error} {rolled:?}");
 }
 
+/// An epoch that is over while the disk is full ends when there is space; the ledger does not end with it.
+#[tokio::test]
+async fn a_full_disk_puts_the_end_of_an_epoch_off() {
+    let volume = MemoryVolume::new();
+    let options = Options { epoch: Duration::from_millis(1), ..options(100) };
+    let (shared, keys) = (Arc::new(volume.clone()), Arc::new(volume.clone()));
+    let (sequencer, _) = Sequencer::open(shared, keys, signer(), ORIGIN, options).expect("a new ledger");
+    sequencer.synced().await.expect("the disk works");
+    volume.fill(true);
+    for _ in 0..20 {
+        tokio::time::sleep(Duration::from_millis(5)).await;
+        sequencer.synced().await.expect("what is there is on disk");
+    }
+    volume.fill(false);
+    let before = kinds(Arc::new(volume.clone())).iter().filter(|kind| **kind == EntryKind::KeyEpoch).count();
+    let mut rounds = 0;
+    while sequencer.stalled().is_some() || kinds(Arc::new(volume.clone())).len() < 12 {
+        let _ = sequencer.append(stage(Subject::Beat), Level::Written);
+        tokio::time::sleep(Duration::from_millis(50)).await;
+        sequencer.synced().await.expect("the ledger goes on");
+        rounds += 1;
+        assert!(rounds < 200, "the space is there again");
+    }
+    tokio::time::sleep(Duration::from_millis(1_200)).await;
+    sequencer.synced().await.expect("the ledger goes on");
+    sequencer.close();
+    let after = kinds(Arc::new(volume.clone())).iter().filter(|kind| **kind == EntryKind::KeyEpoch).count();
+    assert!(after > before, "{before} {after}");
+    assert_ne!(report(Arc::new(volume)).verdict(), Verdict::Fail);
+}
+
 /// A witness that follows the log by its proofs, and what becomes of a log that is not the one it saw.
 #[tokio::test]
 async fn a_witness_follows_the_log_and_a_conflict_freezes_it() {
