@@ -141,19 +141,24 @@ def test_what_two_houses_witnesses_saw_is_excluded_from_change(world, provider):
     assert at.verify()[0] == 0
 
 
-def test_8_a_restored_snapshot_is_not_opened(world, provider):
-    """Omit a replica / restore an old VM snapshot, its second half."""
-    at = world()
+def copied(at, token):
+    """The state directory of a gateway that runs, and a copy from before the last that its witness saw."""
     at.front.start()
-    token = provider.person("ada")
     work(at.front, token, 10)
     at.witnessed()
     assert at.front.stop() == 0
-    state, snapshot = at.front.directory / "state", at.where / "snapshot"
-    shutil.copytree(state, snapshot)
+    state, copy = at.front.directory / "state", at.where / "copy"
+    shutil.copytree(state, copy)
     at.front.start()
     work(at.front, token, 20)
     at.witnessed()
+    return state, copy
+
+
+def test_8_a_restored_snapshot_is_not_opened(world, provider):
+    """Omit a replica / restore an old VM snapshot, its second half."""
+    at = world()
+    state, snapshot = copied(at, provider.person("ada"))
     assert at.front.stop() == 0
     seen, truth = at.own.size(), at.own.head()
     shutil.rmtree(state)
@@ -174,17 +179,8 @@ def test_8_a_restored_snapshot_is_not_opened(world, provider):
 
 def test_6_a_clone_is_found_by_the_first_that_hears_of_the_other(world, provider):
     """Two gateways from one state directory: whoever comes second to the witness with a history of its own is frozen."""
-    at = world()
-    at.front.start()
-    token = provider.person("ada")
-    work(at.front, token, 10)
-    at.witnessed()
-    assert at.front.stop() == 0
-    state, clone = at.front.directory / "state", at.where / "clone"
-    shutil.copytree(state, clone)
-    at.front.start()
-    work(at.front, token, 20)
-    at.witnessed()
+    at, token = world(), provider.person("ada")
+    state, clone = copied(at, token)
     # The clone, as it would run elsewhere: the same keys, another port.
     other = at.where / "clone.toml"
     other_port = free_port()

@@ -2,9 +2,9 @@
 
 use std::collections::{HashMap, HashSet};
 use std::net::SocketAddr;
-use std::sync::atomic::{AtomicBool, AtomicI32, AtomicI64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicI32, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use arc_swap::ArcSwap;
 use aws_lc_rs::{digest, hmac};
@@ -127,8 +127,10 @@ pub(crate) struct Shared {
     pub(crate) recorder: Recorder,
     rules: ArcSwap<RuleSet>,
     rejected: AtomicBool,
-    /// When enough witnesses knew all that was signed, in microseconds; at first, the start.
-    witnessed_at: AtomicI64,
+    /// When this began. What is counted from it, no change of the wall clock makes longer or shorter.
+    began: Instant,
+    /// When enough witnesses knew all that was signed, in milliseconds from `began`.
+    witnessed_at: AtomicU64,
     stopping: AtomicBool,
     /// What outlives its session and must come to its end: ends of reviews, cancels on their way to a resource.
     ends: Mutex<JoinSet<()>>,
@@ -207,7 +209,8 @@ impl Gateway {
         let shared = Arc::new(Shared {
             rules: ArcSwap::new(settings.rules.clone()),
             rejected: AtomicBool::new(false),
-            witnessed_at: AtomicI64::new(now().0),
+            began: Instant::now(),
+            witnessed_at: AtomicU64::new(0),
             stopping: AtomicBool::new(false),
             ends: Mutex::default(),
             live: Mutex::default(),
@@ -402,8 +405,9 @@ impl Gateway {
             ready = false;
             problems.push("the rule files are not valid; the last valid rules are in force".to_owned());
         }
-        if let Some(lag) = self.0.unwitnessed_for().filter(|lag| *lag > UNWITNESSED_WARN) {
-            ready &= lag <= self.0.settings.max_unwitnessed;
+        let most = self.0.settings.max_unwitnessed;
+        if let Some(lag) = self.0.unwitnessed_for().filter(|lag| *lag > UNWITNESSED_WARN.min(most)) {
+            ready &= lag <= most;
             problems.push(format!("too few witnesses cosigned the ledger in the last {} s", lag.as_secs()));
         }
         for issuer in self.0.issuers.status(now()) {
@@ -416,15 +420,15 @@ impl Gateway {
 }
 
 impl Shared {
-    /// Enough witnesses know all that was signed so far.
-    pub(crate) fn note_witnessed(&self, at: Timestamp) {
-        self.witnessed_at.store(at.0, Ordering::Relaxed);
+    /// Enough witnesses know all that was signed until `at`.
+    pub(crate) fn note_witnessed(&self, at: Instant) {
+        let at = at.saturating_duration_since(self.began).as_millis();
+        self.witnessed_at.store(u64::try_from(at).unwrap_or(u64::MAX), Ordering::Relaxed);
     }
     /// How long ago enough witnesses knew all; `None` if nobody is to.
     fn unwitnessed_for(&self) -> Option<Duration> {
         self.settings.witnesses.as_ref()?;
-        let lag = now().0.saturating_sub(self.witnessed_at.load(Ordering::Relaxed));
-        Some(Duration::from_micros(u64::try_from(lag).unwrap_or(0)))
+        Some(self.began.elapsed().saturating_sub(Duration::from_millis(self.witnessed_at.load(Ordering::Relaxed))))
     }
     /// Whether the ledger went too long without its witnesses for anything new to have an effect.
     pub(crate) fn is_unwitnessed(&self) -> bool {
@@ -614,8 +618,10 @@ async fn keep_notes(catalog: Catalog, mut inbox: mpsc::Receiver<Note>) {
                 Note::Flush(done) => flushed.push(done),
             }
         }
-        if let Err(error) = catalog.note_sessions(&sessions).await {
-            tracing::warn!(%error, "a session row is not kept");
+        if !sessions.is_empty()
+            && let Err(error) = catalog.note_sessions(&sessions).await
+        {
+            tracing::warn!(%error, rows = sessions.len(), "session rows are not kept");
         }
         sessions.clear();
         for done in flushed.drain(..) {

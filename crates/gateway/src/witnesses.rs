@@ -5,13 +5,16 @@
 use std::collections::BTreeMap;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
-use chancery_ledger::{AddCheckpoint, Alert, Entry, LogVerifier, Roots, SignedCheckpoint, WitnessKey, WitnessPolicy};
+use chancery_ledger::{
+    AddCheckpoint, Alert, Checkpoint, Entry, LogVerifier, Roots, SignedCheckpoint, WitnessKey, WitnessPolicy,
+};
 use chancery_store::Level;
+use futures_util::future::join_all;
 use reqwest::{Client, StatusCode, redirect};
 
-use crate::gateway::{Shared, now};
+use crate::gateway::Shared;
 
 /// How often witnesses are asked.
 const EVERY: Duration = Duration::from_secs(5);
@@ -23,7 +26,7 @@ const SIZE_TYPE: &str = "text/x.tlog.size";
 
 /// What came of asking one witness.
 enum Answer {
-    /// Its signature lines, which hold.
+    /// Its signature line, which holds.
     Cosigned(String),
     /// It cosigned another size last.
     Knows(u64),
@@ -50,13 +53,17 @@ impl Rounds {
     pub(crate) fn new(shared: &Arc<Shared>) -> Result<Option<Self>, String> {
         let Some(policy) = shared.settings.witnesses.clone() else { return Ok(None) };
         let here = [SocketAddr::from((Ipv4Addr::LOCALHOST, 0))];
-        let client = Client::builder()
+        let mut client = Client::builder()
             .redirect(redirect::Policy::none())
             .timeout(TIMEOUT)
             .referer(false)
             .no_proxy()
             .resolve_to_addrs("localhost", &here)
             .user_agent("chancery");
+        if policy.reachable().all(|(.., url)| url.starts_with("http:")) {
+            // No TLS will be spoken; a machine without any certificates must not fail for it.
+            client = client.tls_certs_only([]);
+        }
         let client = client.build().map_err(|error| error.to_string())?;
         let roots = Roots::parse(&shared.sequencer.roots()).map_err(|error| error.to_string())?;
         let (shared, log) = (shared.clone(), roots.log().clone());
@@ -73,17 +80,21 @@ impl Rounds {
         }
     }
 
-    /// Asks every witness once for the head that was published last.
+    /// Asks every witness once for the head that was published last; all at the same time, so that those that are away
+    /// keep nobody waiting for longer than one of them does.
     pub(crate) async fn round(&mut self) {
+        let began = Instant::now();
         let head = match self.published().await {
             Ok(Some(head)) if head.checkpoint.size != self.done => head,
-            Ok(_) => return self.shared.note_witnessed(now()),
+            Ok(_) => return self.shared.note_witnessed(began),
             Err(why) => return tracing::warn!(why, "no head to be witnessed"),
         };
         let mut lines = String::new();
         let policy = self.policy.clone();
-        for (name, key, url) in policy.reachable() {
-            match self.ask(name, key, url, &head).await {
+        let asked = policy.reachable().map(|(name, key, url)| self.ask(name, key, url, &head));
+        let answers = join_all(asked).await;
+        for ((name, ..), answer) in policy.reachable().zip(answers) {
+            match answer {
                 Answer::Cosigned(line) => {
                     self.known.insert(name.to_owned(), head.checkpoint.size);
                     lines.push_str(&line);
@@ -101,7 +112,7 @@ impl Rounds {
         match tokio::task::spawn_blocking(move || sequencer.keep_witnessed(&note)).await {
             Ok(Ok(())) => {
                 self.done = head.checkpoint.size;
-                self.shared.note_witnessed(now());
+                self.shared.note_witnessed(began);
             }
             Ok(Err(error)) => tracing::error!(%error, "a witnessed head is not kept"),
             Err(error) => tracing::error!(%error, "a witnessed head is not kept"),
@@ -154,10 +165,9 @@ impl Rounds {
         let (status, is_size) = (response.status(), content_type(&response) == Some(SIZE_TYPE));
         let Some(text) = bounded(response).await else { return Answer::Unheard("no readable answer".into()) };
         match status {
-            StatusCode::OK => match key.signed_at(&head.checkpoint, &text) {
-                Ok(Some(_)) => Answer::Cosigned(own_lines(&text, key)),
-                Ok(None) => Answer::Unheard("it answered without its signature".into()),
-                Err(error) => unheard(&error),
+            StatusCode::OK => match cosignature(&text, key, &head.checkpoint) {
+                Some(line) => Answer::Cosigned(line),
+                None => Answer::Unheard("it answered without a cosignature of its own that holds".into()),
             },
             StatusCode::CONFLICT if is_size => match text.trim_end().parse() {
                 Ok(size) => Answer::Knows(size),
@@ -180,10 +190,11 @@ impl Rounds {
     }
 }
 
-/// The lines of one witness; what else came with them is not kept.
-fn own_lines(text: &str, key: &WitnessKey) -> String {
-    let begin = format!("\u{2014} {} ", key.name());
-    text.lines().filter(|line| line.starts_with(&begin)).map(|line| format!("{line}\n")).collect()
+/// The line of a witness that holds; what else came with it is not kept.
+fn cosignature(text: &str, key: &WitnessKey, head: &Checkpoint) -> Option<String> {
+    let mut lines = text.lines();
+    let line = lines.find(|line| matches!(key.signed_at(head, line), Ok(Some(_))))?;
+    Some(format!("{line}\n"))
 }
 
 fn content_type(response: &reqwest::Response) -> Option<&str> {
@@ -200,4 +211,26 @@ async fn bounded(mut response: reqwest::Response) -> Option<String> {
         bytes.extend_from_slice(&chunk);
     }
     String::from_utf8(bytes).ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use chancery_ledger::Cosigner;
+    use chancery_model::Digest;
+
+    use super::*;
+
+    #[test]
+    fn one_line_of_an_answer_is_kept_and_it_holds() {
+        let cosigner = |name: &str, seed: u8| Cosigner::from_seed(name, &[seed; 32]).expect("a seed");
+        let (own, other, namesake) = (cosigner("w.test/a", 1), cosigner("w.test/b", 2), cosigner("w.test/a", 3));
+        let key = WitnessKey::parse(&own.verifier_key()).expect("own key");
+        let head = |size| Checkpoint { origin: "gw.test/a".into(), size, root: Digest([7; 32]) };
+        let (now, line) = (head(5), own.cosign(&head(5), 9));
+        let around =
+            [other.cosign(&now, 9), namesake.cosign(&now, 9), own.cosign(&head(4), 9), "\u{2014} w.test/a =\n".into()];
+        assert_eq!(cosignature(&around.concat(), &key, &now), None);
+        let flood = format!("{}{line}{}{}", around.concat(), line.repeat(100), around.concat());
+        assert_eq!(cosignature(&flood, &key, &now), Some(line));
+    }
 }

@@ -6,7 +6,7 @@
 
 use chancery_model::Digest;
 
-use crate::note::{LogVerifier, NoteSigner, is_signed, verifier_key};
+use crate::note::{ED25519_TYPE, LogVerifier, NoteSigner, is_signed, verifier_key};
 use crate::view::View;
 use crate::{LedgerError, LogSigner, SignedCheckpoint, Verdict};
 
@@ -89,7 +89,7 @@ impl EpochSigner {
     }
     /// Its public key in the form of signed-note; of the first epoch, the ladder's root.
     pub fn verifier_key(&self) -> String {
-        verifier_key(self.signer.name(), &self.public_key())
+        verifier_key(self.signer.name(), ED25519_TYPE, &self.public_key())
     }
 }
 
@@ -130,7 +130,8 @@ impl Roots {
     /// The text of the roots of the log with this key, as [`Roots::parse`] reads it.
     pub fn text(log: &str, first: &[u8; 32]) -> Option<String> {
         let log = LogVerifier::parse(log).ok()?;
-        Some(format!("{}\n{}\n", log.verifier_key(), verifier_key(&name(log.name(), 0), first)))
+        let first = LogVerifier::of(name(log.name(), 0), *first);
+        Some(format!("{}\n{}\n", log.verifier_key(), first.verifier_key()))
     }
 }
 

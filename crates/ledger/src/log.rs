@@ -144,7 +144,7 @@ impl Log {
     }
     /// The next epoch has the next number and begins where it says.
     fn check_epoch(&self, epoch: &KeyEpoch) -> Result<(), LedgerError> {
-        let due = self.epochs.map_or(0, |epochs| epochs.last.number + 1);
+        let due = self.epochs.map_or(0, |epochs| epochs.last.number.saturating_add(1));
         if epoch.number != due || epoch.size != self.size {
             return Err(LedgerError::Misuse("it is not the epoch that follows"));
         }

@@ -10,7 +10,7 @@ use crate::log::check_origin;
 use crate::tree::sha256_of;
 
 /// The signature type of plain Ed25519 in signed-note.
-const ED25519_TYPE: u8 = 1;
+pub(crate) const ED25519_TYPE: u8 = 1;
 
 /// The longest note that is read: a body of three lines and room for a quorum of cosignatures.
 const NOTE_BYTES_MAX: usize = 64 * 1024;
@@ -68,7 +68,7 @@ impl NoteSigner {
     pub(crate) fn from_seed(name: String, seed: &[u8; 32]) -> Result<Self, LedgerError> {
         check_origin(&name)?;
         let pair = Ed25519KeyPair::from_seed_unchecked(seed).map_err(|_| LedgerError::Misuse("the seed is no key"))?;
-        let id = key_id(&name, pair.public_key().as_ref());
+        let id = key_id(&name, ED25519_TYPE, pair.public_key().as_ref());
         Ok(Self { pair, name, id })
     }
     pub(crate) fn name(&self) -> &str {
@@ -88,10 +88,21 @@ impl NoteSigner {
     }
 }
 
-/// The form of a public key in signed-note: `name+id+base64`.
-pub(crate) fn verifier_key(name: &str, key: &[u8; 32]) -> String {
-    let id = u32::from_be_bytes(key_id(name, key));
-    format!("{name}+{id:08x}+{}", STANDARD.encode([[ED25519_TYPE].as_slice(), key].concat()))
+/// The form of a public key of a signature type in signed-note: `name+id+base64`.
+pub(crate) fn verifier_key(name: &str, kind: u8, key: &[u8; 32]) -> String {
+    let id = u32::from_be_bytes(key_id(name, kind, key));
+    format!("{name}+{id:08x}+{}", STANDARD.encode([[kind].as_slice(), key].concat()))
+}
+
+/// Reads that form: name, id and key.
+pub(crate) fn parse_verifier_key(text: &str, kind: u8) -> Option<(&str, [u8; 4], [u8; 32])> {
+    // Base64 may hold `+`, names may not.
+    let mut parts = text.trim().splitn(3, '+');
+    let (name, id, key) = (parts.next()?, parts.next()?, STANDARD.decode(parts.next()?).ok()?);
+    let (told, key) = key.split_first()?;
+    let key: [u8; 32] = key.try_into().ok()?;
+    let (id, due) = (u32::from_str_radix(id, 16).ok()?.to_be_bytes(), key_id(name, kind, &key));
+    (*told == kind && id == due && check_origin(name).is_ok()).then_some((name, id, key))
 }
 
 /// Whether an Ed25519 signature over `bytes` holds.
@@ -115,7 +126,7 @@ impl LogSigner {
     }
     /// The key in the form of signed-note: `name+id+base64`.
     pub fn verifier_key(&self) -> String {
-        verifier_key(&self.0.name, &self.0.public_key())
+        verifier_key(&self.0.name, ED25519_TYPE, &self.0.public_key())
     }
     /// Signs a head.
     pub fn sign(&self, checkpoint: &Checkpoint) -> SignedCheckpoint {
@@ -139,23 +150,13 @@ pub struct LogVerifier {
 impl LogVerifier {
     /// From a key whose name is known.
     pub(crate) fn of(name: String, key: [u8; 32]) -> Self {
-        let id = key_id(&name, &key);
+        let id = key_id(&name, ED25519_TYPE, &key);
         Self { name, id, key }
     }
     /// Reads `name+id+base64`.
     pub fn parse(text: &str) -> Result<Self, LedgerError> {
-        let bad = LedgerError::Unproven("the verifier key is malformed");
-        // Base64 may hold `+`, names may not.
-        let mut parts = text.trim().splitn(3, '+');
-        let (Some(name), Some(id), Some(key)) = (parts.next(), parts.next(), parts.next()) else { return Err(bad) };
-        let key = STANDARD.decode(key).map_err(|_| bad.clone())?;
-        let [ED25519_TYPE, key @ ..] = key.as_slice() else { return Err(bad) };
-        let told = u32::from_str_radix(id, 16).map_err(|_| bad.clone())?.to_be_bytes();
-        let id = key_id(name, key);
-        let key = key.try_into().map_err(|_| bad.clone())?;
-        if told != id || check_origin(name).is_err() {
-            return Err(bad);
-        }
+        let (name, id, key) =
+            parse_verifier_key(text, ED25519_TYPE).ok_or(LedgerError::Unproven("the verifier key is malformed"))?;
         Ok(Self { name: name.to_owned(), id, key })
     }
     /// The name in the key, which is the log's origin.
@@ -164,7 +165,7 @@ impl LogVerifier {
     }
     /// The key in the form of signed-note.
     pub fn verifier_key(&self) -> String {
-        verifier_key(&self.name, &self.key)
+        verifier_key(&self.name, ED25519_TYPE, &self.key)
     }
     pub(crate) fn key(&self) -> [u8; 32] {
         self.key
@@ -207,12 +208,8 @@ impl LogVerifier {
     }
 }
 
-fn key_id(name: &str, key: &[u8]) -> [u8; 4] {
-    key_id_of(name, ED25519_TYPE, key)
-}
-
-/// The key id of a signature type (C2SP signed-note).
-pub(crate) fn key_id_of(name: &str, kind: u8, key: &[u8]) -> [u8; 4] {
+/// The id of a key of a signature type (C2SP signed-note).
+pub(crate) fn key_id(name: &str, kind: u8, key: &[u8]) -> [u8; 4] {
     let hash = sha256_of(&[name.as_bytes(), b"\n", &[kind], key]);
     [hash.0[0], hash.0[1], hash.0[2], hash.0[3]]
 }

@@ -126,15 +126,14 @@ impl<'a> View<'a> {
     }
     /// What a `key.epoch` entry states: `None` for another kind, `Some(None)` if a field is missing or not what it is.
     pub(crate) fn epoch(&self) -> Option<Option<KeyEpoch>> {
-        let bytes = |name: &str| self.rest.text(name);
         (self.kind == Some(EntryKind::KeyEpoch)).then(|| {
             Some(KeyEpoch {
                 number: self.number("e")?,
-                key: hexadecimal(bytes("key")?)?,
+                key: hexadecimal(self.rest.text("key")?)?,
                 life_ms: self.number("life_ms")?,
                 size: self.number("size")?,
                 root: self.digest("root")?,
-                signature: hexadecimal(bytes("sig")?)?,
+                signature: hexadecimal(self.rest.text("sig")?)?,
             })
         })
     }

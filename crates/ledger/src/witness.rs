@@ -9,7 +9,7 @@ use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use chancery_model::Digest;
 
-use crate::note::{NoteSigner, is_signed, key_id_of};
+use crate::note::{NoteSigner, is_signed, key_id, parse_verifier_key, verifier_key};
 use crate::tree::sha256;
 use crate::{Checkpoint, LedgerError, LogVerifier, verify_consistency};
 
@@ -43,13 +43,11 @@ impl Cosigner {
     }
     /// Its key in the form of signed-note, with the type of cosignatures.
     pub fn verifier_key(&self) -> String {
-        let key = self.0.public_key();
-        let id = u32::from_be_bytes(key_id_of(self.name(), COSIGNATURE_TYPE, &key));
-        format!("{}+{id:08x}+{}", self.name(), STANDARD.encode([[COSIGNATURE_TYPE].as_slice(), &key].concat()))
+        verifier_key(self.name(), COSIGNATURE_TYPE, &self.0.public_key())
     }
     /// The signature line that says: at `time` (seconds since 1970 UTC) this was the largest consistent head seen.
     pub fn cosign(&self, checkpoint: &Checkpoint, time: u64) -> String {
-        let id = key_id_of(self.name(), COSIGNATURE_TYPE, &self.0.public_key());
+        let id = key_id(self.name(), COSIGNATURE_TYPE, &self.0.public_key());
         let signature = self.0.signature(message(&checkpoint.body(), time).as_bytes());
         let line = STANDARD.encode([id.as_slice(), &time.to_be_bytes(), &signature].concat());
         format!("\u{2014} {} {line}\n", self.name())
@@ -71,17 +69,9 @@ pub struct WitnessKey {
 impl WitnessKey {
     /// Reads `name+id+base64` with the type of cosignatures.
     pub fn parse(text: &str) -> Result<Self, LedgerError> {
-        let bad = LedgerError::Unproven("the witness key is malformed");
-        let mut parts = text.trim().splitn(3, '+');
-        let (Some(name), Some(id), Some(key)) = (parts.next(), parts.next(), parts.next()) else { return Err(bad) };
-        let key = STANDARD.decode(key).map_err(|_| bad.clone())?;
-        let [COSIGNATURE_TYPE, key @ ..] = key.as_slice() else { return Err(bad) };
-        let key: [u8; 32] = key.try_into().map_err(|_| bad.clone())?;
-        let told = u32::from_str_radix(id, 16).map_err(|_| bad.clone())?.to_be_bytes();
-        if crate::log::check_origin(name).is_err() || told != key_id_of(name, COSIGNATURE_TYPE, &key) {
-            return Err(bad);
-        }
-        Ok(Self { name: name.to_owned(), id: told, key })
+        let (name, id, key) =
+            parse_verifier_key(text, COSIGNATURE_TYPE).ok_or(LedgerError::Unproven("the witness key is malformed"))?;
+        Ok(Self { name: name.to_owned(), id, key })
     }
     /// Its name.
     pub fn name(&self) -> &str {
@@ -308,6 +298,12 @@ impl WitnessPolicy {
         self.quorum.is_none()
     }
 
+    /// Whether the witnesses that can be asked are enough.
+    pub fn is_reachable(&self) -> bool {
+        let by = self.reachable().map(|(name, ..)| (name.to_owned(), 0)).collect();
+        self.quorum.as_ref().is_none_or(|name| self.is_met(name, &by))
+    }
+
     /// The witnesses that can be asked: name in the policy, key, submission prefix.
     pub fn reachable(&self) -> impl Iterator<Item = (&str, &WitnessKey, &str)> {
         self.witnesses.iter().filter_map(|(name, (key, url))| Some((name.as_str(), key, url.as_deref()?)))
@@ -437,6 +433,16 @@ mod tests {
         let nested = format!("{witnesses}group ab any a b\ngroup both all ab c\nquorum both\n");
         let nested = WitnessPolicy::parse(&nested).expect("well-formed");
         assert!(nested.quorum(&head, &lines(&[1, 2])).met && !nested.quorum(&head, &lines(&[0, 1])).met);
+        assert!(!nested.is_reachable());
+        for (asked, enough) in [("ab", false), ("bc", true), ("c", false)] {
+            let line = |(name, cosigner): (&str, &Cosigner)| {
+                let url = if asked.contains(name) { " https://w.test" } else { "" };
+                format!("witness {name} {}{url}\n", cosigner.verifier_key())
+            };
+            let policy: String = names.into_iter().zip(&cosigners).map(line).collect();
+            let policy = WitnessPolicy::parse(&format!("{policy}group ab any a b\ngroup both all ab c\nquorum both\n"));
+            assert_eq!(policy.map(|policy| policy.is_reachable()), Ok(enough), "{asked}");
+        }
         assert!(WitnessPolicy::parse("quorum none\n").is_ok_and(|policy| policy.is_none()));
         let more =
             ["", "quorum a\n", "group g 4 a b c\nquorum g\n", "group g any x\nquorum g\n", "quorum none\nquorum a\n"];

@@ -22,6 +22,7 @@ use toml::Spanned;
 
 use super::load::Text;
 use super::{File, Issuer, Mask, Resource, Review, Span};
+use crate::oauth;
 
 const POSTGRES_PORT: u16 = 5432;
 /// A bundle of the system's certificates is a few hundred KiB.
@@ -199,7 +200,7 @@ impl Lower<'_> {
         }
     }
 
-    /// The policy of witnesses. Each that counts must have an address, else it could never cosign.
+    /// The policy of witnesses. So many of them must have an address that their cosignatures can be enough.
     fn witnesses(&mut self, name: &Spanned<String>) -> Option<Arc<WitnessPolicy>> {
         let path = self.path(name.get_ref());
         let policy = match read_policy(&path) {
@@ -218,10 +219,14 @@ impl Lower<'_> {
             }
             Ok(policy) => {
                 for (witness, _, url) in policy.reachable() {
-                    if !is_secure(url) {
-                        let why = format!("the address of witness {witness} is neither https nor http on loopback");
-                        self.wrong(name.span(), why, "write an https address");
+                    if oauth::checked(url).is_err() {
+                        let why = format!("the address of witness {witness} must be an https URL, or http on loopback");
+                        self.wrong(name.span(), why, "write it without a user name and a password");
                     }
+                }
+                if !policy.is_reachable() {
+                    let why = "the witnesses that have an address are too few for the quorum";
+                    self.wrong(name.span(), why, "write each one's address after its key");
                 }
                 Some(Arc::new(policy))
             }
@@ -520,14 +525,6 @@ fn read_policy(path: &Path) -> std::io::Result<String> {
     let mut text = String::new();
     fs::File::open(path)?.take(POLICY_BYTES_MAX + 1).read_to_string(&mut text)?;
     Ok(text)
-}
-
-/// https anywhere, http on loopback.
-fn is_secure(url: &str) -> bool {
-    let Ok(url) = reqwest::Url::parse(url) else { return false };
-    let host = url.host_str().unwrap_or_default().trim_start_matches('[').trim_end_matches(']');
-    let here = host == "localhost" || host.parse().is_ok_and(|ip: std::net::IpAddr| ip.is_loopback());
-    url.scheme() == "https" || (url.scheme() == "http" && here)
 }
 
 fn read_pem(path: &Path) -> std::io::Result<Vec<u8>> {

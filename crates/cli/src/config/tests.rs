@@ -4,6 +4,7 @@ use std::path::Path;
 use std::time::Duration;
 
 use chancery_gateway::UpstreamTls;
+use chancery_ledger::Cosigner;
 use chancery_model::{Assurance, Durability};
 use chancery_policy::Problem;
 
@@ -132,6 +133,43 @@ fn each_mistake_names_its_line() {
         let spoken = problem.message.starts_with("`5 seconds`");
         assert!(problem.hint.is_some() || spoken, "{to}: {problem}");
     }
+}
+
+#[test]
+fn a_policy_of_witnesses_that_cannot_be_met_is_refused() {
+    let key = |seed: u8| {
+        let name = format!("witness.example/w{seed}");
+        Cosigner::from_seed(&name, &[seed; 32]).expect("a seed").verifier_key()
+    };
+    let policy = std::env::temp_dir().join(format!("chancery-config-policy-{}", std::process::id()));
+    let file = format!("{GOOD}\n[ledger]\nwitnesses = {policy:?}\n");
+    let ask = |first: &str, second: &str, quorum: &str| {
+        let (a, b) = (key(1), key(2));
+        let text = format!("witness a {a} {first}\nwitness b {b} {second}\ngroup g any a b\ngroup h 1 g\n{quorum}\n");
+        std::fs::write(&policy, text).expect("the file is written");
+        let problems = match read(&file) {
+            Ok(read) => return (read.witnesses.is_some(), String::new()),
+            Err(problems) => problems,
+        };
+        let problem = problems.iter().find(|problem| !problem.warning).expect("one of them is wrong");
+        assert!(problem.hint.is_some(), "{problem}");
+        (false, problem.message.clone())
+    };
+    let (good, near) = ("https://w.example/log", "http://127.0.0.1:7380");
+    for (first, second) in [(good, near), (good, ""), ("", "http://[::1]:7380")] {
+        assert_eq!(ask(first, second, "quorum h"), (true, String::new()), "{first} {second}");
+    }
+    for (first, second, quorum, message) in [
+        ("", "", "quorum h", "too few for the quorum"),
+        ("", good, "quorum a", "too few for the quorum"),
+        ("http://w.example", good, "quorum h", "must be an https URL"),
+        ("https://me@w.example", good, "quorum h", "must be an https URL"),
+        (good, good, "quorum x", "malformed"),
+    ] {
+        let (_, told) = ask(first, second, quorum);
+        assert!(told.contains(message), "{first} {second} {quorum}: {told}");
+    }
+    std::fs::remove_file(&policy).expect("it is there");
 }
 
 #[test]

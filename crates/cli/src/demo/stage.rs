@@ -52,7 +52,7 @@ pub(super) struct Stage {
     https: u16,
     pub(super) psql: PathBuf,
     program: PathBuf,
-    /// The log's public key, as it was before anything happened.
+    /// The log's roots, as they were before anything happened.
     pub(super) roots: String,
     pub(super) directory: Directory,
 }

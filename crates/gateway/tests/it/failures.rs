@@ -552,6 +552,9 @@ async fn a_ledger_without_its_witnesses_takes_no_effects() {
     };
     assert!(complaint(&refused).contains("put on record as it must be"), "{}", complaint(&refused));
     assert_eq!(values(&raw.query("select 7").await), ["7"]);
+    let health = world.gateway.health();
+    let told = health.problems.iter().any(|problem| problem.starts_with("too few witnesses cosigned the ledger"));
+    assert!(!health.ready && told, "{health:?}");
     assert_eq!(
         world.postgres.direct("select max(id) from notes"),
         (number - 1).to_string(),
