@@ -14,7 +14,7 @@ key.epoch e key life_ms root sig size/policy.apply by? p source/principal a com/
 session.open a auth c d p prof proto s/session.close acts cm? leaves reason roll s/approval.use ch q ref rev s
 act.start a c ch d fp p prof q rev? s x/act.done bytes cm? masked out q rows s sqlstate? us/gap cause from to
 act.deny a? c? ch? code d p q s/approval.request a c ch needed p q rev s until/rec.segment blocks bytes cr file
-approval.decide assurance by ch d rev sig?/approval.end end rev/view by s? what/alert code s?"""
+approval.decide assurance by ch d rev sig?/approval.end end rev/view by s? what/export by cr from to/alert code s?"""
 KINDS = {kind: (BASE.union(w for w in keys if w[-1] != "?"), BASE.union(w.rstrip("?") for w in keys))
          for kind, *keys in map(str.split, re.split("[/\n]", KINDS))}
 

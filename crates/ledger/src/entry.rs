@@ -46,6 +46,8 @@ pub enum Entry<'a> {
     RecordingSegment(RecordingSegment),
     /// Somebody looked at a recording or at entries.
     View(View<'a>),
+    /// Evidence is about to leave in a pack.
+    Export(Export),
     /// The ledger stopped taking entries.
     Stall(Stall<'a>),
     /// Entries are known to be missing.
@@ -78,6 +80,7 @@ pub enum EntryKind {
     ApprovalEnd,
     RecordingSegment,
     View,
+    Export,
     Stall,
     Gap,
     Crash,
@@ -85,7 +88,7 @@ pub enum EntryKind {
 }
 
 impl EntryKind {
-    const ALL: [Self; 22] = [
+    const ALL: [Self; 23] = [
         Self::Boot,
         Self::Shutdown,
         Self::Heartbeat,
@@ -104,6 +107,7 @@ impl EntryKind {
         Self::ApprovalEnd,
         Self::RecordingSegment,
         Self::View,
+        Self::Export,
         Self::Stall,
         Self::Gap,
         Self::Crash,
@@ -130,6 +134,7 @@ impl EntryKind {
             Self::ApprovalEnd => "approval.end",
             Self::RecordingSegment => "rec.segment",
             Self::View => "view",
+            Self::Export => "export",
             Self::Stall => "stall",
             Self::Gap => "gap",
             Self::Crash => "crash",
@@ -182,6 +187,7 @@ impl Entry<'_> {
             Self::ApprovalEnd(_) => EntryKind::ApprovalEnd,
             Self::RecordingSegment(_) => EntryKind::RecordingSegment,
             Self::View(_) => EntryKind::View,
+            Self::Export(_) => EntryKind::Export,
             Self::Stall(_) => EntryKind::Stall,
             Self::Gap(_) => EntryKind::Gap,
             Self::Crash(_) => EntryKind::Crash,
@@ -473,6 +479,19 @@ pub struct View<'a> {
     pub what: &'a str,
     /// The session looked at, if one.
     pub session: Option<SessionId>,
+}
+
+/// `export`.
+#[derive(Clone, Copy, Debug)]
+pub struct Export {
+    /// Who: chain id.
+    pub by: [u8; 16],
+    /// The period, from …
+    pub from: Timestamp,
+    /// … up to.
+    pub to: Timestamp,
+    /// SHA-256 of the pack's manifest.
+    pub manifest: Digest,
 }
 
 /// `stall`.

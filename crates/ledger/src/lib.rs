@@ -30,7 +30,7 @@ pub use block::{
 };
 pub use entry::{
     ActDeny, ActDone, ActStart, Alert, ApprovalDecide, ApprovalEnd, ApprovalRequest, ApprovalUse, Boot, Crash, Entry,
-    EntryKind, Gap, Outcome, PolicyApply, PrincipalEntry, RecordingSegment, SecretChange, SessionClose, SessionOpen,
+    EntryKind, Export, Gap, Outcome, PolicyApply, PrincipalEntry, RecordingSegment, SecretChange, SessionClose, SessionOpen,
     Shutdown, Stall, View,
 };
 pub use epoch::{EpochSigner, KeyEpoch, Roots};

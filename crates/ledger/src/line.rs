@@ -192,6 +192,12 @@ fn fields(line: &mut Line<'_, '_>, entry: &Entry<'_>, tally: &Tally) {
             line.hex_if("s", e.session.as_ref().map(|s| &s.0));
             line.text("what", e.what);
         }
+        Entry::Export(e) => {
+            line.hex("by", &e.by);
+            line.hex("cr", &e.manifest.0);
+            integer(line.key("from"), e.from.0);
+            integer(line.key("to"), e.to.0);
+        }
         Entry::Stall(e) => line.text("reason", e.reason),
         Entry::Gap(e) => {
             line.text("cause", e.cause);

@@ -31,6 +31,8 @@ const TABLE: &[Wall] = &[
     Wall { name: "policy", storey: Storey::Thought, may_use: &["sql", "model"] },
     Wall { name: "mask", storey: Storey::Thought, may_use: &["model"] },
     Wall { name: "ledger", storey: Storey::Thought, may_use: &["model"] },
+    // By ADR 0013: a pack is derived from entries alone.
+    Wall { name: "evidence", storey: Storey::Thought, may_use: &["ledger", "model"] },
     Wall { name: "identity", storey: Storey::Thought, may_use: &["model"] },
     // `sql` by ADR 0002: the session turns a command's text into facts itself.
     Wall { name: "session", storey: Storey::Thought, may_use: &["wire", "sql", "policy", "mask", "ledger", "model"] },
@@ -40,7 +42,8 @@ const TABLE: &[Wall] = &[
         name: "gateway",
         storey: Storey::Hands,
         may_use: &[
-            "wire", "wire-pg", "sql", "policy", "mask", "ledger", "identity", "session", "secrets", "store", "model",
+            "wire", "wire-pg", "sql", "policy", "mask", "ledger", "evidence", "identity", "session", "secrets", "store",
+            "model",
         ],
     },
     Wall { name: "console", storey: Storey::Hands, may_use: &["store", "policy", "ledger", "identity", "model"] },
@@ -49,7 +52,7 @@ const TABLE: &[Wall] = &[
         name: "cli",
         storey: Storey::Binary,
         may_use: &[
-            "gateway", "console", "wire", "wire-pg", "sql", "policy", "mask", "ledger", "identity", "session",
+            "gateway", "console", "wire", "wire-pg", "sql", "policy", "mask", "ledger", "evidence", "identity", "session",
             "secrets", "store", "model",
         ],
     },

@@ -1,0 +1,24 @@
+//! What an auditor is handed: populations, controls and reports derived from a ledger's entries, and the pack that holds
+//! them (`docs/spec/pack.md`).
+//!
+//! Everything here is a pure function of entries, the directory and a period: whoever verifies a pack derives it again
+//! and compares. This crate knows nothing of files, clocks, sockets, gateways or how entries come to be.
+
+mod collect;
+mod control;
+mod directory;
+mod fields;
+mod manifest;
+mod pack;
+mod population;
+mod row;
+mod tar;
+
+pub use collect::{Collector, Period, Sink};
+pub use control::{CONTROLS, Control, ControlId, EXCEPTIONS_MAX, Exception, Findings, Found};
+pub use directory::{ChainRow, Directory, who};
+pub use manifest::{Generator, Listed, MANIFEST, MANIFEST_BYTES_MAX, Manifest, instant};
+pub use pack::{Output, Provenance, Tables, is_control, population_path, write_controls};
+pub use population::{About, Population};
+pub use row::{Columns, Value, json_text};
+pub use tar::{BLOCK, Malformed, PREFIX, Piece, Reader, header, is_path, padding};
