@@ -6,7 +6,7 @@ SECONDS_EACH ?= 60
 KILLS ?= 200
 
 .DEFAULT_GOAL := help
-.PHONY: help setup build test ci demo bench crash fuzz tidy
+.PHONY: help setup build dist test ci demo bench crash fuzz tidy
 
 help: ## this list
 	@sed -n 's/^\([a-z]*\):[^#]*## \(.*\)/  make \1|\2/p' Makefile | column -t -s '|'
@@ -17,6 +17,10 @@ setup: ## install what building, testing and measuring need (apt, .rig/venv, .ri
 build: ## the release binary, target/release/chancery
 	@scripts/setup.sh build
 	cargo build --release --locked --package chancery-cli
+
+dist: ## what is shipped and measured, target/dist/chancery: a release build trained on the benchmark's workloads
+	@scripts/setup.sh bench
+	@.rig/venv/bin/python scripts/dist.py
 
 test: ## install what tests need, then run the whole gate
 	@scripts/setup.sh test
@@ -29,9 +33,7 @@ demo: ## the story in a terminal; ONESHOT=1 plays it and exits
 	@cargo build --quiet --locked --package chancery-cli
 	@target/debug/chancery demo $(if $(ONESHOT),--oneshot)
 
-bench: ## measure against direct, HAProxy and PgBouncer; BENCH="--quick" for a smoke run
-	@scripts/setup.sh bench
-	@cargo build --quiet --release --locked --package chancery-cli
+bench: dist ## measure against direct, HAProxy and PgBouncer; BENCH="--quick" for a smoke run
 	@cargo build --quiet --release --locked --package chancery-store --example verify
 	@.rig/venv/bin/python bench/run.py $(BENCH)
 

@@ -76,6 +76,13 @@ for part in rustfmt clippy-driver; do
   have "$part" || fail "$part is missing" "rustup component add rustfmt clippy"
 done
 [ "$GROUP" != build ] || { say "ready to build"; exit 0; }
+if [ "$GROUP" = bench ] || [ "$GROUP" = all ]; then
+  host=$(rustc -vV | sed -n 's/^host: //p')
+  if [ ! -x "$(rustc --print sysroot)/lib/rustlib/$host/bin/llvm-profdata" ]; then
+    say "llvm-tools of this Rust"
+    have rustup && rustup component add llvm-tools >&2 || fail "llvm-profdata of this Rust is missing" "rustup component add llvm-tools"
+  fi
+fi
 
 # --- Python and npm packages, installed again only when their pins change ---------------------------------------------
 mkdir -p .rig

@@ -32,7 +32,8 @@ def binary(profile="debug"):
     """The program: CHANCERY_BIN, or what cargo built."""
     path = pathlib.Path(os.environ.get("CHANCERY_BIN") or ROOT / "target" / profile / "chancery")
     if not path.exists():
-        raise Missing(f"the gateway's binary (cargo build{' --release' if profile == 'release' else ''} -p chancery-cli)")
+        how = {"dist": "make dist", "release": "cargo build --release -p chancery-cli"}.get(profile, "cargo build -p chancery-cli")
+        raise Missing(f"the gateway's binary ({how})")
     done = subprocess.run([path, "--version"], capture_output=True, text=True, timeout=20)
     if done.returncode != 0 or "chancery" not in done.stdout:
         raise Missing(f"a gateway in {path.name}: --version said nothing")

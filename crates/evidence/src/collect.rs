@@ -5,6 +5,8 @@
 mod reviews;
 mod sessions;
 
+use std::sync::Arc;
+
 use chancery_ledger::{EntryKind, Leaf};
 
 use crate::control::Controls;
@@ -43,12 +45,12 @@ pub trait Sink {
 }
 
 /// What every part of the collection needs to know.
-pub(crate) struct Scope<'d> {
-    pub(crate) directory: &'d Directory,
+pub(crate) struct Scope {
+    pub(crate) directory: Arc<Directory>,
     pub(crate) period: Period,
 }
 
-impl Scope<'_> {
+impl Scope {
     /// Chain id, principal and actors, as three columns.
     pub(crate) fn chain(&self, chain: Option<&str>) -> [Value; 3] {
         let principal = chain.and_then(|chain| self.directory.principal(chain));
@@ -71,10 +73,10 @@ struct Applied {
 }
 
 /// Reads entries in order and gives rows.
-pub struct Collector<'d> {
-    scope: Scope<'d>,
+pub struct Collector {
+    scope: Scope,
     /// Digests whose texts are there.
-    texts: &'d [String],
+    texts: Vec<String>,
     applied: Option<Applied>,
     sessions: Sessions,
     reviews: Reviews,
@@ -83,15 +85,15 @@ pub struct Collector<'d> {
     controls: Controls,
 }
 
-impl std::fmt::Debug for Collector<'_> {
+impl std::fmt::Debug for Collector {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Collector").finish_non_exhaustive()
     }
 }
 
-impl<'d> Collector<'d> {
+impl Collector {
     /// For a period. `texts`: the digests of the rule sets whose texts are in the pack.
-    pub fn new(directory: &'d Directory, period: Period, texts: &'d [String]) -> Self {
+    pub fn new(directory: Arc<Directory>, period: Period, texts: Vec<String>) -> Self {
         Self {
             scope: Scope { directory, period },
             texts,

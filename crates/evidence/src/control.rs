@@ -219,7 +219,7 @@ impl Controls {
     }
 
     /// Looks at the clocks of an entry.
-    pub(crate) fn clock(&mut self, scope: &Scope<'_>, leaf: &Leaf) {
+    pub(crate) fn clock(&mut self, scope: &Scope, leaf: &Leaf) {
         let offset = leaf.wall.saturating_sub(leaf.mono);
         if self.boot != leaf.boot {
             self.boot.clone_from(&leaf.boot);
@@ -247,7 +247,7 @@ impl Controls {
         self.rules.push_back(InForce { rules: rules.to_owned(), until: None });
     }
 
-    fn ruled(&mut self, scope: &Scope<'_>, leaf: &Leaf) {
+    fn ruled(&mut self, scope: &Scope, leaf: &Leaf) {
         if !scope.period.contains(leaf.wall) {
             return;
         }
@@ -264,11 +264,11 @@ impl Controls {
         }
     }
 
-    pub(crate) fn opened(&mut self, scope: &Scope<'_>, leaf: &Leaf) {
+    pub(crate) fn opened(&mut self, scope: &Scope, leaf: &Leaf) {
         self.ruled(scope, leaf);
     }
 
-    pub(crate) fn started(&mut self, scope: &Scope<'_>, leaf: &Leaf, session: &str, command: u64) {
+    pub(crate) fn started(&mut self, scope: &Scope, leaf: &Leaf, session: &str, command: u64) {
         self.ruled(scope, leaf);
         if let Some(review) = text(leaf, "rev").filter(|review| !self.uses.contains(review)) {
             self.claims.insert(review, (leaf.index, leaf.wall));
@@ -279,14 +279,14 @@ impl Controls {
         }
     }
 
-    pub(crate) fn denied(&mut self, scope: &Scope<'_>, leaf: &Leaf) {
+    pub(crate) fn denied(&mut self, scope: &Scope, leaf: &Leaf) {
         self.ruled(scope, leaf);
         if let (Some(session), Some(command)) = (session(leaf), leaf.command.filter(|command| *command > 0)) {
             self.refused.entry(session).or_default().push(command);
         }
     }
 
-    pub(crate) fn ended(&mut self, scope: &Scope<'_>, leaf: &Leaf, (entry, at): (u64, i64), outcome: &str) {
+    pub(crate) fn ended(&mut self, scope: &Scope, leaf: &Leaf, (entry, at): (u64, i64), outcome: &str) {
         if scope.period.touches(at, Some(leaf.wall)) {
             self.tested(ControlId::CommandOutcome);
             if outcome == "unknown" {
@@ -295,14 +295,14 @@ impl Controls {
         }
     }
 
-    pub(crate) fn running(&mut self, scope: &Scope<'_>, (entry, at): (u64, i64)) {
+    pub(crate) fn running(&mut self, scope: &Scope, (entry, at): (u64, i64)) {
         if scope.period.touches(at, None) {
             self.tested(ControlId::CommandOutcome);
             self.except(ControlId::CommandOutcome, entry, at, "it has no outcome at the head of the log");
         }
     }
 
-    pub(crate) fn closed(&mut self, scope: &Scope<'_>, leaf: &Leaf, (entry, at): (u64, i64)) {
+    pub(crate) fn closed(&mut self, scope: &Scope, leaf: &Leaf, (entry, at): (u64, i64)) {
         if let Some(session) = session(leaf) {
             self.refused.remove(&session);
         }
@@ -319,14 +319,14 @@ impl Controls {
         }
     }
 
-    pub(crate) fn open_at_head(&mut self, scope: &Scope<'_>, (entry, at): (u64, i64)) {
+    pub(crate) fn open_at_head(&mut self, scope: &Scope, (entry, at): (u64, i64)) {
         if scope.period.touches(at, None) {
             self.tested(ControlId::SessionBalance);
             self.except(ControlId::SessionBalance, entry, at, "it is open at the head of the log");
         }
     }
 
-    pub(crate) fn decided(&mut self, scope: &Scope<'_>, leaf: &Leaf, requested: &Requested, decided: &Decided) {
+    pub(crate) fn decided(&mut self, scope: &Scope, leaf: &Leaf, requested: &Requested, decided: &Decided) {
         if !decided.approved || !scope.period.contains(leaf.wall) {
             return;
         }
@@ -340,7 +340,7 @@ impl Controls {
 
     pub(crate) fn used<'a>(
         &mut self,
-        scope: &Scope<'_>,
+        scope: &Scope,
         leaf: &Leaf,
         requested: Option<&Requested>,
         decisions: impl Iterator<Item = &'a Decided>,
@@ -398,7 +398,7 @@ impl Controls {
 }
 
 /// Whether one chain has somebody of the other.
-fn self_approval(scope: &Scope<'_>, asker: &str, by: &str) -> Option<String> {
+fn self_approval(scope: &Scope, asker: &str, by: &str) -> Option<String> {
     let (Some(asker), Some(by)) = (scope.directory.chain(asker), scope.directory.chain(by)) else {
         return Some("the directory does not know who asked, or who decided".to_owned());
     };

@@ -6,6 +6,7 @@
 
 mod collect;
 mod control;
+mod derive;
 mod directory;
 mod fields;
 mod manifest;
@@ -13,12 +14,15 @@ mod pack;
 mod population;
 mod row;
 mod tar;
+mod verify;
 
 pub use collect::{Collector, Period, Sink};
 pub use control::{CONTROLS, Control, ControlId, EXCEPTIONS_MAX, Exception, Findings, Found};
+pub use derive::{Derived, Deriver};
 pub use directory::{ChainRow, Directory, who};
 pub use manifest::{Generator, Listed, MANIFEST, MANIFEST_BYTES_MAX, Manifest, instant};
 pub use pack::{Output, Provenance, Tables, is_control, population_path, write_controls};
 pub use population::{About, Population};
 pub use row::{Columns, Value, json_text};
 pub use tar::{BLOCK, Malformed, PREFIX, Piece, Reader, header, is_path, padding};
+pub use verify::{ApprovalRow, NoPack, PackFinding, PackReport, PackVerifier, SignatureCheck, Trusted};

@@ -53,12 +53,12 @@ struct Table {
 }
 
 /// Writes populations.
-pub struct Tables<'o> {
-    out: &'o mut dyn Output,
+pub struct Tables<O> {
+    out: O,
     tables: BTreeMap<Population, Table>,
 }
 
-impl std::fmt::Debug for Tables<'_> {
+impl<O> std::fmt::Debug for Tables<O> {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Tables").finish_non_exhaustive()
     }
@@ -69,9 +69,9 @@ pub fn population_path(population: Population, extension: &str) -> String {
     format!("populations/{}.{extension}", population.about().id)
 }
 
-impl<'o> Tables<'o> {
+impl<O: Output> Tables<O> {
     /// Begins all of them.
-    pub fn new(out: &'o mut dyn Output) -> Self {
+    pub fn new(out: O) -> Self {
         let table = |population: Population| {
             let columns = Columns::new(population.about().columns);
             let mut csv = String::new();
@@ -82,20 +82,20 @@ impl<'o> Tables<'o> {
         Self { out, tables: Population::ALL.into_iter().map(|one| (one, table(one))).collect() }
     }
 
-    /// Ends all of them; returns how many rows each has.
-    pub fn finish(mut self, from: &Provenance) -> BTreeMap<Population, u64> {
+    /// Ends all of them; gives the files back, and how many rows each has.
+    pub fn finish(mut self, from: &Provenance) -> (O, BTreeMap<Population, u64>) {
         let mut rows = BTreeMap::new();
         for (population, mut table) in std::mem::take(&mut self.tables) {
-            flush(self.out, population, &mut table);
+            flush(&mut self.out, population, &mut table);
             rows.insert(population, table.rows);
             let ipe = ipe(population, table, from);
             self.out.append(&population_path(population, "ipe.json"), ipe.as_bytes());
         }
-        rows
+        (self.out, rows)
     }
 }
 
-impl Sink for Tables<'_> {
+impl<O: Output> Sink for Tables<O> {
     fn row(&mut self, population: Population, row: &[Value]) {
         let Some(table) = self.tables.get_mut(&population) else { return };
         table.rows += 1;
@@ -106,7 +106,7 @@ impl Sink for Tables<'_> {
         table.columns.json(row, &mut table.json);
         table.columns.csv(row, &mut table.csv);
         if table.json.len() >= PIECE_BYTES {
-            flush(self.out, population, table);
+            flush(&mut self.out, population, table);
         }
     }
     fn left_out(&mut self, population: Population) {
@@ -117,7 +117,7 @@ impl Sink for Tables<'_> {
 }
 
 /// A file that stays empty is there, too.
-fn flush(out: &mut dyn Output, population: Population, table: &mut Table) {
+fn flush(out: &mut impl Output, population: Population, table: &mut Table) {
     table.hasher.update(table.json.as_bytes());
     out.append(&population_path(population, "jsonl"), table.json.as_bytes());
     out.append(&population_path(population, "csv"), table.csv.as_bytes());
@@ -188,7 +188,7 @@ const EXCEPTIONS: &[&str] = &["control", "entry", "at", "what", "disposition", "
 const MATRIX: &[&str] = &["criterion", "control", "title", "populations", "result", "tested", "exceptions"];
 
 /// `controls/results.jsonl`, `exceptions.csv` and `control-matrix.csv`.
-pub fn write_controls(findings: &Findings, from: &Provenance, out: &mut dyn Output) {
+pub fn write_controls(findings: &Findings, from: &Provenance, out: &mut impl Output) {
     let (results, exceptions, matrix) = (Columns::new(RESULTS), Columns::new(EXCEPTIONS), Columns::new(MATRIX));
     let (mut lines, mut sheet, mut table) = (String::new(), String::new(), String::new());
     exceptions.csv_header(&mut sheet);

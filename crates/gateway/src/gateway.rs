@@ -151,7 +151,7 @@ pub(crate) struct Shared {
     pub(crate) sessions: Arc<Semaphore>,
     pub(crate) notes: mpsc::Sender<Note>,
     /// Held for as long as the gateway lives: it locks the state directory.
-    _state: StateDir,
+    state: StateDir,
 }
 
 /// A client that cancels takes the end of its connection for the end of the cancel; it has to wait this long at most.
@@ -232,7 +232,7 @@ impl Gateway {
             upstream,
             tls,
             notes,
-            _state: state,
+            state,
         });
         tokio::spawn(keep_notes(shared.catalog.clone(), inbox));
         shared.boot(recovery.size, recovery.root)?;
@@ -318,6 +318,7 @@ impl Gateway {
 
     /// Puts a rule set in force: on record first, then for every command from now on. Live sessions are asked again.
     pub fn apply_rules(&self, rules: Arc<RuleSet>, source: &'static str) -> Result<(), Stall> {
+        self.0.keep_rules(&rules);
         let entry = Entry::PolicyApply(PolicyApply { rules: rules.digest(), source, by: None });
         self.0.sequencer.append_entry(&entry, Level::Durable)?;
         // On disk before it takes effect; rules change rarely, and a worker can wait the few milliseconds.
@@ -442,10 +443,18 @@ impl Shared {
         let config = self.settings.config;
         let boot = Boot { version, config, dangerous: &dangerous, profile, loss_window_ms, size, root };
         self.sequencer.append_entry(&Entry::Boot(boot), Level::Durable)?;
-        let rules = self.rules().digest();
-        let apply = PolicyApply { rules, source: "start", by: None };
+        let rules = self.rules();
+        self.keep_rules(&rules);
+        let apply = PolicyApply { rules: rules.digest(), source: "start", by: None };
         self.sequencer.append_entry(&Entry::PolicyApply(apply), Level::Durable)?;
         Ok(())
+    }
+
+    /// The text of a rule set, for evidence. Its digest binds without it, so a failure keeps nobody from working.
+    fn keep_rules(&self, rules: &RuleSet) {
+        if let Err(error) = self.state.keep_rules(&rules.digest(), rules.text()) {
+            tracing::error!(%error, rules = %rules.digest(), "the text of a rule set is not kept");
+        }
     }
 
     pub(crate) fn rules(&self) -> Arc<RuleSet> {

@@ -3,6 +3,28 @@
 use aws_lc_rs::digest::{Context, SHA256};
 use chancery_model::{Delegation, Digest, ResourceName};
 
+/// Gathers fields, each after its length as eight bytes big endian: what is hashed, where it is to be kept.
+pub(crate) struct Preimage(Vec<u8>);
+
+impl Preimage {
+    pub(crate) fn new(domain: &str) -> Self {
+        Self(Vec::new()).put(domain.as_bytes())
+    }
+    pub(crate) fn put(mut self, field: &[u8]) -> Self {
+        self.0.extend_from_slice(&(field.len() as u64).to_be_bytes());
+        self.0.extend_from_slice(field);
+        self
+    }
+    pub(crate) fn number(self, number: u64) -> Self {
+        self.put(&number.to_be_bytes())
+    }
+    pub(crate) fn finish(self) -> (Vec<u8>, Digest) {
+        let mut digest = Digest::default();
+        digest.0.copy_from_slice(aws_lc_rs::digest::digest(&SHA256, &self.0).as_ref());
+        (self.0, digest)
+    }
+}
+
 /// Feeds fields, each after its length as eight bytes big endian.
 pub(crate) struct Fields(Context);
 
@@ -14,9 +36,6 @@ impl Fields {
         self.0.update(&(field.len() as u64).to_be_bytes());
         self.0.update(field);
         self
-    }
-    pub(crate) fn number(self, number: u64) -> Self {
-        self.put(&number.to_be_bytes())
     }
     pub(crate) fn finish(self) -> Digest {
         let mut digest = Digest::default();

@@ -7,7 +7,7 @@ use cedar_policy::{ActionConstraint, Authorizer, Effect, EntityUid, Policy, Poli
 use chancery_model::{Action, Assurance, Digest, PrincipalKind, Resource};
 
 use crate::check;
-use crate::hash::Fields;
+use crate::hash::Preimage;
 use crate::names::{Types, issuer_suffix, scoped};
 use crate::scan::Reads;
 
@@ -93,6 +93,7 @@ pub(crate) struct Slice {
 /// A checked set of rules and review rules. Immutable; share it behind an `Arc`.
 pub struct RuleSet {
     pub(crate) digest: Digest,
+    text: Box<[u8]>,
     pub(crate) rules: BTreeMap<String, Rule>,
     pub(crate) reviews: BTreeMap<String, ReviewRule>,
     pub(crate) types: Types,
@@ -138,7 +139,7 @@ impl RuleSet {
         let schema: Schema = SCHEMA.parse().expect("the published schema parses; a test loads it");
         let known = check::Known { schema: &schema, resources, suffixes: &suffixes };
         let mut problems = Vec::new();
-        let digest = digest(&sources, &reviews, &issuers);
+        let (text, digest) = canonical(&sources, &reviews, &issuers);
         let rules = check::rules(&sources, &known, &mut problems);
         let reviews = check::reviews(reviews, &known, &mut problems);
         check::review_names(&rules, &reviews, &mut problems);
@@ -146,11 +147,11 @@ impl RuleSet {
         if problems.iter().any(|problem| !problem.warning) {
             return Err(problems);
         }
-        Self::assemble(digest, rules, reviews, suffixes.len() < 2, problems)
+        Self::assemble((text, digest), rules, reviews, suffixes.len() < 2, problems)
     }
 
     fn assemble(
-        digest: Digest,
+        (text, digest): (Vec<u8>, Digest),
         rules: BTreeMap<String, Rule>,
         reviews: BTreeMap<String, ReviewRule>,
         bare_groups: bool,
@@ -167,13 +168,18 @@ impl RuleSet {
             .filter(|uid| *uid.type_name() == types.group)
             .map(|uid| uid.id().unescaped().to_owned())
             .collect();
-        Ok(Self { digest, rules, reviews, types, authorizer: Authorizer::new(), slices, groups, bare_groups, warnings })
+        Ok(Self { digest, text: text.into(), rules, reviews, types, authorizer: Authorizer::new(), slices, groups, bare_groups, warnings })
     }
 
     /// The digest that every entry, permit and approval carries: SHA-256 over the length-prefixed, sorted sources, the
     /// review rules, the issuers and the schema.
     pub fn digest(&self) -> Digest {
         self.digest
+    }
+
+    /// The bytes whose SHA-256 is the digest: whoever keeps them can show later which rules were in force.
+    pub fn text(&self) -> &[u8] {
+        &self.text
     }
 
     /// The review rule of this name.
@@ -279,8 +285,8 @@ impl Rule {
     }
 }
 
-fn digest(sources: &[Source], reviews: &[ReviewRule], issuers: &BTreeSet<&str>) -> Digest {
-    let mut fields = Fields::new("chancery/rules/1").put(SCHEMA.as_bytes()).number(sources.len() as u64);
+fn canonical(sources: &[Source], reviews: &[ReviewRule], issuers: &BTreeSet<&str>) -> (Vec<u8>, Digest) {
+    let mut fields = Preimage::new("chancery/rules/1").put(SCHEMA.as_bytes()).number(sources.len() as u64);
     for source in sources {
         fields = fields.put(source.path.as_bytes()).put(source.text.as_bytes());
     }

@@ -6,6 +6,7 @@ use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
 use chancery_ledger::LogSigner;
+use chancery_model::Digest;
 
 /// Length of every key.
 const KEY_BYTES: usize = 32;
@@ -135,6 +136,26 @@ impl StateDir {
     pub fn catalog(&self) -> PathBuf {
         self.path.join("catalog.sqlite")
     }
+    /// Where the texts of rule sets that were in force are.
+    pub fn rules(&self) -> PathBuf {
+        self.path.join("rules")
+    }
+    /// Keeps the text of a rule set under its digest. If we crash here, a text may lie there that was never in force.
+    pub fn keep_rules(&self, digest: &Digest, text: &[u8]) -> io::Result<()> {
+        let directory = self.rules();
+        let path = directory.join(format!("{digest}.rules"));
+        if fs::read(&path).is_ok_and(|kept| kept == text) {
+            return Ok(());
+        }
+        DirBuilder::new().recursive(true).mode(0o700).create(&directory)?;
+        let draft = directory.join("draft");
+        match fs::remove_file(&draft) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+            _ => write_new(&draft, text)?,
+        }
+        fs::rename(&draft, &path)?;
+        File::open(&directory)?.sync_all()
+    }
     /// The signer of the log's heads.
     pub fn log_signer(&self) -> Result<LogSigner, StateError> {
         let seed = self.key(KeyFile::Log)?;
@@ -203,6 +224,14 @@ mod tests {
         drop(state);
         let state = StateDir::open(&path).expect("the lock went");
         assert_eq!((state.origin(), state.log_signer().expect("kept").verifier_key()), ("gw.test/a", public));
+        drop(state);
+        let digest = Digest([7; 32]);
+        let kept = || fs::read(path.join(format!("rules/{digest}.rules"))).expect("kept");
+        let state = StateDir::open(&path).expect("the lock went");
+        for text in ["a cut tex", "the text", "the text"] {
+            state.keep_rules(&digest, text.as_bytes()).expect("there is room");
+            assert_eq!(kept(), text.as_bytes());
+        }
         drop(state);
         let key = path.join("keys/wrap.key");
         fs::set_permissions(&key, fs::Permissions::from_mode(0o640)).expect("own file");

@@ -20,7 +20,7 @@ struct Review {
 }
 
 impl Reviews {
-    pub(super) fn entry(&mut self, scope: &Scope<'_>, leaf: &Leaf, controls: &mut Controls, sink: &mut dyn Sink) {
+    pub(super) fn entry(&mut self, scope: &Scope, leaf: &Leaf, controls: &mut Controls, sink: &mut dyn Sink) {
         let Some(id) = text(leaf, "rev") else { return };
         match leaf.kind {
             Some(EntryKind::ApprovalRequest) => {
@@ -60,7 +60,7 @@ impl Reviews {
     }
 
     /// What nothing ended, in the order of requests.
-    pub(super) fn finish(&mut self, scope: &Scope<'_>, sink: &mut dyn Sink) {
+    pub(super) fn finish(&mut self, scope: &Scope, sink: &mut dyn Sink) {
         let mut left: Vec<Review> = self.open.drain().map(|(_, review)| review).collect();
         left.sort_unstable_by_key(|review| review.requested.entry);
         for review in left.iter().filter(|review| scope.period.touches(review.requested.at, None)) {
@@ -69,7 +69,7 @@ impl Reviews {
     }
 }
 
-fn requested(scope: &Scope<'_>, leaf: &Leaf, id: &str) -> Review {
+fn requested(scope: &Scope, leaf: &Leaf, id: &str) -> Review {
     let until = leaf.rest.get("until").and_then(serde_json::Value::as_i64).unwrap_or_default();
     let chain = text(leaf, "a");
     let mut front = vec![leaf.index.into(), time(leaf.wall), id.into(), session(leaf).into(), leaf.command.into()];
@@ -87,7 +87,7 @@ fn requested(scope: &Scope<'_>, leaf: &Leaf, id: &str) -> Review {
     Review { requested, front, decisions: Vec::new() }
 }
 
-fn decided(scope: &Scope<'_>, leaf: &Leaf) -> (Decided, Vec<Value>) {
+fn decided(scope: &Scope, leaf: &Leaf) -> (Decided, Vec<Value>) {
     let (word, rules) = decision(leaf);
     let rule = rules.into_iter().next();
     let (by, assurance) = (text(leaf, "by"), text(leaf, "assurance"));
@@ -105,7 +105,7 @@ fn decided(scope: &Scope<'_>, leaf: &Leaf) -> (Decided, Vec<Value>) {
     (Decided { entry: leaf.index, approved, rule, by, assurance, digest: text(leaf, "ch") }, columns)
 }
 
-fn ended(scope: &Scope<'_>, review: &Review, leaf: &Leaf, ending: &str, sink: &mut dyn Sink) {
+fn ended(scope: &Scope, review: &Review, leaf: &Leaf, ending: &str, sink: &mut dyn Sink) {
     if !scope.period.touches(review.requested.at, Some(leaf.wall)) {
         return sink.left_out(Population::P06);
     }

@@ -37,7 +37,7 @@ struct Ended<'a> {
 }
 
 impl Sessions {
-    pub(super) fn entry(&mut self, scope: &Scope<'_>, leaf: &Leaf, controls: &mut Controls, sink: &mut dyn Sink) {
+    pub(super) fn entry(&mut self, scope: &Scope, leaf: &Leaf, controls: &mut Controls, sink: &mut dyn Sink) {
         let Some(id) = session(leaf) else { return };
         match (leaf.kind, leaf.command) {
             (Some(EntryKind::SessionOpen), _) => {
@@ -75,7 +75,7 @@ impl Sessions {
         }
     }
 
-    pub(super) fn deny(&mut self, scope: &Scope<'_>, leaf: &Leaf, controls: &mut Controls, sink: &mut dyn Sink) {
+    pub(super) fn deny(&mut self, scope: &Scope, leaf: &Leaf, controls: &mut Controls, sink: &mut dyn Sink) {
         controls.denied(scope, leaf);
         if !scope.period.contains(leaf.wall) {
             return sink.left_out(Population::P05);
@@ -90,7 +90,7 @@ impl Sessions {
     }
 
     /// What nothing ended, in the order of first entries.
-    pub(super) fn finish(&mut self, scope: &Scope<'_>, controls: &mut Controls, sink: &mut dyn Sink) {
+    pub(super) fn finish(&mut self, scope: &Scope, controls: &mut Controls, sink: &mut dyn Sink) {
         let mut left: Vec<Open> = self.open.drain().map(|(_, open)| open).collect();
         left.sort_unstable_by_key(|open| open.entry);
         let mut acts: Vec<Act> = left.iter_mut().flat_map(|open| open.acts.drain(..)).collect();
@@ -116,7 +116,7 @@ fn place(act: &Act) -> (u64, i64) {
     (act.entry, act.at)
 }
 
-fn opened(scope: &Scope<'_>, leaf: &Leaf, id: String) -> Open {
+fn opened(scope: &Scope, leaf: &Leaf, id: String) -> Open {
     let (_, rule_ids) = decision(leaf);
     let mut front = vec![leaf.index.into(), time(leaf.wall), id.into()];
     front.extend(scope.chain(text(leaf, "a").as_deref()));
@@ -125,7 +125,7 @@ fn opened(scope: &Scope<'_>, leaf: &Leaf, id: String) -> Open {
     Open { entry: leaf.index, at: leaf.wall, front, acts: Vec::new() }
 }
 
-fn closed(scope: &Scope<'_>, open: Open, leaf: Option<&Leaf>, sink: &mut dyn Sink) {
+fn closed(scope: &Scope, open: Open, leaf: Option<&Leaf>, sink: &mut dyn Sink) {
     if !scope.period.touches(open.at, leaf.map(|leaf| leaf.wall)) {
         return sink.left_out(Population::P04);
     }
@@ -141,7 +141,7 @@ fn closed(scope: &Scope<'_>, open: Open, leaf: Option<&Leaf>, sink: &mut dyn Sin
     sink.row(Population::P04, &row);
 }
 
-fn started(scope: &Scope<'_>, leaf: &Leaf, id: &str, command: u64) -> Act {
+fn started(scope: &Scope, leaf: &Leaf, id: &str, command: u64) -> Act {
     let (word, rule_ids) = decision(leaf);
     let (chain, resource) = (text(leaf, "a"), text(leaf, "c"));
     let mut front = vec![leaf.index.into(), time(leaf.wall), id.into(), command.into()];
@@ -151,7 +151,7 @@ fn started(scope: &Scope<'_>, leaf: &Leaf, id: &str, command: u64) -> Act {
     Act { command, entry: leaf.index, at: leaf.wall, chain, resource, front }
 }
 
-fn ended(scope: &Scope<'_>, act: Act, end: &Ended<'_>, sink: &mut dyn Sink) {
+fn ended(scope: &Scope, act: Act, end: &Ended<'_>, sink: &mut dyn Sink) {
     let leaf = end.leaf;
     if !scope.period.touches(act.at, leaf.map(|leaf| leaf.wall)) {
         return sink.left_out(Population::P05);
@@ -164,7 +164,7 @@ fn ended(scope: &Scope<'_>, act: Act, end: &Ended<'_>, sink: &mut dyn Sink) {
     sink.row(Population::P05, &row);
 }
 
-fn masked(scope: &Scope<'_>, leaf: &Leaf, id: &str, act: &Act, sink: &mut dyn Sink) {
+fn masked(scope: &Scope, leaf: &Leaf, id: &str, act: &Act, sink: &mut dyn Sink) {
     let cells = number(leaf, "masked").unwrap_or_default();
     if cells == 0 {
         return;
