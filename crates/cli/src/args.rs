@@ -2,6 +2,7 @@
 
 use std::path::PathBuf;
 
+use chancery_model::Timestamp;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
 /// An access gateway that rules on every command, masks what comes back and keeps a record that can be verified.
@@ -53,6 +54,9 @@ pub(crate) enum Command {
     /// The ledger's head, and its verification.
     #[command(subcommand)]
     Ledger(Ledger),
+    /// Packs of evidence for an auditor: made on the gateway's host, verified anywhere.
+    #[command(subcommand)]
+    Evidence(Evidence),
     /// Watch logs from elsewhere: cosign each head that shows that its log only grew (C2SP tlog-witness).
     #[command(subcommand)]
     Witness(Witness),
@@ -355,6 +359,75 @@ pub(crate) enum Ledger {
     Verify(Verify),
     /// Write what the last checkpoint covers as plain files in the layout of C2SP tlog-tiles.
     Export(ExportLedger),
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Evidence {
+    /// Make a pack for a period: the ledger, recordings and what follows from them. Its making is recorded.
+    Export(ExportPack),
+    /// Verify a pack offline: nothing in it is believed.
+    Verify(VerifyPack),
+    /// Draw a sample from a population of a pack, which neither side can steer.
+    Sample(Sample),
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct ExportPack {
+    /// The first day or instant of the period: 2026-01-01 or 2026-01-01T00:00:00Z.
+    #[arg(long, value_name = "T", value_parser = crate::commands::evidence::instant)]
+    pub(crate) from: Timestamp,
+    /// The instant at which it ends; a day is meant from its beginning. Without it, the head of the ledger.
+    #[arg(long, value_name = "T", value_parser = crate::commands::evidence::instant)]
+    pub(crate) to: Option<Timestamp>,
+    /// Only this control in the results; may be given several times. All populations are in the pack in any case.
+    #[arg(long = "control", value_name = "ID")]
+    pub(crate) controls: Vec<String>,
+    /// The file to be made.
+    #[arg(long, value_name = "FILE")]
+    pub(crate) out: PathBuf,
+    /// Cut the pack into parts of at most so many bytes (95MB, 1GB): FILE.001, FILE.002, …
+    #[arg(long, value_name = "SIZE", value_parser = crate::commands::evidence::size)]
+    pub(crate) split: Option<u64>,
+    /// The head to export up to, as a file with its note: that of an earlier pack gives the same pack again.
+    #[arg(long, value_name = "FILE")]
+    pub(crate) checkpoint: Option<PathBuf>,
+    #[command(flatten)]
+    pub(crate) config: Config,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct VerifyPack {
+    /// The pack, the directory it was unpacked to, or the first of its parts.
+    #[arg(value_name = "PACK")]
+    pub(crate) pack: PathBuf,
+    /// The roots: the log's public key and that of its first epoch, or a file that holds them. Never those in the pack.
+    #[arg(long, value_name = "FILE")]
+    pub(crate) roots: String,
+    /// Who the witnesses are and how many must have cosigned (C2SP tlog-policy).
+    #[arg(long, value_name = "FILE")]
+    pub(crate) policy: Option<PathBuf>,
+    /// A head of your own, from an earlier visit or a witness; may be given several times.
+    #[arg(long = "checkpoint", value_name = "FILE")]
+    pub(crate) checkpoints: Vec<PathBuf>,
+    /// Say of each check what it means.
+    #[arg(long)]
+    pub(crate) explain: bool,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Sample {
+    /// The pack, the directory it was unpacked to, or the first of its parts. Verify it first.
+    #[arg(value_name = "PACK")]
+    pub(crate) pack: PathBuf,
+    /// The population, such as P05.
+    #[arg(long, value_name = "ID", default_value = "P05")]
+    pub(crate) population: String,
+    /// How many rows.
+    #[arg(long, value_name = "N", default_value_t = 25)]
+    pub(crate) count: usize,
+    /// A text that the auditor chose after the pack was handed over.
+    #[arg(long, value_name = "TEXT")]
+    pub(crate) nonce: String,
 }
 
 #[derive(Debug, Args)]

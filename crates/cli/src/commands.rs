@@ -1,6 +1,7 @@
 //! The operator's local commands, one module each.
 
 pub(crate) mod check;
+pub(crate) mod evidence;
 pub(crate) mod init;
 pub(crate) mod ledger;
 pub(crate) mod policy;

@@ -12,7 +12,7 @@ use std::time::{SystemTime, UNIX_EPOCH};
 
 use aws_lc_rs::{digest, hmac};
 use bytes::Bytes;
-use chancery_ledger::{Alert, Entry, PrincipalEntry, SecretChange, View};
+use chancery_ledger::{Alert, Entry, Export, PrincipalEntry, SecretChange, View};
 use chancery_model::{Delegation, Digest, Principal, PrincipalKind, ResourceName, SessionId, Timestamp};
 use chancery_store::{Catalog, Directory, Level, Options, ReviewerKey, Sequencer, StateDir, StateError, system_clock};
 use http_body_util::{BodyExt, Full, Limited};
@@ -62,8 +62,19 @@ pub(crate) struct NewView {
     pub(crate) session: Option<String>,
 }
 
+/// Evidence that leaves in a pack.
+#[derive(Deserialize, Serialize)]
+pub(crate) struct NewExport {
+    /// The period, in microseconds since 1970 UTC.
+    pub(crate) from: i64,
+    pub(crate) to: i64,
+    /// SHA-256 of the pack's manifest.
+    pub(crate) manifest: String,
+}
+
 /// One thing that the operator does.
 pub(crate) enum Deed {
+    Export(NewExport),
     Secret(NewSecret),
     Key(NewKey),
     View(NewView),
@@ -115,10 +126,24 @@ impl Local {
 
     /// The key that wraps credentials. Read from its file where a gateway has the lock, with the same checks.
     pub(crate) fn wrap_key(&self) -> Result<Zeroizing<[u8; 32]>, Failure> {
-        if let Way::Direct { state, .. } = &self.way {
-            return state.wrap_key().map(Zeroizing::new).map_err(|error| state_failure(&error));
+        match &self.way {
+            Way::Direct { state, .. } => state.wrap_key().map(Zeroizing::new).map_err(|error| state_failure(&error)),
+            Way::Running => self.key("keys/wrap.key"),
         }
-        let path = self.path.join("keys/wrap.key");
+    }
+
+    /// The key of statement fingerprints and of the directory's salts, in the same way.
+    pub(crate) fn fingerprint_key(&self) -> Result<Zeroizing<[u8; 32]>, Failure> {
+        match &self.way {
+            Way::Direct { state, .. } => {
+                state.fingerprint_key().map(Zeroizing::new).map_err(|error| state_failure(&error))
+            }
+            Way::Running => self.key("keys/fingerprint-hmac.key"),
+        }
+    }
+
+    fn key(&self, name: &str) -> Result<Zeroizing<[u8; 32]>, Failure> {
+        let path = self.path.join(name);
         let unusable = || state_failure(&StateError::Key(path.clone()));
         let mut file = File::open(&path).map_err(|_| unusable())?;
         let meta = file.metadata().map_err(|_| unusable())?;
@@ -163,6 +188,11 @@ pub(crate) async fn perform(
     operator: &Delegation,
 ) -> Result<(), Failure> {
     match deed {
+        Deed::Export(export) => {
+            let manifest = Digest::from_hex(&export.manifest).ok_or_else(|| malformed("manifest"))?;
+            let entry = Export { by, from: Timestamp(export.from), to: Timestamp(export.to), manifest };
+            append(sequencer, &Entry::Export(entry)).await
+        }
         Deed::View(view) => {
             let session = view.session.as_deref().map(|id| SessionId::parse(id).ok_or_else(|| malformed("session")));
             let entry = View { by, what: view_word(&view.what)?, session: session.transpose()? };
@@ -259,13 +289,20 @@ async fn remember(
     id.copy_from_slice(tag.as_ref().get(..16).unwrap_or(&[0; 16]));
     let new = catalog.remember_chain(id, chain, now()).await;
     if new.map_err(|error| Failure::no(format!("the directory: {error}")))? {
-        let salt = hmac::sign(&key, &[b"chancery/salt/1", id.as_slice()].concat());
-        let row = [b"chancery/principal/1", salt.as_ref(), canonical.as_slice()].concat();
+        let row = [b"chancery/principal/1", salt(&key, id).as_slice(), canonical.as_slice()].concat();
         let mut commitment = Digest::default();
         commitment.0.copy_from_slice(digest::digest(&digest::SHA256, &row).as_ref());
         append(sequencer, &Entry::Principal(PrincipalEntry { chain: id, commitment })).await?;
     }
     Ok(id)
+}
+
+/// The salt of a chain's commitment.
+pub(crate) fn salt(fingerprint_key: &hmac::Key, chain: [u8; 16]) -> [u8; 32] {
+    let mut salt = [0; 32];
+    let tag = hmac::sign(fingerprint_key, &[b"chancery/salt/1", chain.as_slice()].concat());
+    salt.copy_from_slice(tag.as_ref());
+    salt
 }
 
 /// What the control socket answers when it says no.
@@ -280,6 +317,7 @@ async fn ask(socket: &Path, deed: &Deed) -> Result<(), Failure> {
         Deed::Secret(secret) => ("/local/secrets", serde_json::to_vec(secret)),
         Deed::Key(key) => ("/local/reviewer-keys", serde_json::to_vec(key)),
         Deed::View(view) => ("/local/views", serde_json::to_vec(view)),
+        Deed::Export(export) => ("/local/exports", serde_json::to_vec(export)),
     };
     let body = body.map_err(|error| Failure::no(error.to_string()))?;
     let silent = |error: &dyn std::fmt::Display| {

@@ -68,6 +68,7 @@ async fn run(command: Command, out: Out) -> Done {
         Command::Secret(args) => Box::pin(commands::secret::run(args, out)).await,
         Command::Reviewer(args) => Box::pin(commands::reviewer::run(args, out)).await,
         Command::Policy(args) => Box::pin(commands::policy::run(args, out)).await,
+        Command::Evidence(args) => Box::pin(commands::evidence::run(args, out)).await,
         Command::Ledger(args) => Box::pin(commands::ledger::run(args, out)).await,
         Command::Witness(args) => Box::pin(commands::witness::run(args, out)).await,
     }

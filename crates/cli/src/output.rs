@@ -14,6 +14,8 @@ pub(crate) enum Exit {
     No,
     /// 2
     Unsure,
+    /// 3: what was to be read has not the form that it must have.
+    Malformed,
     /// 64
     Usage,
 }
@@ -24,6 +26,7 @@ impl Exit {
             Self::Yes => 0,
             Self::No => 1,
             Self::Unsure => 2,
+            Self::Malformed => 3,
             Self::Usage => 64,
         }
     }
@@ -126,7 +129,7 @@ impl Out {
     pub(crate) fn paint(&self, exit: Exit, text: &str) -> String {
         let colour = match exit {
             Exit::Yes => 32,
-            Exit::No => 31,
+            Exit::No | Exit::Malformed => 31,
             Exit::Unsure | Exit::Usage => 33,
         };
         if self.colour { format!("\x1b[{colour}m{text}\x1b[0m") } else { text.to_owned() }

@@ -16,7 +16,7 @@ use axum::{Extension, Json};
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use chancery_ledger::{ApprovalDecide, Entry};
-use chancery_model::{Approval, Assurance, Digest, Review, ReviewId, ReviewState};
+use chancery_model::{Approval, Assurance, Digest, EntryRef, Review, ReviewId, ReviewState};
 use chancery_policy::approval::{check, has_quorum, payload};
 use chancery_policy::{ApiAction, Subject, authorize_api};
 use chancery_store::ReviewLine;
@@ -94,7 +94,7 @@ pub(crate) async fn approve(
     let (review, subject) = find(&desk, &caller, &id).await?;
     let asked: view::Approve = read(body)?;
     caller.may_change()?;
-    let approval = approval(&desk, &caller, &asked).await?;
+    let mut approval = approval(&desk, &caller, &asked).await?;
     // The reasons of `check` are for people; the door is `authorize_api`, which knows whether they are reviewers.
     check(&review, &approval, &caller.rules, caller.now).map_err(|error| Problem::approval(&error))?;
     let action = ApiAction::DecideReview(&review, &approval.rule);
@@ -109,6 +109,7 @@ pub(crate) async fn approve(
         return Err(Problem::conflict("you have approved this already"));
     }
     let entry = decide(&desk, &caller, &review, &approval, true).await?;
+    approval.entry = Some(entry);
     let id = authorized.into_inner();
     let failed = |error| Problem::catalog(&error);
     let review = desk.catalog.add_approval(id, &approval).await.map_err(failed)?;
@@ -226,7 +227,7 @@ async fn approval(desk: &Desk, caller: &Caller, asked: &view::Approve) -> Result
 
 fn plain(caller: &Caller, rule: String) -> Approval {
     let reviewer = caller.identity.chain.principal.clone();
-    Approval { rule, reviewer, assurance: Assurance::Clicked, key: None, signature: None, at: caller.now }
+    Approval { rule, reviewer, assurance: Assurance::Clicked, key: None, signature: None, at: caller.now, entry: None }
 }
 
 /// Algorithm and key of a public key line; the comment does not count.
@@ -235,14 +236,14 @@ fn blob(line: &str) -> Option<(&str, &str)> {
     Some((words.next()?, words.next()?))
 }
 
-/// Writes the answer down and returns the index of its entry once it is on disk.
+/// Writes the answer down and returns its entry once it is on disk.
 async fn decide(
     desk: &Desk,
     caller: &Caller,
     review: &Review,
     answer: &Approval,
     approved: bool,
-) -> Result<u64, Problem> {
+) -> Result<EntryRef, Problem> {
     let by = record::chain_id(desk, &caller.identity.chain).await?;
     let signature = answer.signature.as_ref().map(|signature| {
         let mut value = Digest::default();
@@ -258,12 +259,12 @@ async fn decide(
         digest: review.digest,
         signature,
     };
-    Ok(record::record(desk, &Entry::ApprovalDecide(entry)).await?.index)
+    record::record(desk, &Entry::ApprovalDecide(entry)).await
 }
 
-fn decided(id: ReviewId, state: ReviewState, assurance: Assurance, entry: u64) -> view::Decided {
+fn decided(id: ReviewId, state: ReviewState, assurance: Assurance, entry: EntryRef) -> view::Decided {
     let (state, assurance) = (state.as_str().to_owned(), assurance.as_str().to_owned());
-    view::Decided { id: id.to_string(), state, assurance, entry }
+    view::Decided { id: id.to_string(), state, assurance, entry: entry.index }
 }
 
 /// A review as far as judging who may see it goes.

@@ -40,6 +40,10 @@ impl<O: Output> Deriver<O> {
     pub fn entry(&mut self, leaf: &Leaf) {
         self.collector.entry(leaf, &mut self.tables);
     }
+    /// Where the files go.
+    pub fn output(&mut self) -> &mut O {
+        self.tables.output()
+    }
     /// Ends it, and gives the files back.
     pub fn finish(mut self, from: &Provenance) -> (O, Derived) {
         let findings = self.collector.finish(&mut self.tables);

@@ -52,6 +52,12 @@ struct Table {
     csv: String,
 }
 
+impl<O: Output> Output for &mut O {
+    fn append(&mut self, path: &str, bytes: &[u8]) {
+        (**self).append(path, bytes);
+    }
+}
+
 /// Writes populations.
 pub struct Tables<O> {
     out: O,
@@ -80,6 +86,11 @@ impl<O: Output> Tables<O> {
             Table { columns, rows, left_out, first: None, last: None, hasher, json: String::new(), csv }
         };
         Self { out, tables: Population::ALL.into_iter().map(|one| (one, table(one))).collect() }
+    }
+
+    /// Where the files go.
+    pub fn output(&mut self) -> &mut O {
+        &mut self.out
     }
 
     /// Ends all of them; gives the files back, and how many rows each has.

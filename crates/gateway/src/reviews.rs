@@ -119,6 +119,9 @@ pub(crate) async fn withdraw(shared: &Arc<Shared>, id: ReviewId, state: ReviewSt
     }
 }
 
+/// Decisions that the use of an approval names: an entry has room for more, a quorum has fewer.
+const DECISIONS_MAX: usize = 256;
+
 /// A decided review, its approval used up. `None` while it is undecided, or if another took the approval.
 pub(crate) async fn decided(shared: &Arc<Shared>, id: ReviewId) -> Result<Option<Review>, CatalogError> {
     let Some(review) = shared.catalog.review(id).await? else { return Ok(None) };
@@ -150,7 +153,9 @@ pub(crate) async fn use_up(
     }
     // If we crash here, the approval is gone and nothing ran.
     let digest = review.digest;
-    let entry = Entry::ApprovalUse(ApprovalUse { review: id, session, command: command.0, digest, decisions: &[] });
+    let decisions: Vec<_> = review.approvals.iter().filter_map(|approval| approval.entry).take(DECISIONS_MAX).collect();
+    let use_ = ApprovalUse { review: id, session, command: command.0, digest, decisions: &decisions };
+    let entry = Entry::ApprovalUse(use_);
     let recorded = shared.sequencer.append_entry(&entry, Level::Written);
     if let Err(error) = cover(shared, id).await {
         tracing::warn!(%id, %error, "the text of an ended review is not masked yet");

@@ -30,8 +30,8 @@ pub use block::{
 };
 pub use entry::{
     ActDeny, ActDone, ActStart, Alert, ApprovalDecide, ApprovalEnd, ApprovalRequest, ApprovalUse, Boot, Crash, Entry,
-    EntryKind, Export, Gap, Outcome, PolicyApply, PrincipalEntry, RecordingSegment, SecretChange, SessionClose, SessionOpen,
-    Shutdown, Stall, View,
+    EntryKind, Export, Gap, Outcome, PolicyApply, PrincipalEntry, RecordingSegment, SecretChange, SessionClose,
+    SessionOpen, Shutdown, Stall, View,
 };
 pub use epoch::{EpochSigner, KeyEpoch, Roots};
 pub use error::LedgerError;

@@ -1,6 +1,6 @@
 //! A held command before its reviewers, and their answers.
 
-use crate::{CommandId, Delegation, Digest, Principal, ResourceName, ReviewId, SessionId, Timestamp};
+use crate::{CommandId, Delegation, Digest, EntryRef, Principal, ResourceName, ReviewId, SessionId, Timestamp};
 
 /// How strongly an approval is bound to a human.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -113,4 +113,6 @@ pub struct Approval {
     pub signature: Option<String>,
     /// When.
     pub at: Timestamp,
+    /// The entry in which it stands, once it does.
+    pub entry: Option<EntryRef>,
 }

@@ -168,7 +168,18 @@ impl RuleSet {
             .filter(|uid| *uid.type_name() == types.group)
             .map(|uid| uid.id().unescaped().to_owned())
             .collect();
-        Ok(Self { digest, text: text.into(), rules, reviews, types, authorizer: Authorizer::new(), slices, groups, bare_groups, warnings })
+        Ok(Self {
+            digest,
+            text: text.into(),
+            rules,
+            reviews,
+            types,
+            authorizer: Authorizer::new(),
+            slices,
+            groups,
+            bare_groups,
+            warnings,
+        })
     }
 
     /// The digest that every entry, permit and approval carries: SHA-256 over the length-prefixed, sorted sources, the

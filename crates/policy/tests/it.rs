@@ -316,7 +316,15 @@ fn review(hold: &Hold, chain: &Delegation, approvals: Vec<Approval>) -> Review {
 }
 
 fn yes(rule: &str, reviewer: Principal) -> Approval {
-    Approval { rule: rule.into(), reviewer, assurance: Assurance::Clicked, key: None, signature: None, at: NOW }
+    Approval {
+        rule: rule.into(),
+        reviewer,
+        assurance: Assurance::Clicked,
+        key: None,
+        signature: None,
+        at: NOW,
+        entry: None,
+    }
 }
 
 fn settle(

@@ -42,8 +42,8 @@ const TABLE: &[Wall] = &[
         name: "gateway",
         storey: Storey::Hands,
         may_use: &[
-            "wire", "wire-pg", "sql", "policy", "mask", "ledger", "evidence", "identity", "session", "secrets", "store",
-            "model",
+            "wire", "wire-pg", "sql", "policy", "mask", "ledger", "evidence", "identity", "session", "secrets",
+            "store", "model",
         ],
     },
     Wall { name: "console", storey: Storey::Hands, may_use: &["store", "policy", "ledger", "identity", "model"] },
@@ -52,8 +52,8 @@ const TABLE: &[Wall] = &[
         name: "cli",
         storey: Storey::Binary,
         may_use: &[
-            "gateway", "console", "wire", "wire-pg", "sql", "policy", "mask", "ledger", "evidence", "identity", "session",
-            "secrets", "store", "model",
+            "gateway", "console", "wire", "wire-pg", "sql", "policy", "mask", "ledger", "evidence", "identity",
+            "session", "secrets", "store", "model",
         ],
     },
 ];

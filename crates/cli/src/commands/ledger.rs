@@ -63,7 +63,7 @@ impl Place {
     }
 }
 
-fn given(roots: &str) -> Result<String, Failure> {
+pub(crate) fn given(roots: &str) -> Result<String, Failure> {
     if !Path::new(roots).is_file() {
         return Ok(roots.trim().to_owned());
     }

@@ -21,8 +21,6 @@ pub struct ApprovalRow {
     pub key: String,
     /// An armoured SSH signature.
     pub signature: String,
-    /// Executions that the approval allows.
-    pub uses: u64,
 }
 
 impl ApprovalRow {
@@ -32,7 +30,7 @@ impl ApprovalRow {
         crate::json_text(&self.key, out);
         out.push_str(",\"signature\":");
         crate::json_text(&self.signature, out);
-        out.push_str(&format!(",\"uses\":{}}}\n", self.uses));
+        out.push_str("}\n");
     }
 }
 
@@ -96,7 +94,7 @@ impl Approvals {
         if hasher.finish() != said {
             return notes.fail(PackCheck::Approvals, Some(leaf.index), "its signature is not the one in the pack");
         }
-        let payload = self.requests.get(review).and_then(|request| request.payload(review, rules.first()?, row.uses));
+        let payload = self.requests.get(review).and_then(|request| request.payload(review, rules.first()?));
         match (self.check, payload) {
             (None, _) => {
                 self.unchecked.get_or_insert(leaf.index);
@@ -108,7 +106,8 @@ impl Approvals {
 
     pub(super) fn finish(&mut self, notes: &mut Notes) {
         if let Some(entry) = self.unchecked {
-            let why = if self.check.is_some() { "its signature is not in the pack" } else { "signatures are not checked" };
+            let why =
+                if self.check.is_some() { "its signature is not in the pack" } else { "signatures are not checked" };
             notes.doubt(PackCheck::Approvals, Some(entry), why);
         }
         if let Some(entry) = self.rows.keys().next() {
@@ -119,8 +118,8 @@ impl Approvals {
 
 impl Request {
     /// The bytes that an approver signs: fields with their lengths in front, as eight bytes, big-endian.
-    fn payload(&self, review: &str, rule: &str, uses: u64) -> Option<Vec<u8>> {
-        let (until, uses) = (self.until.to_be_bytes(), uses.to_be_bytes());
+    fn payload(&self, review: &str, rule: &str) -> Option<Vec<u8>> {
+        let (until, uses) = (self.until.to_be_bytes(), 1_u64.to_be_bytes());
         let (review, digest, rules) = (unhex::<16>(review)?, self.digest?, self.rules?);
         let fields: [&[u8]; 9] = [
             b"chancery/approval/1",

@@ -3,7 +3,6 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use chancery_ledger::{EntryKind, Leaf, Tile, TileBuilder, Verifier, bundle_path, leaf_hash, parse_bundle};
 use super::approvals::Approvals;
 use super::recordings::Recordings;
 use super::{Hashes, Notes, PackCheck, Rederived, Trusted};
@@ -11,6 +10,7 @@ use crate::derive::Deriver;
 use crate::fields::text;
 use crate::pack::Provenance;
 use crate::{Directory, Manifest};
+use chancery_ledger::{EntryKind, Leaf, Tile, TileBuilder, Verifier, bundle_path, leaf_hash, parse_bundle};
 
 pub(super) struct LedgerPart {
     verifier: Verifier,
@@ -142,7 +142,11 @@ impl LedgerPart {
     fn principal(&self, leaf: &Leaf, notes: &mut Notes) {
         let Some(row) = text(leaf, "a").and_then(|chain| self.directory.row(&chain).cloned()) else { return };
         if leaf.digest("com") != Some(row.commitment()) {
-            notes.fail(PackCheck::Directory, Some(leaf.index), "the directory's row is not the one that was committed to");
+            notes.fail(
+                PackCheck::Directory,
+                Some(leaf.index),
+                "the directory's row is not the one that was committed to",
+            );
         }
     }
 

@@ -105,6 +105,7 @@ async fn a_held_delete_runs_once_after_its_approval() {
             assurance: chancery_model::Assurance::Clicked,
             key: None,
             signature: None,
+            entry: None,
             at: chancery_model::Timestamp(
                 std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).expect("after 1970").as_micros()
                     as i64,

@@ -197,6 +197,7 @@ pub(crate) fn clicked(subject: &str, groups: &[&str]) -> Approval {
         key: None,
         signature: None,
         at: now(),
+        entry: None,
     }
 }
 

@@ -920,6 +920,7 @@ fn approval(subject: &str, at: Timestamp) -> Approval {
         key: None,
         signature: None,
         at,
+        entry: None,
     }
 }
 

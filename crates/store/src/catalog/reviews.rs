@@ -1,8 +1,8 @@
 //! Reviews: writing them down, reading them, and collecting approvals. How they end is in `lifecycle`.
 
 use chancery_model::{
-    Approval, CommandId, Delegation, Digest, Principal, ResourceName, Review, ReviewId, ReviewState, SessionId,
-    Timestamp,
+    Approval, CommandId, Delegation, Digest, EntryRef, Principal, ResourceName, Review, ReviewId, ReviewState,
+    SessionId, Timestamp,
 };
 use sqlx::sqlite::SqliteRow;
 use sqlx::{Row, SqliteConnection};
@@ -161,8 +161,8 @@ impl Catalog {
         if review.approvals.len() as u64 >= limits::APPROVALS {
             return Err(CatalogError::Limit { what: "approvals of a review", max: limits::APPROVALS });
         }
-        let query = "INSERT INTO approvals (review, rule, issuer, subject, reviewer, assurance, key, signature, at)
-             VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9)";
+        let query = "INSERT INTO approvals (review, rule, issuer, subject, reviewer, assurance, key, signature, at,
+               entry, leaf) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11)";
         sqlx::query(query)
             .bind(id.0.to_vec())
             .bind(approval.rule.as_str())
@@ -173,6 +173,8 @@ impl Catalog {
             .bind(approval.key.as_deref())
             .bind(approval.signature.as_deref())
             .bind(approval.at.0)
+            .bind(approval.entry.and_then(|at| i64::try_from(at.index).ok()))
+            .bind(approval.entry.map(|at| at.leaf.0.to_vec()))
             .execute(&mut *transaction)
             .await?;
         mark_changed(&mut transaction, id).await?;
@@ -353,7 +355,16 @@ fn approval(row: &SqliteRow) -> Result<Approval, CatalogError> {
         key: row.try_get("key")?,
         signature: row.try_get("signature")?,
         at: Timestamp(row.try_get("at")?),
+        entry: entry(row)?,
     })
+}
+
+fn entry(row: &SqliteRow) -> Result<Option<EntryRef>, CatalogError> {
+    let (index, leaf): (Option<i64>, Option<Vec<u8>>) = (row.try_get("entry")?, row.try_get("leaf")?);
+    let (Some(index), Some(leaf)) = (index, leaf) else { return Ok(None) };
+    let damaged = CatalogError::Corrupt("the entry of an approval");
+    let (Ok(index), Ok(leaf)) = (u64::try_from(index), <[u8; 32]>::try_from(leaf)) else { return Err(damaged) };
+    Ok(Some(EntryRef { index, leaf: Digest(leaf) }))
 }
 
 fn resource(row: &SqliteRow) -> Result<ResourceName, CatalogError> {

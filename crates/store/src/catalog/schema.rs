@@ -8,7 +8,7 @@ use super::CatalogError;
 const APPLICATION: i64 = 0x4348_4352;
 
 /// Step `n` brings a file from version `n` to `n + 1`. Steps that were released never change; new ones are appended.
-const STEPS: [&str; 1] = [FIRST];
+const STEPS: [&str; 2] = [FIRST, DECISIONS];
 
 const FIRST: &str = "
 CREATE TABLE chains (
@@ -111,6 +111,13 @@ CREATE TABLE issuers (
 ) STRICT, WITHOUT ROWID;
 PRAGMA application_id = 1128809298;
 PRAGMA user_version = 1;
+";
+
+/// Where the decisions of reviewers stand in the ledger.
+const DECISIONS: &str = "
+ALTER TABLE approvals ADD COLUMN entry INTEGER;
+ALTER TABLE approvals ADD COLUMN leaf BLOB CHECK (leaf IS NULL OR length(leaf) = 32);
+PRAGMA user_version = 2;
 ";
 
 /// Makes the tables in a file that has none.

@@ -88,6 +88,7 @@ fn approval(rule: &str, reviewer: &str) -> Approval {
         key: Some("ssh-ed25519 AAAA".to_owned()),
         signature: Some("-----BEGIN SSH SIGNATURE-----".to_owned()),
         at: NOW,
+        entry: None,
     }
 }
 

@@ -9,7 +9,7 @@ use chancery_gateway::Gateway;
 use tokio::net::UnixListener;
 use tokio::sync::watch;
 
-use crate::local::{Deed, NewKey, NewSecret, NewView, Refused, operator, perform};
+use crate::local::{Deed, NewExport, NewKey, NewSecret, NewView, Refused, operator, perform};
 use crate::output::{Exit, Failure};
 
 use super::http;
@@ -27,6 +27,7 @@ pub(super) async fn serve(listener: UnixListener, gateway: Gateway, mut ended: w
         .route("/local/secrets", post(secrets))
         .route("/local/reviewer-keys", post(keys))
         .route("/local/views", post(views))
+        .route("/local/exports", post(exports))
         .layer(DefaultBodyLimit::max(BODY_BYTES_MAX))
         .with_state(gateway);
     let own = rustix::process::geteuid().as_raw();
@@ -68,6 +69,14 @@ async fn views(
     Json(view): Json<NewView>,
 ) -> Response {
     answer(&gateway, peer, &Deed::View(view)).await
+}
+
+async fn exports(
+    State(gateway): State<Gateway>,
+    Extension(peer): Extension<Peer>,
+    Json(export): Json<NewExport>,
+) -> Response {
+    answer(&gateway, peer, &Deed::Export(export)).await
 }
 
 async fn answer(gateway: &Gateway, Peer(uid): Peer, deed: &Deed) -> Response {

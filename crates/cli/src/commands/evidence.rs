@@ -1,0 +1,69 @@
+//! `chancery evidence`: packs for auditors.
+
+mod export;
+mod read;
+mod sample;
+mod staging;
+mod verify;
+
+use chancery_evidence::instant as exact;
+use chancery_model::Timestamp;
+
+use crate::args;
+use crate::output::{Done, Out};
+
+pub(crate) async fn run(args: args::Evidence, out: Out) -> Done {
+    match args {
+        args::Evidence::Export(args) => export::run(args, out).await,
+        // Reading files blocks, and nothing else runs in this process.
+        args::Evidence::Verify(args) => tokio::task::block_in_place(|| verify::run(&args, out)),
+        args::Evidence::Sample(args) => tokio::task::block_in_place(|| sample::run(&args, out)),
+    }
+}
+
+/// A day, or an instant in UTC to the second or the microsecond.
+pub(crate) fn instant(text: &str) -> Result<Timestamp, String> {
+    let whole = match text.len() {
+        10 => format!("{text}T00:00:00.000000Z"),
+        20 => format!("{}.000000Z", text.trim_end_matches('Z')),
+        _ => text.to_owned(),
+    };
+    exact(&whole)
+        .map(Timestamp)
+        .ok_or_else(|| "a day (2026-01-01) or an instant (2026-01-01T00:00:00Z) in UTC".to_owned())
+}
+
+/// Bytes, with `KB`, `MB` or `GB` behind them if need be.
+pub(crate) fn size(text: &str) -> Result<u64, String> {
+    let digits = text.trim_end_matches(|c: char| c.is_ascii_alphabetic());
+    let unit = match text.get(digits.len()..).unwrap_or_default().to_ascii_uppercase().as_str() {
+        "" | "B" => 1,
+        "KB" => 1_000,
+        "MB" => 1_000_000,
+        "GB" => 1_000_000_000,
+        _ => 0,
+    };
+    let bytes =
+        digits.parse::<u64>().ok().and_then(|number| number.checked_mul(unit)).filter(|bytes| *bytes >= 1_000_000);
+    bytes.ok_or_else(|| "at least 1MB, such as 95MB".to_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn instants_and_sizes_are_read_as_people_write_them() {
+        let day = instant("2026-11-29").expect("a day");
+        assert_eq!(day.to_string(), "2026-11-29T00:00:00.000000Z");
+        assert_eq!(instant("2026-11-29T00:00:00Z"), Ok(day));
+        assert_eq!(instant("2026-11-29T00:00:00.000000Z"), Ok(day));
+        for text in ["", "2026-13-01", "29.11.2026", "2026-11-29 00:00:00Z", "2026-11-29T00:00:00+1"] {
+            assert!(instant(text).is_err(), "{text}");
+        }
+        assert_eq!((size("95MB"), size("1gb"), size("2000000")), (Ok(95_000_000), Ok(1_000_000_000), Ok(2_000_000)));
+        for text in ["", "MB", "5", "1TB", "-1MB", "99999999999GB"] {
+            assert!(size(text).is_err(), "{text}");
+        }
+    }
+}

@@ -1,0 +1,485 @@
+//! `chancery evidence export`: reads the ledger twice, first for what is needed of the catalog and the recordings, then to
+//! write entries and what follows from them.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fs;
+use std::ops::ControlFlow;
+use std::path::Path;
+use std::sync::Arc;
+
+use aws_lc_rs::hmac;
+use chancery_evidence::{
+    ApprovalRow, ChainRow, Derived, Deriver, Directory as People, Generator, Manifest, Output, Period, Provenance,
+    is_control,
+};
+use chancery_ledger::{
+    BUNDLE_ENTRIES, Checkpoint, EntryKind, Hasher, Leaf, Tile, TileBuilder, bundle, bundle_path, leaf_hash,
+};
+use chancery_model::{Digest, ReviewId, SessionId, Timestamp};
+use chancery_store::{Directory, LedgerItem, LedgerReader, RecordingReader};
+use serde_json::json;
+
+use super::staging::{Staging, split};
+use crate::args;
+use crate::commands::check;
+use crate::commands::ledger::ROOTS_FILE;
+use crate::config::Configuration;
+use crate::local::{Deed, Local, NewExport, read_small, salt};
+use crate::output::{Done, Exit, Failure, Out, clean};
+
+const NOTE_BYTES_MAX: u64 = 64 * 1024;
+const ROOTS_BYTES_MAX: u64 = 4096;
+
+pub(super) async fn run(args: args::ExportPack, out: Out) -> Done {
+    for control in &args.controls {
+        if !is_control(control) {
+            let known: Vec<&str> = chancery_evidence::CONTROLS.iter().map(|control| control.id).collect();
+            return Err(Failure::usage(format!("there is no control `{}`", clean(control))).hint(known.join(", ")));
+        }
+    }
+    if args.out.exists() {
+        return Err(Failure::no(format!("{} exists", args.out.display())).hint("name a file that is not there yet"));
+    }
+    let (configuration, local) = check::open(&args.config).await?;
+    let made = make(&args, &configuration, &local, out).await;
+    local.close().await;
+    made
+}
+
+async fn make(args: &args::ExportPack, configuration: &Configuration, local: &Local, out: Out) -> Done {
+    let source = Source::open(configuration, args.checkpoint.as_deref())?;
+    let first = tokio::task::block_in_place(|| source.survey(args.from.0, args.to.map(|to| to.0)))?;
+    let people = people(local, &first).await?;
+    let approvals = approvals(local, &first).await?;
+    let mut staging = Staging::new(&args.out)
+        .map_err(|error| Failure::unsure(format!("{} cannot be made: {error}", args.out.display())))?;
+    let from = Provenance {
+        head: source.head.clone(),
+        created_at: Timestamp(first.last),
+        period: first.period,
+        controls: args.controls.clone(),
+    };
+    let (derived, manifest) = tokio::task::block_in_place(|| {
+        let derived = source.write(&first, people, &approvals, &from, &mut staging)?;
+        let files = staging.listed(rank).map_err(unwritable)?;
+        let manifest = sealed(&from, files, &mut staging)?;
+        Ok::<_, Failure>((derived, manifest))
+    })?;
+    // Evidence is on record as leaving before it can leave.
+    let mut hasher = Hasher::default();
+    hasher.update(manifest.json().as_bytes());
+    let digest = hasher.finish();
+    let export = NewExport { from: first.period.from, to: first.period.to, manifest: digest.to_string() };
+    local.do_it(&Deed::Export(export)).await?;
+    let (bytes, parts) = tokio::task::block_in_place(|| {
+        let bytes = staging.pack(&manifest, &args.out)?;
+        let parts = args.split.filter(|size| *size < bytes).map(|size| split(&args.out, size)).transpose()?;
+        Ok((bytes, parts.unwrap_or_else(|| vec![args.out.clone()])))
+    })
+    .map_err(unwritable)?;
+    told(&derived, &manifest, &digest, (bytes, &parts), out);
+    Ok(Exit::Yes)
+}
+
+fn told(
+    derived: &Derived,
+    manifest: &Manifest,
+    digest: &Digest,
+    (bytes, parts): (u64, &[std::path::PathBuf]),
+    out: Out,
+) {
+    let head = &manifest.head;
+    out.line(format!("period    {} to {}", manifest.period.0, manifest.period.1));
+    out.line(format!("head      {} entries of {}, root {}", head.size, clean(&head.origin), head.root));
+    for (population, rows) in derived.rows.iter().filter(|(population, _)| population.about().absent.is_none()) {
+        out.line(format!("{}       {rows:>8}  {}", population.about().id, population.about().title));
+    }
+    let found = derived.findings.all();
+    let exceptions = found.filter(|(_, found)| found.result() == "exceptions").count();
+    out.line(format!("controls  {} of {} with exceptions", exceptions, chancery_evidence::CONTROLS.len()));
+    for part in parts {
+        out.line(format!("pack      {}", part.display()));
+    }
+    out.line(format!("manifest  {digest} ({} files, {bytes} bytes)", manifest.files.len()));
+    let rows: BTreeMap<&str, u64> = derived.rows.iter().map(|(one, rows)| (one.about().id, *rows)).collect();
+    out.document(&json!({
+        "from": manifest.period.0, "to": manifest.period.1, "entries": head.size, "root": head.root.to_string(),
+        "populations": rows, "parts": parts, "manifest": digest.to_string(), "bytes": bytes,
+        "exceptions": exceptions,
+    }));
+}
+
+fn unwritable(error: std::io::Error) -> Failure {
+    Failure::unsure(format!("the pack cannot be written: {error}"))
+}
+
+fn unreadable(error: impl std::fmt::Display) -> Failure {
+    Failure::unsure(format!("the state cannot be read: {error}"))
+}
+
+/// What the first reading found.
+struct Survey {
+    period: Period,
+    /// Time of the last entry.
+    last: i64,
+    /// Chain ids, in the order of their entries.
+    chains: Vec<[u8; 16]>,
+    /// Rule sets in force in the period.
+    rules: BTreeSet<String>,
+    /// Signed approvals: entry, review, and the digest of the signature.
+    signed: Vec<(u64, ReviewId, Digest)>,
+    /// Sessions of the period, with the last block that an entry speaks of.
+    sessions: BTreeMap<SessionId, Digest>,
+}
+
+struct Source {
+    ledger: LedgerReader,
+    recordings: RecordingReader,
+    rules: std::path::PathBuf,
+    note: String,
+    head: Checkpoint,
+    roots: String,
+}
+
+impl Source {
+    fn open(configuration: &Configuration, checkpoint: Option<&Path>) -> Result<Self, Failure> {
+        let state = &configuration.state;
+        let shared = |path: std::path::PathBuf| Directory::shared(&path).map(Arc::new).map_err(unreadable);
+        let ledger = LedgerReader::new(shared(state.join("ledger"))?);
+        let roots = read_small(&state.join(ROOTS_FILE), ROOTS_BYTES_MAX).map_err(unreadable)?;
+        let note = match checkpoint {
+            Some(path) => text(path)?,
+            None => newest(&ledger)?,
+        };
+        let body = note.rfind("\n\n").and_then(|at| note.get(..=at)).unwrap_or_default();
+        let head = Checkpoint::parse(body).map_err(|error| Failure::no(format!("the checkpoint: {error}")))?;
+        if head.size == 0 {
+            return Err(Failure::unsure("the ledger has no entries yet"));
+        }
+        Ok(Self {
+            ledger,
+            recordings: RecordingReader::new(shared(state.join("recordings"))?),
+            rules: state.join("rules"),
+            note,
+            head,
+            roots: String::from_utf8_lossy(&roots).trim_end().to_owned() + "\n",
+        })
+    }
+
+    /// Visits the entries below the head.
+    fn visit(&self, mut visit: impl FnMut(u64, &[u8], &Leaf) -> Result<(), Failure>) -> Result<(), Failure> {
+        let (mut result, mut next) = (Ok(()), 0);
+        let visited = self.ledger.visit(0, |index, item| {
+            let line = match item {
+                LedgerItem::Entry(line) if index < self.head.size => line,
+                _ => return ControlFlow::Break(()),
+            };
+            next = index + 1;
+            result = match Leaf::parse(line, index) {
+                Ok(leaf) => visit(index, line, &leaf),
+                Err(error) => Err(Failure::no(format!("the ledger: {error}"))),
+            };
+            if result.is_ok() { ControlFlow::Continue(()) } else { ControlFlow::Break(()) }
+        });
+        visited.map_err(unreadable)?;
+        result?;
+        if next == self.head.size {
+            return Ok(());
+        }
+        let what = format!("the ledger ends at entry {next}, and its checkpoint speaks of {}", self.head.size);
+        Err(Failure::no(what).hint("`chancery ledger verify` says where it is wrong"))
+    }
+
+    fn survey(&self, from: i64, to: Option<i64>) -> Result<Survey, Failure> {
+        let to = to.map_or(i64::MAX, |to| to);
+        let mut found = Survey {
+            period: Period { from, to },
+            last: 0,
+            chains: Vec::new(),
+            rules: BTreeSet::new(),
+            signed: Vec::new(),
+            sessions: BTreeMap::new(),
+        };
+        let (mut began, mut in_force) = (BTreeMap::new(), None::<String>);
+        self.visit(|index, _, leaf| {
+            found.last = leaf.wall;
+            let text = |name: &str| leaf.rest.get(name).and_then(serde_json::Value::as_str);
+            match leaf.kind {
+                Some(EntryKind::Principal) => found.chains.extend(text("a").and_then(hexadecimal)),
+                Some(EntryKind::PolicyApply) => {
+                    let before = std::mem::replace(&mut in_force, text("p").map(str::to_owned));
+                    if leaf.wall >= from {
+                        found.rules.extend(before);
+                    }
+                    if leaf.wall >= from && leaf.wall < to {
+                        found.rules.extend(in_force.clone());
+                    }
+                }
+                Some(EntryKind::ApprovalDecide) => {
+                    let review = text("rev").and_then(hexadecimal).map(ReviewId);
+                    let approves =
+                        leaf.rest.get("d").and_then(|d| d.get(0)).and_then(|word| word.as_str()) == Some("approve");
+                    if let (Some(review), Some(signature), true) = (review, leaf.digest("sig"), approves) {
+                        found.signed.push((index, review, signature));
+                    }
+                }
+                _ => {}
+            }
+            if let Some(session) = leaf.session {
+                if leaf.kind == Some(EntryKind::SessionOpen) {
+                    began.insert(session, leaf.wall);
+                }
+                let of_period = began.get(&session).is_some_and(|began| *began < to) && leaf.wall >= from;
+                if let (true, Some(head)) = (of_period, leaf.digest("cm")) {
+                    found.sessions.insert(session, head);
+                }
+            }
+            Ok(())
+        })?;
+        found.rules.extend(in_force.filter(|_| to > found.last));
+        // Without an end, the period ends behind the last entry: the same head gives the same pack.
+        found.period.to = if to == i64::MAX { found.last + 1 } else { to };
+        if from >= found.period.to {
+            return Err(Failure::usage("the period ends before it begins"));
+        }
+        Ok(found)
+    }
+
+    /// Writes everything but the manifest.
+    fn write(
+        &self,
+        first: &Survey,
+        people: Vec<ChainRow>,
+        approvals: &[ApprovalRow],
+        from: &Provenance,
+        staging: &mut Staging,
+    ) -> Result<Derived, Failure> {
+        let (mut lines, mut directory) = (String::new(), People::default());
+        people.iter().for_each(|row| row.line(&mut lines));
+        staging.put("directory/chains.jsonl", lines.as_bytes());
+        people.into_iter().for_each(|row| directory.add(row));
+        let mut lines = String::new();
+        approvals.iter().for_each(|row| row.line(&mut lines));
+        staging.put("reviews/approvals.jsonl", lines.as_bytes());
+        let mut rules = Vec::new();
+        for digest in &first.rules {
+            // A text that was not kept is an exception of the control rule-texts.
+            if let Ok(text) = fs::read(self.rules.join(format!("{digest}.rules"))) {
+                staging.put(&format!("rules/{digest}.rules"), &text);
+                rules.push(digest.clone());
+            }
+        }
+        self.recordings(first, staging)?;
+        staging.put("ledger/checkpoint", self.note.as_bytes());
+        staging.put("trust/roots.txt", self.roots.as_bytes());
+        self.entries(Arc::new(directory), rules, from, staging)
+    }
+
+    fn recordings(&self, first: &Survey, staging: &mut Staging) -> Result<(), Failure> {
+        let mut left = first.sessions.clone();
+        let copied = self.recordings.blocks(|block| {
+            let session = block.header.session;
+            let Some(last) = left.get(&session).copied() else { return };
+            let mut name = String::from("recordings/");
+            session.0.iter().for_each(|byte| name.push_str(&format!("{byte:02x}")));
+            name.push_str(".rec");
+            staging.append(&name, &block.header.encode());
+            staging.append(&name, block.stored);
+            // What came after it belongs to no entry below the head.
+            if block.header.hash(block.stored) == last {
+                left.remove(&session);
+            }
+        });
+        copied.map_err(unreadable)?;
+        match left.keys().next() {
+            None => Ok(()),
+            Some(session) => Err(Failure::no(format!("the recording of {session} is not whole"))
+                .hint("`chancery ledger verify` says what is missing")),
+        }
+    }
+
+    fn entries(
+        &self,
+        people: Arc<People>,
+        rules: Vec<String>,
+        from: &Provenance,
+        staging: &mut Staging,
+    ) -> Result<Derived, Failure> {
+        let mut deriver = Deriver::new(people, from.period, rules, &mut *staging);
+        let mut log = Bundles::default();
+        self.visit(|index, line, leaf| {
+            deriver.entry(leaf);
+            log.builder.push(leaf_hash(line), &mut log.whole);
+            log.lines.push(line.to_vec());
+            if log.lines.len() == BUNDLE_ENTRIES {
+                log.flush(index / BUNDLE_ENTRIES as u64, deriver.output())?;
+            }
+            Ok(())
+        })?;
+        if log.builder.range().root() != self.head.root {
+            return Err(Failure::no("the entries have another root than the checkpoint says")
+                .hint("`chancery ledger verify` says where they are wrong"));
+        }
+        if !log.lines.is_empty() {
+            log.flush(self.head.size / BUNDLE_ENTRIES as u64, deriver.output())?;
+        }
+        for tile in log.builder.partial() {
+            deriver.output().append(&format!("ledger/{}", tile.path()), &tile.hashes);
+        }
+        let (_, derived) = deriver.finish(from);
+        Ok(derived)
+    }
+}
+
+/// Entries and tiles on their way into files.
+#[derive(Default)]
+struct Bundles {
+    builder: TileBuilder,
+    whole: Vec<Tile>,
+    lines: Vec<Vec<u8>>,
+}
+
+impl Bundles {
+    fn flush(&mut self, number: u64, out: &mut impl Output) -> Result<(), Failure> {
+        let bytes = bundle(self.lines.iter().map(Vec::as_slice));
+        let bytes = bytes.map_err(|error| Failure::no(format!("the ledger: {error}")))?;
+        out.append(&format!("ledger/{}", bundle_path(number, self.lines.len())), &bytes);
+        self.lines.clear();
+        for tile in self.whole.drain(..) {
+            out.append(&format!("ledger/{}", tile.path()), &tile.hashes);
+        }
+        Ok(())
+    }
+}
+
+fn text(path: &Path) -> Result<String, Failure> {
+    let bytes = read_small(path, NOTE_BYTES_MAX);
+    let bytes = bytes.map_err(|error| Failure::unsure(format!("{}: {error}", path.display())))?;
+    String::from_utf8(bytes.to_vec()).map_err(|_| Failure::unsure(format!("{}: not text", path.display())))
+}
+
+/// The last checkpoint; with the cosignatures, if witnesses saw that very head.
+fn newest(ledger: &LedgerReader) -> Result<String, Failure> {
+    let note = ledger.checkpoint().map_err(unreadable)?;
+    let note = note.ok_or_else(|| {
+        Failure::unsure("the ledger has no checkpoint yet").hint("a running gateway signs one within a second")
+    })?;
+    let body = |note: &str| note.rfind("\n\n").and_then(|at| note.get(..=at)).map(str::to_owned);
+    let witnessed = ledger.witnessed().map_err(unreadable)?;
+    Ok(witnessed.filter(|witnessed| body(witnessed) == body(&note)).unwrap_or(note))
+}
+
+fn hexadecimal(text: &str) -> Option<[u8; 16]> {
+    let mut bytes = [0; 16];
+    if text.len() != 32 || !text.is_ascii() {
+        return None;
+    }
+    for (byte, at) in bytes.iter_mut().zip((0..32).step_by(2)) {
+        *byte = u8::from_str_radix(text.get(at..at + 2)?, 16).ok()?;
+    }
+    Some(bytes)
+}
+
+async fn people(local: &Local, first: &Survey) -> Result<Vec<ChainRow>, Failure> {
+    let key = local.fingerprint_key()?;
+    let key = hmac::Key::new(hmac::HMAC_SHA256, &*key);
+    let mut rows = Vec::new();
+    for id in &first.chains {
+        let known = local.catalog.chain(*id).await.map_err(|error| Failure::no(format!("the directory: {error}")))?;
+        if let Some(known) = known {
+            let mut delegation = known.chain;
+            delegation.principal.display.clear();
+            rows.push(ChainRow { chain: *id, salt: salt(&key, *id), delegation });
+        }
+    }
+    Ok(rows)
+}
+
+/// The signatures that the catalog still has, by the digests in the entries.
+async fn approvals(local: &Local, first: &Survey) -> Result<Vec<ApprovalRow>, Failure> {
+    let mut rows = Vec::new();
+    for (entry, review, digest) in &first.signed {
+        let review =
+            local.catalog.review(*review).await.map_err(|error| Failure::no(format!("the catalog: {error}")))?;
+        let Some(review) = review else { continue };
+        for approval in &review.approvals {
+            let (Some(key), Some(signature)) = (&approval.key, &approval.signature) else { continue };
+            let mut hasher = Hasher::default();
+            hasher.update(signature.as_bytes());
+            if hasher.finish() == *digest {
+                rows.push(ApprovalRow { entry: *entry, key: key.clone(), signature: signature.clone() });
+            }
+        }
+    }
+    Ok(rows)
+}
+
+/// The manifest, and the file that says the same for `sha256sum`.
+fn sealed(
+    from: &Provenance,
+    mut files: Vec<chancery_evidence::Listed>,
+    staging: &mut Staging,
+) -> Result<Manifest, Failure> {
+    let sums: String = files.iter().map(|file| format!("{}  {}\n", file.sha256, file.path)).collect();
+    staging.put("SHA256SUMS", sums.as_bytes());
+    files.extend(staging.listed(rank).map_err(unwritable)?);
+    let mut hasher = Hasher::default();
+    let own = std::env::current_exe().and_then(fs::File::open);
+    let mut own = own.map_err(|error| Failure::unsure(format!("this program cannot be read: {error}")))?;
+    let mut buffer = vec![0; 1 << 16];
+    loop {
+        match std::io::Read::read(&mut own, &mut buffer) {
+            Ok(0) => break,
+            Ok(n) => hasher.update(buffer.get(..n).unwrap_or_default()),
+            Err(error) => return Err(Failure::unsure(format!("this program cannot be read: {error}"))),
+        }
+    }
+    let version = env!("CARGO_PKG_VERSION").to_owned();
+    let generator = Generator { name: "chancery".to_owned(), version, binary_sha256: hasher.finish() };
+    Ok(Manifest::new(from, generator, files))
+}
+
+/// The place of a file in a pack: `docs/spec/pack.md`.
+fn rank(path: &str) -> (u8, String) {
+    const LAST: [&str; 12] = [
+        "controls/results.jsonl",
+        "controls/control-matrix.csv",
+        "controls/exceptions.csv",
+        "controls/results.oscal.json",
+        "controls/findings.ocsf.jsonl",
+        "report.html",
+        "README.txt",
+        "cuec.md",
+        "verify.py",
+        "verify.html",
+        "trust/roots.txt",
+        "SHA256SUMS",
+    ];
+    let place = LAST.iter().position(|last| *last == path).unwrap_or(LAST.len());
+    match path.split_once('/') {
+        Some(("directory", _)) => (0, path.to_owned()),
+        Some(("rules", _)) => (1, path.to_owned()),
+        Some(("reviews", _)) => (2, path.to_owned()),
+        Some(("recordings", _)) => (3, path.to_owned()),
+        Some(("ledger", "checkpoint")) => (4, String::new()),
+        Some(("ledger", tile)) => tile_rank(tile),
+        Some(("populations", file)) => {
+            let extension = ["jsonl", "csv", "ipe.json"].iter().position(|one| file.ends_with(one)).unwrap_or(3);
+            (7, format!("{}{extension}", file.get(..3).unwrap_or_default()))
+        }
+        _ => (8, format!("{place:02}{path}")),
+    }
+}
+
+/// `tile/<level>/<number>`: those of level 0 each before its bundle, the others behind.
+fn tile_rank(path: &str) -> (u8, String) {
+    let mut parts = path.splitn(3, '/').skip(1);
+    let (level, number) = (parts.next().unwrap_or_default(), parts.next().unwrap_or_default());
+    let number = number.split_once(".p/").map_or(number, |(number, _)| number);
+    let digits: String = number.chars().filter(char::is_ascii_digit).collect();
+    match level {
+        "0" => (5, format!("{digits:0>20}0")),
+        "entries" => (5, format!("{digits:0>20}1")),
+        level => (6, format!("{level:0>3}{digits:0>20}")),
+    }
+}
