@@ -385,6 +385,10 @@ pub(crate) struct ExportPack {
     /// The file to be made.
     #[arg(long, value_name = "FILE")]
     pub(crate) out: PathBuf,
+    /// The resource's own log, PostgreSQL's csvlog or jsonlog: who reached it past the gateway is an exception. No text of
+    /// it goes into the pack. May be given several times, in order.
+    #[arg(long = "postgres-log", value_name = "FILE")]
+    pub(crate) postgres_logs: Vec<PathBuf>,
     /// Cut the pack into parts of at most so many bytes (95MB, 1GB): FILE.001, FILE.002, …
     #[arg(long, value_name = "SIZE", value_parser = crate::commands::evidence::size)]
     pub(crate) split: Option<u64>,

@@ -9,6 +9,7 @@ use std::sync::Arc;
 
 use chancery_ledger::{EntryKind, Leaf};
 
+use crate::compare::Seen;
 use crate::control::Controls;
 use crate::directory::{Directory, kind_word, who};
 use crate::fields::{number, session, text, texts, time};
@@ -77,6 +78,8 @@ pub struct Collector {
     scope: Scope,
     /// Digests whose texts are there.
     texts: Vec<String>,
+    /// What the resource's own log says, if it is to be compared.
+    seen: Option<Vec<Seen>>,
     applied: Option<Applied>,
     sessions: Sessions,
     reviews: Reviews,
@@ -97,12 +100,19 @@ impl Collector {
         Self {
             scope: Scope { directory, period },
             texts,
+            seen: None,
             applied: None,
             sessions: Sessions::default(),
             reviews: Reviews::default(),
             orderly: true,
             controls: Controls::default(),
         }
+    }
+
+    /// What the resource's own log says; to be called before the first entry.
+    pub fn compare(&mut self, seen: Vec<Seen>) {
+        self.sessions.compare();
+        self.seen = Some(seen);
     }
 
     /// Takes the next entry.
@@ -144,7 +154,12 @@ impl Collector {
         if let Some(applied) = self.applied.take() {
             self.superseded(&applied, None, sink);
         }
-        self.controls.finish()
+        let mut findings = self.controls.finish();
+        if let (Some(seen), Some(comparison)) = (&self.seen, self.sessions.comparison()) {
+            let (tested, exceptions) = comparison.finish(seen, self.scope.period, sink);
+            findings.compared(tested, exceptions);
+        }
+        findings
     }
 
     fn instant(&mut self, leaf: &Leaf, sink: &mut dyn Sink) {

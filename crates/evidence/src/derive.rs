@@ -7,6 +7,7 @@ use std::sync::Arc;
 use chancery_ledger::Leaf;
 
 use crate::collect::{Collector, Period};
+use crate::compare::Seen;
 use crate::pack::{Output, Provenance, Tables, write_controls};
 use crate::{Directory, Findings, Population};
 
@@ -35,6 +36,10 @@ impl<O: Output> Deriver<O> {
     /// For a period. `rules`: digests of the rule sets whose texts are there.
     pub fn new(directory: Arc<Directory>, period: Period, rules: Vec<String>, out: O) -> Self {
         Self { collector: Collector::new(directory, period, rules), tables: Tables::new(out) }
+    }
+    /// What the resource's own log says; to be called before the first entry.
+    pub fn compare(&mut self, seen: Vec<Seen>) {
+        self.collector.compare(seen);
     }
     /// Takes the next entry.
     pub fn entry(&mut self, leaf: &Leaf) {

@@ -5,6 +5,7 @@
 //! and compares. This crate knows nothing of files, clocks, sockets, gateways or how entries come to be.
 
 mod collect;
+mod compare;
 mod control;
 mod derive;
 mod directory;
@@ -17,6 +18,7 @@ mod tar;
 mod verify;
 
 pub use collect::{Collector, Period, Sink};
+pub use compare::{PLANTED, Seen};
 pub use control::{CONTROLS, Control, ControlId, EXCEPTIONS_MAX, Exception, Findings, Found};
 pub use derive::{Derived, Deriver};
 pub use directory::{ChainRow, Directory, who};

@@ -17,7 +17,7 @@ use chancery_model::Digest;
 use crate::manifest::{MANIFEST, MANIFEST_BYTES_MAX, Manifest};
 use crate::pack::{Output, Provenance};
 use crate::tar::{Malformed, Piece, Reader};
-use crate::{ChainRow, Directory, Findings};
+use crate::{ChainRow, Directory, Findings, Seen};
 use approvals::Approvals;
 use ledger::LedgerPart;
 use recordings::Recordings;
@@ -200,6 +200,7 @@ enum Kind {
     Chains,
     Rules,
     Approvals,
+    Seen,
     Recording,
     Checkpoint,
     Tile,
@@ -216,6 +217,7 @@ impl Kind {
             Some(("directory", "chains.jsonl")) => Self::Chains,
             Some(("rules", _)) => Self::Rules,
             Some(("reviews", "approvals.jsonl")) => Self::Approvals,
+            Some(("reconciliation", "postgres.jsonl")) => Self::Seen,
             Some(("recordings", _)) => Self::Recording,
             Some(("ledger", "checkpoint")) => Self::Checkpoint,
             Some(("ledger", rest)) if rest.starts_with("tile/entries/") => Self::Bundle,
@@ -227,7 +229,7 @@ impl Kind {
         matches!(self, Self::Manifest | Self::Checkpoint | Self::Tile | Self::Bundle)
     }
     fn has_lines(self) -> bool {
-        matches!(self, Self::Chains | Self::Approvals)
+        matches!(self, Self::Chains | Self::Approvals | Self::Seen)
     }
 }
 
@@ -267,6 +269,7 @@ struct Inner {
     directory: Directory,
     rules: Vec<String>,
     approvals: Approvals,
+    seen: Option<Vec<Seen>>,
     recordings: Recordings,
     ledger: Option<LedgerPart>,
     derived: Option<Rederived>,
@@ -292,6 +295,7 @@ impl PackVerifier {
             directory: Directory::default(),
             rules: Vec::new(),
             approvals,
+            seen: None,
             recordings: Recordings::default(),
             ledger: None,
             derived: None,
@@ -391,6 +395,10 @@ impl Inner {
         }
         let hasher = Hasher::default();
         self.member = Some(Member { path: path.to_owned(), kind, size, taken: 0, hasher, bytes: Vec::new(), lines: 0 });
+        if kind == Kind::Seen {
+            // A log without lines was compared, too.
+            self.seen.get_or_insert_default();
+        }
         if kind == Kind::Recording {
             self.recordings.begin(path, &mut self.notes);
         }
@@ -433,16 +441,24 @@ impl Inner {
     }
 
     fn line(&mut self, kind: Kind, line: &[u8]) {
-        let text = std::str::from_utf8(line).ok();
-        if kind == Kind::Approvals {
-            if text.and_then(|text| self.approvals.line(text)).is_none() {
-                self.notes.fail(PackCheck::Approvals, None, "a line of reviews/approvals.jsonl is malformed");
+        let text = std::str::from_utf8(line).unwrap_or_default();
+        let (taken, check, path) = match kind {
+            Kind::Approvals => (self.approvals.line(text).is_some(), PackCheck::Approvals, "reviews/approvals.jsonl"),
+            Kind::Seen => {
+                let seen = Seen::parse(text);
+                let taken = seen.is_some();
+                self.seen.get_or_insert_default().extend(seen);
+                (taken, PackCheck::Populations, "reconciliation/postgres.jsonl")
             }
-            return;
-        }
-        match text.and_then(ChainRow::parse) {
-            Some(row) => self.directory.add(row),
-            None => self.notes.fail(PackCheck::Directory, None, "a line of directory/chains.jsonl is malformed"),
+            _ => {
+                let row = ChainRow::parse(text);
+                let taken = row.is_some();
+                row.into_iter().for_each(|row| self.directory.add(row));
+                (taken, PackCheck::Directory, "directory/chains.jsonl")
+            }
+        };
+        if !taken {
+            self.notes.fail(check, None, format!("a line of {path} is malformed"));
         }
     }
 
@@ -499,10 +515,8 @@ impl Inner {
     }
 
     fn of_ledger(&mut self, member: &Member) {
-        let Some((manifest, from)) = &self.manifest else { return };
-        let ledger = self.ledger.get_or_insert_with(|| {
-            LedgerPart::new(&self.trusted, Arc::new(self.directory.clone()), from, self.rules.clone())
-        });
+        self.begin_ledger();
+        let (Some((manifest, _)), Some(ledger)) = (&self.manifest, &mut self.ledger) else { return };
         let path = member.path.strip_prefix("ledger/").unwrap_or_default();
         let bytes = member.bytes.as_slice();
         match member.kind {
@@ -512,15 +526,21 @@ impl Inner {
         }
     }
 
+    /// What comes before entries was read.
+    fn begin_ledger(&mut self) {
+        if let (None, Some((_, from))) = (&self.ledger, &self.manifest) {
+            let (directory, rules) = (Arc::new(std::mem::take(&mut self.directory)), self.rules.clone());
+            self.ledger = Some(LedgerPart::new(&self.trusted, directory, from, rules, self.seen.take()));
+        }
+    }
+
     /// All entries were read: the rest follows from them.
     fn derive(&mut self) {
         if self.derived.is_some() {
             return;
         }
-        let Some((manifest, from)) = &self.manifest else { return };
-        let ledger = self.ledger.take().unwrap_or_else(|| {
-            LedgerPart::new(&self.trusted, Arc::new(self.directory.clone()), from, self.rules.clone())
-        });
+        self.begin_ledger();
+        let (Some((manifest, from)), Some(ledger)) = (&self.manifest, self.ledger.take()) else { return };
         self.approvals.finish(&mut self.notes);
         let derived = ledger.finish(manifest, from, &mut self.notes);
         self.derived = Some(derived);

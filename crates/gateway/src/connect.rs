@@ -27,6 +27,10 @@ use crate::stream::Stream;
 /// A client has this long to say who it is.
 const LOGIN_TIMEOUT: Duration = Duration::from_secs(30);
 /// What is known of the session's start, for the recording: bounded, because the client names parts of it.
+/// The parameter by which clients name themselves.
+const NAME: &str = "application_name";
+/// PostgreSQL cuts it there (`NAMEDATALEN` less one).
+const APPLICATION_NAME_BYTES_MAX: usize = 63;
 const NAME_CHARS_MAX: usize = 128;
 
 /// Why a client is not let in. The refusal is what it reads; the rest is for the ledger.
@@ -298,11 +302,16 @@ async fn establish(
         Refusal::new(RefusalCode::ResourceUnavailable, why, context.id.to_string())
             .hint("try again later; the operator finds the cause in the log under this reference")
     };
-    let parameters = login.startup.parameters.clone();
-    let (upstream, ready) = dial(shared, settings, parameters).await.map_err(|failure| {
+    let claimed = login.startup.application_name.clone().unwrap_or_default();
+    let mut parameters = login.startup.parameters.clone();
+    parameters.retain(|(name, _)| name != NAME);
+    parameters.push((NAME.to_owned(), planted(context.id, &claimed)));
+    let (upstream, mut ready) = dial(shared, settings, parameters).await.map_err(|failure| {
         tracing::warn!(session = %context.id, resource = %name, %failure, "resource refused");
         refusal(format!("the resource {name} is not available"))
     })?;
+    // The client is told its own name; the resource's log has the session's.
+    ready.parameters.iter_mut().filter(|(name, _)| name == NAME).for_each(|(_, value)| value.clone_from(&claimed));
     let Some(lineage) = shared.lineage(name) else { return Err(refusal(format!("the resource {name} is not known"))) };
     let catalog = lineage.current(shared, settings).await.map_err(|failure| {
         tracing::warn!(session = %context.id, resource = %name, %failure, "catalog not read");
@@ -403,6 +412,7 @@ fn admit(
     let claimed = admitted.startup.application_name.clone().unwrap_or_default();
     let mut said = admitted.startup.parameters;
     said.extend(ready.parameters);
+    said.push((NAME.to_owned(), planted(context.id, &claimed)));
     let transmit = admitted.transmit;
     match relay {
         Ok(relay) => Some((relay, process, Admitted { transmit, said, claimed, backend: ready.key })),
@@ -411,6 +421,20 @@ fn admit(
             None
         }
     }
+}
+
+/// What a session is called at the resource, so that the resource's own log says which session each line is of:
+/// `chancery/` and the session's id, then what the client calls itself, as far as there is room.
+fn planted(session: SessionId, claimed: &str) -> String {
+    let mut name = String::from("chancery/");
+    session.0.iter().for_each(|byte| name.push_str(&format!("{byte:02x}")));
+    name.push(' ');
+    name.extend(claimed.chars().scan(name.len(), |length, c| {
+        *length += c.len_utf8();
+        (*length <= APPLICATION_NAME_BYTES_MAX).then_some(c)
+    }));
+    name.truncate(name.trim_end().len());
+    name
 }
 
 /// The first frame of the recording, JSON.
@@ -457,5 +481,20 @@ fn close(shared: &Shared, context: &Arc<Context>, reason: &'static str) {
     let closing = Closing::of(context.clone(), reason, None);
     if let Err(stall) = shared.sequencer.append(closing, Level::Written) {
         tracing::error!(session = %context.id, %stall, "the end of a session is not on record");
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_session_is_named_at_the_resource_within_its_limit() {
+        let session = SessionId([0xab; 16]);
+        let prefix = format!("chancery/{}", "ab".repeat(16));
+        assert_eq!(planted(session, ""), prefix);
+        assert_eq!(planted(session, "psql"), format!("{prefix} psql"));
+        let long = planted(session, &"é".repeat(40));
+        assert!(long.len() <= APPLICATION_NAME_BYTES_MAX && long.starts_with(&format!("{prefix} éé")), "{long}");
     }
 }

@@ -1,6 +1,7 @@
 //! `chancery evidence`: packs for auditors.
 
 mod export;
+mod postgres;
 mod read;
 mod sample;
 mod staging;

@@ -4,6 +4,7 @@ use chancery_ledger::{EntryKind, Leaf};
 use foldhash::HashMap;
 
 use super::{Scope, Sink};
+use crate::compare::Comparison;
 use crate::control::Controls;
 use crate::fields::{decision, number, session, text, time};
 use crate::{Population, Value};
@@ -11,9 +12,13 @@ use crate::{Population, Value};
 #[derive(Default)]
 pub(super) struct Sessions {
     open: HashMap<String, Open>,
+    /// Sessions of the period, if they are to be compared with something.
+    comparison: Option<Comparison>,
 }
 
 struct Open {
+    id: String,
+    commands: u64,
     entry: u64,
     at: i64,
     front: Vec<Value>,
@@ -48,6 +53,7 @@ impl Sessions {
                 controls.started(scope, leaf, &id, command);
                 let act = started(scope, leaf, &id, command);
                 if let Some(open) = self.open.get_mut(&id) {
+                    open.commands += 1;
                     open.acts.push(act);
                 }
             }
@@ -68,7 +74,7 @@ impl Sessions {
             (Some(EntryKind::SessionClose | EntryKind::Crash), _) => {
                 if let Some(open) = self.open.remove(&id) {
                     controls.closed(scope, leaf, (open.entry, open.at));
-                    closed(scope, open, Some(leaf), sink);
+                    self.closed(scope, open, Some(leaf), sink);
                 }
             }
             _ => {}
@@ -101,8 +107,38 @@ impl Sessions {
         }
         for open in left {
             controls.open_at_head(scope, (open.entry, open.at));
-            closed(scope, open, None, sink);
+            self.closed(scope, open, None, sink);
         }
+    }
+
+    fn closed(&mut self, scope: &Scope, open: Open, leaf: Option<&Leaf>, sink: &mut dyn Sink) {
+        if !scope.period.touches(open.at, leaf.map(|leaf| leaf.wall)) {
+            return sink.left_out(Population::P04);
+        }
+        if let Some(comparison) = &mut self.comparison {
+            comparison.session(&open.id, (open.entry, open.at), open.commands);
+        }
+        let ending = match leaf {
+            None => Some("open".to_owned()),
+            Some(leaf) if leaf.kind == Some(EntryKind::Crash) => Some("crash".to_owned()),
+            Some(leaf) => text(leaf, "reason"),
+        };
+        let mut row = open.front;
+        row.extend([
+            leaf.map(|leaf| leaf.index).into(),
+            leaf.map_or(Value::Null, |leaf| time(leaf.wall)),
+            ending.into(),
+        ]);
+        row.extend(["acts", "leaves"].map(|name| Value::from(leaf.and_then(|leaf| number(leaf, name)))));
+        row.push(leaf.and_then(|leaf| text(leaf, "cm")).into());
+        sink.row(Population::P04, &row);
+    }
+
+    pub(super) fn compare(&mut self) {
+        self.comparison = Some(Comparison::default());
+    }
+    pub(super) fn comparison(&mut self) -> Option<Comparison> {
+        self.comparison.take()
     }
 
     fn take(&mut self, session: &str, command: u64) -> Option<Act> {
@@ -118,27 +154,11 @@ fn place(act: &Act) -> (u64, i64) {
 
 fn opened(scope: &Scope, leaf: &Leaf, id: String) -> Open {
     let (_, rule_ids) = decision(leaf);
-    let mut front = vec![leaf.index.into(), time(leaf.wall), id.into()];
+    let mut front = vec![leaf.index.into(), time(leaf.wall), id.as_str().into()];
     front.extend(scope.chain(text(leaf, "a").as_deref()));
     front.extend(["c", "proto", "auth", "prof", "p"].map(|name| Value::from(text(leaf, name))));
     front.push(rule_ids.into());
-    Open { entry: leaf.index, at: leaf.wall, front, acts: Vec::new() }
-}
-
-fn closed(scope: &Scope, open: Open, leaf: Option<&Leaf>, sink: &mut dyn Sink) {
-    if !scope.period.touches(open.at, leaf.map(|leaf| leaf.wall)) {
-        return sink.left_out(Population::P04);
-    }
-    let ending = match leaf {
-        None => Some("open".to_owned()),
-        Some(leaf) if leaf.kind == Some(EntryKind::Crash) => Some("crash".to_owned()),
-        Some(leaf) => text(leaf, "reason"),
-    };
-    let mut row = open.front;
-    row.extend([leaf.map(|leaf| leaf.index).into(), leaf.map_or(Value::Null, |leaf| time(leaf.wall)), ending.into()]);
-    row.extend(["acts", "leaves"].map(|name| Value::from(leaf.and_then(|leaf| number(leaf, name)))));
-    row.push(leaf.and_then(|leaf| text(leaf, "cm")).into());
-    sink.row(Population::P04, &row);
+    Open { id, commands: 0, entry: leaf.index, at: leaf.wall, front, acts: Vec::new() }
 }
 
 fn started(scope: &Scope, leaf: &Leaf, id: &str, command: u64) -> Act {

@@ -9,7 +9,7 @@ use super::{Hashes, Notes, PackCheck, Rederived, Trusted};
 use crate::derive::Deriver;
 use crate::fields::text;
 use crate::pack::Provenance;
-use crate::{Directory, Manifest};
+use crate::{Directory, Manifest, Seen};
 use chancery_ledger::{EntryKind, Leaf, Tile, TileBuilder, Verifier, bundle_path, leaf_hash, parse_bundle};
 
 pub(super) struct LedgerPart {
@@ -30,13 +30,20 @@ pub(super) struct LedgerPart {
 }
 
 impl LedgerPart {
-    pub(super) fn new(trusted: &Trusted, directory: Arc<Directory>, from: &Provenance, rules: Vec<String>) -> Self {
+    pub(super) fn new(
+        trusted: &Trusted,
+        directory: Arc<Directory>,
+        from: &Provenance,
+        rules: Vec<String>,
+        seen: Option<Vec<Seen>>,
+    ) -> Self {
         let mut verifier = Verifier::new(trusted.roots.clone());
         if let Some(policy) = &trusted.witnesses {
             verifier.with_witnesses(policy.clone());
         }
         trusted.checkpoints.iter().for_each(|note| verifier.checkpoint(note));
-        let deriver = Deriver::new(directory.clone(), from.period, rules.clone(), Hashes::default());
+        let mut deriver = Deriver::new(directory.clone(), from.period, rules.clone(), Hashes::default());
+        seen.into_iter().for_each(|seen| deriver.compare(seen));
         Self {
             verifier,
             deriver,

@@ -10,7 +10,7 @@ use std::sync::Arc;
 use aws_lc_rs::hmac;
 use chancery_evidence::{
     ApprovalRow, ChainRow, Derived, Deriver, Directory as People, Generator, Manifest, Output, Period, Provenance,
-    is_control,
+    Seen, is_control,
 };
 use chancery_ledger::{
     BUNDLE_ENTRIES, Checkpoint, EntryKind, Hasher, Leaf, Tile, TileBuilder, bundle, bundle_path, leaf_hash,
@@ -19,6 +19,7 @@ use chancery_model::{Digest, ReviewId, SessionId, Timestamp};
 use chancery_store::{Directory, LedgerItem, LedgerReader, RecordingReader};
 use serde_json::json;
 
+use super::postgres;
 use super::staging::{Staging, split};
 use crate::args;
 use crate::commands::check;
@@ -51,6 +52,8 @@ async fn make(args: &args::ExportPack, configuration: &Configuration, local: &Lo
     let first = tokio::task::block_in_place(|| source.survey(args.from.0, args.to.map(|to| to.0)))?;
     let people = people(local, &first).await?;
     let approvals = approvals(local, &first).await?;
+    let logs = args.postgres_logs.as_slice();
+    let seen = if logs.is_empty() { None } else { Some(tokio::task::block_in_place(|| postgres::read(logs))?) };
     let mut staging = Staging::new(&args.out)
         .map_err(|error| Failure::unsure(format!("{} cannot be made: {error}", args.out.display())))?;
     let from = Provenance {
@@ -60,7 +63,8 @@ async fn make(args: &args::ExportPack, configuration: &Configuration, local: &Lo
         controls: args.controls.clone(),
     };
     let (derived, manifest) = tokio::task::block_in_place(|| {
-        let derived = source.write(&first, people, &approvals, &from, &mut staging)?;
+        let catalog = FromCatalog { people, approvals, seen };
+        let derived = source.write(&first, catalog, &from, &mut staging)?;
         let files = staging.listed(rank).map_err(unwritable)?;
         let manifest = sealed(&from, files, &mut staging)?;
         Ok::<_, Failure>((derived, manifest))
@@ -115,6 +119,13 @@ fn unwritable(error: std::io::Error) -> Failure {
 
 fn unreadable(error: impl std::fmt::Display) -> Failure {
     Failure::unsure(format!("the state cannot be read: {error}"))
+}
+
+/// What is not in the ledger.
+struct FromCatalog {
+    people: Vec<ChainRow>,
+    approvals: Vec<ApprovalRow>,
+    seen: Option<Vec<Seen>>,
 }
 
 /// What the first reading found.
@@ -249,8 +260,7 @@ impl Source {
     fn write(
         &self,
         first: &Survey,
-        people: Vec<ChainRow>,
-        approvals: &[ApprovalRow],
+        FromCatalog { people, approvals, seen }: FromCatalog,
         from: &Provenance,
         staging: &mut Staging,
     ) -> Result<Derived, Failure> {
@@ -261,6 +271,11 @@ impl Source {
         let mut lines = String::new();
         approvals.iter().for_each(|row| row.line(&mut lines));
         staging.put("reviews/approvals.jsonl", lines.as_bytes());
+        if let Some(seen) = &seen {
+            let mut lines = String::new();
+            seen.iter().for_each(|one| one.line(&mut lines));
+            staging.put("reconciliation/postgres.jsonl", lines.as_bytes());
+        }
         let mut rules = Vec::new();
         for digest in &first.rules {
             // A text that was not kept is an exception of the control rule-texts.
@@ -272,7 +287,7 @@ impl Source {
         self.recordings(first, staging)?;
         staging.put("ledger/checkpoint", self.note.as_bytes());
         staging.put("trust/roots.txt", self.roots.as_bytes());
-        self.entries(Arc::new(directory), rules, from, staging)
+        self.entries((directory, rules, seen), from, staging)
     }
 
     fn recordings(&self, first: &Survey, staging: &mut Staging) -> Result<(), Failure> {
@@ -300,12 +315,12 @@ impl Source {
 
     fn entries(
         &self,
-        people: Arc<People>,
-        rules: Vec<String>,
+        (people, rules, seen): (People, Vec<String>, Option<Vec<Seen>>),
         from: &Provenance,
         staging: &mut Staging,
     ) -> Result<Derived, Failure> {
-        let mut deriver = Deriver::new(people, from.period, rules, &mut *staging);
+        let mut deriver = Deriver::new(Arc::new(people), from.period, rules, &mut *staging);
+        seen.into_iter().for_each(|seen| deriver.compare(seen));
         let mut log = Bundles::default();
         self.visit(|index, line, leaf| {
             deriver.entry(leaf);
@@ -459,7 +474,7 @@ fn rank(path: &str) -> (u8, String) {
     match path.split_once('/') {
         Some(("directory", _)) => (0, path.to_owned()),
         Some(("rules", _)) => (1, path.to_owned()),
-        Some(("reviews", _)) => (2, path.to_owned()),
+        Some(("reconciliation" | "reviews", _)) => (2, path.to_owned()),
         Some(("recordings", _)) => (3, path.to_owned()),
         Some(("ledger", "checkpoint")) => (4, String::new()),
         Some(("ledger", tile)) => tile_rank(tile),
