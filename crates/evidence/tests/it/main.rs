@@ -1,0 +1,162 @@
+//! Packs from outside: what nobody touched passes, and what was changed is found, even by hands that mend every hash.
+
+mod maker;
+
+use chancery_evidence::{ControlId, Findings, NoPack, PackReport, PackVerifier, Provenance};
+use chancery_ledger::Verdict;
+use maker::{Story, packed, story};
+
+fn verify(story: &Story, pack: &[u8]) -> Result<PackReport, NoPack> {
+    let mut verifier = PackVerifier::new(story.trusted.clone());
+    for piece in pack.chunks(700) {
+        verifier.feed(piece)?;
+    }
+    verifier.finish()
+}
+
+fn of(report: &PackReport, check: &str) -> Verdict {
+    report.checks.iter().find(|finding| finding.check == check).expect("a check").verdict
+}
+
+/// What comes out after a change to the files, with a manifest that fits them.
+fn changed(
+    story: &Story,
+    change: impl FnOnce(&mut Vec<(String, Vec<u8>)>, &mut Provenance),
+) -> Result<PackReport, NoPack> {
+    let (mut files, mut from) = story.files();
+    change(&mut files.0, &mut from);
+    verify(story, &packed(&files.0, &from))
+}
+
+fn replace(files: &mut [(String, Vec<u8>)], path: &str, from: &str, to: &str) {
+    let (_, bytes) = files.iter_mut().find(|(name, _)| name.starts_with(path)).expect("the file");
+    let at = bytes.windows(from.len()).position(|window| window == from.as_bytes()).expect("the text");
+    bytes.splice(at..at + from.len(), to.bytes());
+}
+
+#[test]
+fn what_nobody_touched_passes_in_pieces_of_any_size() {
+    let story = story(2);
+    let report = changed(&story, |_, _| ()).expect("a pack");
+    assert_eq!(report.verdict(), Verdict::Pass, "{:#?}", report.checks);
+    assert_eq!((report.size, report.first_bad_entry), (story.lines.len() as u64, None));
+    assert!(exceptions(&report.controls).is_empty(), "{:?}", exceptions(&report.controls));
+    let (files, from) = story.files();
+    let pack = packed(&files.0, &from);
+    let mut whole = PackVerifier::new(story.trusted.clone());
+    whole.feed(&pack).expect("a pack");
+    assert_eq!(whole.finish().expect("a pack").checks, report.checks);
+}
+
+fn exceptions(findings: &Findings) -> Vec<&'static str> {
+    findings.all().filter(|(_, found)| found.result() == "exceptions").map(|(control, _)| control.id).collect()
+}
+
+#[test]
+fn every_sampled_bit_is_found() {
+    let story = story(2);
+    let (files, from) = story.files();
+    let pack = packed(&files.0, &from);
+    for at in (0..pack.len()).step_by(61) {
+        let mut other = pack.clone();
+        other[at] ^= 1 << (at % 8);
+        let verdict = verify(&story, &other).map_or(Verdict::Fail, |report| report.verdict());
+        assert_eq!(verdict, Verdict::Fail, "byte {at} of {}", pack.len());
+    }
+    for length in (0..pack.len()).step_by(499) {
+        assert!(verify(&story, &pack[..length]).is_err(), "cut at {length}");
+    }
+}
+
+#[test]
+fn a_population_without_a_row_is_not_what_follows() {
+    let story = story(2);
+    for (path, check) in [
+        ("populations/P12.jsonl", "populations"),
+        ("populations/P05.csv", "populations"),
+        ("populations/P04.ipe.json", "populations"),
+        ("controls/results.jsonl", "controls"),
+    ] {
+        let report = changed(&story, |files, _| {
+            let (_, bytes) = files.iter_mut().find(|(name, _)| name == path).expect("the file");
+            let cut = bytes.len() / 2;
+            bytes.truncate(cut);
+        });
+        let report = report.expect("a pack");
+        assert_eq!((of(&report, check), of(&report, "manifest")), (Verdict::Fail, Verdict::Pass), "{path}");
+        let gone = changed(&story, |files, _| files.retain(|(name, _)| name != path)).expect("a pack");
+        assert_eq!(gone.verdict(), Verdict::Fail, "{path} is missing");
+    }
+}
+
+#[test]
+fn a_shorter_period_shows_in_the_manifest_alone() {
+    let story = story(2);
+    let report = changed(&story, |_, from| from.period.from += 5_000).expect("a pack");
+    assert_eq!(of(&report, "populations"), Verdict::Fail);
+}
+
+#[test]
+fn names_recordings_rules_and_signatures_are_those_of_the_time() {
+    let story = story(2);
+    let report = changed(&story, |files, _| replace(files, "directory", "\"alice\"", "\"carol\"")).expect("a pack");
+    assert_eq!((of(&report, "directory"), report.first_bad_entry), (Verdict::Fail, Some(3)));
+    let report = changed(&story, |files, _| replace(files, "rules", "rules", "RULES")).expect("a pack");
+    assert_eq!(of(&report, "rules"), Verdict::Fail);
+    let report = changed(&story, |files, _| files.retain(|(name, _)| !name.starts_with("rules"))).expect("a pack");
+    assert_eq!(of(&report, "rules"), Verdict::Inconclusive);
+    let report = changed(&story, |files, _| replace(files, "reviews", "a signature", "A signature")).expect("a pack");
+    assert_eq!(of(&report, "approvals"), Verdict::Fail);
+    let report = changed(&story, |files, _| replace(files, "recordings/10", "shown", "SHOWN")).expect("a pack");
+    assert_eq!(of(&report, "recordings"), Verdict::Fail);
+    let report = changed(&story, |files, _| files.retain(|(name, _)| !name.starts_with("recordings/10")));
+    assert_eq!(of(&report.expect("a pack"), "recordings"), Verdict::Fail);
+    // Two sessions' recordings of equal length, each under the other's name.
+    let report = changed(&story, |files, _| {
+        let at = |name: &str| files.iter().position(|(path, _)| path.starts_with(name)).expect("the file");
+        let (one, other) = (at("recordings/10"), at("recordings/11"));
+        let bytes = std::mem::take(&mut files[one].1);
+        files[one].1 = std::mem::replace(&mut files[other].1, bytes);
+    });
+    assert_eq!(of(&report.expect("a pack"), "recordings"), Verdict::Fail);
+}
+
+#[test]
+fn whoever_approves_for_themselves_is_an_exception() {
+    let report = changed(&story(3), |_, _| ()).expect("a pack");
+    assert_eq!(report.verdict(), Verdict::Pass, "{:#?}", report.checks);
+    assert_eq!(exceptions(&report.controls), ["segregation"]);
+    assert_eq!(report.controls.of(ControlId::Segregation).count, 3);
+}
+
+#[test]
+fn an_erased_person_leaves_a_pack_that_holds() {
+    let mut story = story(2);
+    story.chains.remove(1);
+    let report = changed(&story, |_, _| ()).expect("a pack");
+    assert_eq!(report.verdict(), Verdict::Pass, "{:#?}", report.checks);
+    assert_eq!(exceptions(&report.controls), ["segregation"], "nobody can say who decided");
+}
+
+#[test]
+fn files_out_of_order_twice_or_besides_the_manifest_are_no_pack() {
+    let story = story(2);
+    let (files, from) = story.files();
+    let pack = packed(&files.0, &from);
+    let mut swapped = files.0.clone();
+    swapped.swap(0, 1);
+    let other = packed(&swapped, &from);
+    // The members of one with the manifest of the other.
+    let manifest = |pack: &[u8]| {
+        let length = usize::from_str_radix(std::str::from_utf8(&pack[124..135]).expect("digits"), 8).expect("octal");
+        512 + length.next_multiple_of(512)
+    };
+    let mixed = [&pack[..manifest(&pack)], &other[manifest(&other)..]].concat();
+    assert!(verify(&story, &mixed).is_err());
+    let late = changed(&story, |files, _| {
+        let entries = files.iter().position(|(name, _)| name.contains("entries")).expect("entries");
+        let bundle = files.remove(entries);
+        files.push(bundle);
+    });
+    assert_eq!(late.expect("a pack").verdict(), Verdict::Fail, "entries behind what follows from them");
+}
