@@ -2,6 +2,7 @@
 """Measures the gateway side by side with plain proxies, interleaved, and prints Markdown. README.md says how to read it."""
 
 import argparse
+import json
 import os
 import pathlib
 import platform
@@ -20,11 +21,11 @@ import isolate  # noqa: E402
 import probe  # noqa: E402
 import report  # noqa: E402
 import targets  # noqa: E402
-from rig import Broken, postgres, tls, wire  # noqa: E402
+from rig import Broken, gateway, postgres, tls, wire  # noqa: E402
 from rig.process import cpu_seconds, server_user  # noqa: E402
 
 EVERY = "direct,haproxy,pgbouncer,chancery,chancery-mask,chancery-tls,chancery-strict"
-PARTS = ("probe", "pgbench", "bulk", "connect", "idle", "ledger")
+PARTS = ("probe", "pgbench", "bulk", "connect", "idle", "ledger", "evidence")
 RATED = {"tps", "MB/s", "conn/s"}
 
 
@@ -179,6 +180,32 @@ class Bench:
             appended, verified, peak = map(int, found.groups())
             self.report.add(round_, f"ledger of {self.chosen.entries:,} entries, one thread", "chancery", **{
                 "appended/s": appended, "verified/s": verified, "peak_MiB": peak / 1024})
+
+    def measure_evidence(self, round_):
+        """A pack of everything that this run put on record, made and verified by the program: entries a second of CPU."""
+        target = next((one for one in self.targets if one.name == "chancery"), None)
+        if not target:
+            return
+        home, pack = self.directory / "chancery", self.directory / f"pack-{round_}.tar"
+        program = gateway.binary(self.chosen.profile)
+        make = [program, "evidence", "export", "--from", "2020-01-01", "--out", pack, "--config", home / "chancery.toml", "--json"]
+        check = [program, "evidence", "verify", pack, "--roots", home / "state/ledger.vkey", "--json"]
+        entries, figures = 0, {}
+        for word, command in (("exported", make), ("verified", check)):
+            with tempfile.TemporaryFile() as said:
+                child = subprocess.Popen(command, stdout=said, stderr=subprocess.STDOUT)
+                _, status, used = os.wait4(child.pid, 0)
+                child.returncode = os.waitstatus_to_exitcode(status)
+                said.seek(0)
+                text = said.read().decode()
+            if child.returncode != 0:
+                print(f"bench: evidence: {text.strip()[-300:]}", file=sys.stderr)
+                pack.unlink(missing_ok=True)
+                return
+            entries = json.loads(text)["entries"]
+            figures |= {f"{word}/s_CPU": entries / (used.ru_utime + used.ru_stime), f"{word}_peak_MiB": used.ru_maxrss / 1024}
+        self.report.add(round_, f"evidence pack of about {entries // 100_000 / 10} million entries", "chancery", **figures)
+        pack.unlink()
 
     def connect(self, target):
         secure = None if target.sslmode == "disable" else ""

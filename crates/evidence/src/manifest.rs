@@ -12,7 +12,7 @@ use crate::tar::is_path;
 use crate::{Period, Provenance};
 
 /// The longest that is read.
-pub const MANIFEST_BYTES_MAX: usize = 4 << 20;
+pub const MANIFEST_BYTES_MAX: usize = 64 << 20;
 /// Its path.
 pub const MANIFEST: &str = "MANIFEST.json";
 
@@ -113,7 +113,7 @@ impl Manifest {
     /// Reads one. Only the exact form that [`Manifest::json`] writes is taken.
     pub fn parse(bytes: &[u8]) -> Result<Self, &'static str> {
         if bytes.len() > MANIFEST_BYTES_MAX {
-            return Err("the manifest is longer than 4 MiB");
+            return Err("the manifest is longer than 64 MiB");
         }
         let form: Form = serde_json::from_slice(bytes).map_err(|_| "the manifest is not of version 1's form")?;
         let digest = |text: &str| Digest::from_hex(text).ok_or("a hash in the manifest is not 64 hex digits");

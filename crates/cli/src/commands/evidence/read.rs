@@ -66,7 +66,7 @@ fn one(root: &Path, path: &str, into: &mut PackVerifier) -> Result<(), Failure> 
     };
     let size = file.metadata().map_err(|error| unreadable(&place, &error))?.len();
     if path == MANIFEST && size > MANIFEST_BYTES_MAX as u64 {
-        return Err(malformed(NoPack("the manifest is longer than 4 MiB".to_owned())));
+        return Err(malformed(NoPack("the manifest is longer than 64 MiB".to_owned())));
     }
     into.begin(path, size).map_err(malformed)?;
     let mut buffer = vec![0; PIECE_BYTES.min(usize::try_from(size).unwrap_or(PIECE_BYTES).max(1))];
