@@ -79,7 +79,7 @@ impl Value {
             }
         };
         let formula = text.starts_with(['=', '+', '-', '@', '\t', '\r']);
-        if !formula && !text.contains([',', '"', '\r', '\n', ';']) {
+        if !formula && !text.bytes().any(|byte| matches!(byte, b',' | b'"' | b'\r' | b'\n' | b';')) {
             return out.push_str(text);
         }
         out.push('"');
@@ -94,6 +94,11 @@ impl Value {
 /// A text as JSON.
 pub fn json_text(text: &str, out: &mut String) {
     out.push('"');
+    // Nearly every text has nothing to escape.
+    if !text.bytes().any(|byte| byte < b' ' || matches!(byte, b'"' | b'\\' | 0x7f)) {
+        out.push_str(text);
+        return out.push('"');
+    }
     for c in text.chars() {
         match c {
             '"' => out.push_str("\\\""),
