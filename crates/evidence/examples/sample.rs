@@ -1,0 +1,41 @@
+//! Writes what is derived from a made-up ledger into a directory, to be looked at and to be held against the schemas of
+//! others: `cargo run -p chancery-evidence --example sample -- DIRECTORY`.
+#![allow(clippy::disallowed_methods, reason = "an example writes files")]
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+
+use chancery_evidence::{ChainRow, Deriver, Directory, Output, Period, Provenance, oscal_results};
+
+#[path = "../src/sample.rs"]
+mod sample;
+
+#[derive(Default)]
+struct Files(BTreeMap<String, Vec<u8>>);
+
+impl Output for Files {
+    fn append(&mut self, path: &str, bytes: &[u8]) {
+        self.0.entry(path.to_owned()).or_default().extend_from_slice(bytes);
+    }
+}
+
+fn main() -> std::io::Result<()> {
+    let Some(directory) = std::env::args_os().nth(1).map(PathBuf::from) else {
+        return Err(std::io::Error::other("usage: sample DIRECTORY"));
+    };
+    let sample = sample::sample();
+    let mut deriver = Deriver::new(sample.directory.clone(), sample.from.period, sample.rules, Files::default());
+    for leaf in &sample.leaves {
+        deriver.entry(leaf);
+    }
+    let (mut files, derived) = deriver.finish(&sample.from);
+    files.append("controls/results.oscal.json", oscal_results(&derived.findings, &sample.from).as_bytes());
+    for (path, bytes) in files.0 {
+        let path = directory.join(path);
+        if let Some(parent) = path.parent() {
+            std::fs::create_dir_all(parent)?;
+        }
+        std::fs::write(path, bytes)?;
+    }
+    Ok(())
+}
