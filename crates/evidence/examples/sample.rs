@@ -5,7 +5,10 @@
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 
-use chancery_evidence::{ChainRow, Deriver, Directory, Output, Period, Provenance, oscal_results};
+use chancery_evidence::{
+    ChainRow, Deriver, Directory, Events, Output, Period, Provenance, ocsf_finding, oscal_results,
+};
+use chancery_ledger::leaf_hash;
 
 #[path = "../src/sample.rs"]
 mod sample;
@@ -30,6 +33,14 @@ fn main() -> std::io::Result<()> {
     }
     let (mut files, derived) = deriver.finish(&sample.from);
     files.append("controls/results.oscal.json", oscal_results(&derived.findings, &sample.from).as_bytes());
+    for (control, found) in derived.findings.all() {
+        files.append("controls/findings.ocsf.jsonl", ocsf_finding(control, found, &sample.from).as_bytes());
+    }
+    let (mut events, mut lines) = (Events::default(), String::new());
+    for leaf in &sample.leaves {
+        events.event(leaf, &leaf_hash(&leaf.index.to_be_bytes()), &sample.directory, &mut lines);
+    }
+    files.append("events.ocsf.jsonl", lines.as_bytes());
     for (path, bytes) in files.0 {
         let path = directory.join(path);
         if let Some(parent) = path.parent() {

@@ -12,6 +12,7 @@ mod directory;
 mod fields;
 mod json;
 mod manifest;
+mod ocsf;
 mod oscal;
 mod pack;
 mod population;
@@ -28,6 +29,7 @@ pub use control::{CONTROLS, Control, ControlId, EXCEPTIONS_MAX, Exception, Findi
 pub use derive::{Derived, Deriver};
 pub use directory::{ChainRow, Directory, who};
 pub use manifest::{Generator, Listed, MANIFEST, MANIFEST_BYTES_MAX, Manifest, instant};
+pub use ocsf::{Events, ocsf_finding};
 pub use oscal::oscal_results;
 pub use pack::{Output, Provenance, Tables, is_control, population_path, write_controls};
 pub use population::{About, Population};

@@ -167,7 +167,7 @@ fn observation((control, found): (&Control, &Found), from: &Provenance, ids: &Id
 fn observed(found: &Found) -> String {
     let mut text = match found.untested {
         Some(why) => return format!("Not tested: {}.", plain(why)),
-        None => format!("{} tested, {} exceptions.", found.tested, found.count),
+        None => format!("Tested: {}. Exceptions: {}.", found.tested, found.count),
     };
     for exception in found.exceptions.iter().take(NAMED_MAX) {
         text.push_str("\n\n");
@@ -195,7 +195,7 @@ fn finding((control, found): (&Control, &Found), ids: &Ids, tool: &str) -> Value
             format!("Not tested: {}. OSCAL has no third state: this does not say that the control failed.", plain(why))
         }
         None if found.tested == 0 => "There was nothing to test.".to_owned(),
-        None => format!("{} tested, {} exceptions.", found.tested, found.count),
+        None => format!("Tested: {}. Exceptions: {}.", found.tested, found.count),
     };
     json!({
         "uuid": ids.of(&format!("finding/{}", control.id)),
