@@ -6,7 +6,8 @@ use std::collections::BTreeMap;
 use std::path::PathBuf;
 
 use chancery_evidence::{
-    ChainRow, Deriver, Directory, Events, Output, Period, Provenance, ocsf_finding, oscal_results,
+    Both, ChainRow, Collector, Directory, Events, Generator, Output, Period, Provenance, ReportInput, Summary, Tables,
+    ocsf_finding, oscal_results, report_html, write_controls,
 };
 use chancery_ledger::leaf_hash;
 
@@ -27,15 +28,20 @@ fn main() -> std::io::Result<()> {
         return Err(std::io::Error::other("usage: sample DIRECTORY"));
     };
     let sample = sample::sample();
-    let mut deriver = Deriver::new(sample.directory.clone(), sample.from.period, sample.rules, Files::default());
+    let (mut summary, mut tables) = (Summary::default(), Tables::new(Files::default()));
+    let mut collector = Collector::new(sample.directory.clone(), sample.from.period, sample.rules);
     for leaf in &sample.leaves {
-        deriver.entry(leaf);
+        collector.entry(leaf, &mut Both(&mut tables, &mut summary));
     }
-    let (mut files, derived) = deriver.finish(&sample.from);
-    files.append("controls/results.oscal.json", oscal_results(&derived.findings, &sample.from).as_bytes());
-    for (control, found) in derived.findings.all() {
+    let findings = collector.finish(&mut Both(&mut tables, &mut summary));
+    let (mut files, rows) = tables.finish(&sample.from);
+    write_controls(&findings, &sample.from, &mut files);
+    files.append("controls/results.oscal.json", oscal_results(&findings, &sample.from).as_bytes());
+    for (control, found) in findings.all() {
         files.append("controls/findings.ocsf.jsonl", ocsf_finding(control, found, &sample.from).as_bytes());
     }
+    let input = ReportInput { from: sample.from, generator: sample::generator(), rows, findings, summary };
+    files.append("report.html", report_html(&input).as_bytes());
     let (mut events, mut lines) = (Events::default(), String::new());
     for leaf in &sample.leaves {
         events.event(leaf, &leaf_hash(&leaf.index.to_be_bytes()), &sample.directory, &mut lines);

@@ -16,6 +16,7 @@ mod ocsf;
 mod oscal;
 mod pack;
 mod population;
+mod report;
 mod row;
 #[cfg(test)]
 mod sample;
@@ -33,6 +34,7 @@ pub use ocsf::{Events, ocsf_finding};
 pub use oscal::oscal_results;
 pub use pack::{Output, Provenance, Tables, is_control, population_path, write_controls};
 pub use population::{About, Population};
+pub use report::{Both, Counts, ReportInput, Summary, report_html};
 pub use row::{Columns, Value, json_text};
 pub use tar::{BLOCK, Malformed, PREFIX, Piece, Reader, header, is_path, padding};
 pub use verify::{ApprovalRow, NoPack, PackFinding, PackReport, PackVerifier, SignatureCheck, Trusted};

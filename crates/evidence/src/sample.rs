@@ -8,7 +8,7 @@ use chancery_ledger::{Checkpoint, EntryKind, Leaf};
 use chancery_model::{Actor, Delegation, Digest, Principal, PrincipalKind, SessionId, Timestamp};
 use serde_json::{Value as Json, json};
 
-use super::{ChainRow, Directory, Period, Provenance};
+use super::{ChainRow, Directory, Generator, Period, Provenance};
 
 const START: i64 = 1_767_225_600_000_000;
 const DAY: i64 = 86_400_000_000;
@@ -197,6 +197,10 @@ impl Maker {
         self.add(EntryKind::Heartbeat, (None, None), json!({}));
         self.add(EntryKind::Shutdown, (None, None), json!({"reason": "signal"}));
     }
+}
+
+pub(crate) fn generator() -> Generator {
+    Generator { name: "chancery".into(), version: "0.2.0".into(), binary_sha256: Digest([0xb1; 32]) }
 }
 
 fn row(chain: u8, kind: PrincipalKind, subject: &str, actors: &[&str]) -> ChainRow {
