@@ -10,11 +10,18 @@ mod control;
 mod derive;
 mod directory;
 mod fields;
+mod json;
 mod manifest;
+mod ocsf;
+mod oscal;
 mod pack;
 mod population;
+mod report;
 mod row;
+#[cfg(test)]
+mod sample;
 mod tar;
+mod uuid;
 mod verify;
 
 pub use collect::{Collector, Period, Sink};
@@ -23,8 +30,11 @@ pub use control::{CONTROLS, Control, ControlId, EXCEPTIONS_MAX, Exception, Findi
 pub use derive::{Derived, Deriver};
 pub use directory::{ChainRow, Directory, who};
 pub use manifest::{Generator, Listed, MANIFEST, MANIFEST_BYTES_MAX, Manifest, instant};
+pub use ocsf::{Events, ocsf_finding};
+pub use oscal::oscal_results;
 pub use pack::{Output, Provenance, Tables, is_control, population_path, write_controls};
 pub use population::{About, Population};
+pub use report::{Both, Counts, ReportInput, Summary, report_html};
 pub use row::{Columns, Value, json_text};
 pub use tar::{BLOCK, Malformed, PREFIX, Piece, Reader, header, is_path, padding};
 pub use verify::{ApprovalRow, NoPack, PackFinding, PackReport, PackVerifier, SignatureCheck, Trusted};
