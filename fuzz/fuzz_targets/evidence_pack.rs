@@ -3,7 +3,8 @@
 #![no_main]
 
 use chancery_evidence::{
-    ChainRow, Generator, Listed, MANIFEST, Manifest, PackVerifier, Period, Provenance, Seen, Trusted,
+    ChainRow, Generator, Listed, MANIFEST, MANIFEST_NOTE, Manifest, PackVerifier, Period, Provenance, Seen, Trusted,
+    manifest_text,
 };
 use chancery_ledger::{Checkpoint, EpochSigner, Hasher, LogSigner, Roots, Verdict};
 use chancery_model::{Digest, Timestamp};
@@ -88,8 +89,10 @@ fn files(mut data: &[u8]) {
     let generator = Generator { name: "f".into(), version: "0".into(), binary_sha256: Digest::default() };
     let manifest = Manifest::new(&from, generator, listed.collect()).json();
     let mut verifier = PackVerifier::new(TRUSTED.clone());
-    let manifest = (MANIFEST, manifest.as_bytes());
-    for (path, bytes) in std::iter::once(manifest).chain(parts) {
+    let signed = LogSigner::from_seed(ORIGIN, &[9; 32]).expect("the origin is good");
+    let note = signed.sign_text(&manifest_text(manifest.as_bytes())).expect("no head");
+    let first = [(MANIFEST, manifest.as_bytes()), (MANIFEST_NOTE, note.as_bytes())];
+    for (path, bytes) in first.into_iter().chain(parts) {
         if verifier.begin(path, bytes.len() as u64).is_err() {
             return;
         }

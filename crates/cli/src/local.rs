@@ -12,7 +12,7 @@ use std::time::{SystemTime, UNIX_EPOCH};
 
 use aws_lc_rs::{digest, hmac};
 use bytes::Bytes;
-use chancery_ledger::{Alert, Entry, Export, PrincipalEntry, SecretChange, View};
+use chancery_ledger::{Alert, Entry, Export, LogSigner, PrincipalEntry, SecretChange, View};
 use chancery_model::{Delegation, Digest, Principal, PrincipalKind, ResourceName, SessionId, Timestamp};
 use chancery_store::{Catalog, Directory, Level, Options, ReviewerKey, Sequencer, StateDir, StateError, system_clock};
 use http_body_util::{BodyExt, Full, Limited};
@@ -139,6 +139,20 @@ impl Local {
                 state.fingerprint_key().map(Zeroizing::new).map_err(|error| state_failure(&error))
             }
             Way::Running => self.key("keys/fingerprint-hmac.key"),
+        }
+    }
+
+    /// The signer of the log, in the same way.
+    pub(crate) fn log_signer(&self) -> Result<LogSigner, Failure> {
+        match &self.way {
+            Way::Direct { state, .. } => state.log_signer().map_err(|error| state_failure(&error)),
+            Way::Running => {
+                let origin =
+                    read_small(&self.path.join("origin"), 4096).map_err(|_| state_failure(&StateError::Origin))?;
+                let origin = String::from_utf8_lossy(&origin);
+                let seed = self.key("keys/log-ed25519.seed")?;
+                LogSigner::from_seed(origin.trim_end(), &seed).map_err(|_| state_failure(&StateError::Origin))
+            }
         }
     }
 

@@ -9,12 +9,24 @@ use chancery_ledger::Leaf;
 use crate::collect::{Collector, Period};
 use crate::compare::Seen;
 use crate::pack::{Output, Provenance, Tables, write_controls};
-use crate::{Directory, Findings, Population};
+use crate::report::{Both, ReportInput, Summary, report_html};
+use crate::{Directory, Findings, Generator, Population, ocsf_finding, oscal_results};
+
+/// The report's path.
+const REPORT: &str = "report.html";
+/// Files that are the same in every pack of a version.
+const TEXTS: [(&str, &str); 1] = [("verify.py", include_str!("../python/verify.py"))];
+
+/// Whether a file is for people: its form may change from one version to the next.
+pub(crate) fn is_for_people(path: &str) -> bool {
+    path == REPORT || TEXTS.iter().any(|(text, _)| *text == path)
+}
 
 /// Takes a pack's entries in order, and writes what is derived from them.
 pub struct Deriver<O> {
     collector: Collector,
     tables: Tables<O>,
+    summary: Summary,
 }
 
 impl<O> std::fmt::Debug for Deriver<O> {
@@ -35,7 +47,8 @@ pub struct Derived {
 impl<O: Output> Deriver<O> {
     /// For a period. `rules`: digests of the rule sets whose texts are there.
     pub fn new(directory: Arc<Directory>, period: Period, rules: Vec<String>, out: O) -> Self {
-        Self { collector: Collector::new(directory, period, rules), tables: Tables::new(out) }
+        let collector = Collector::new(directory, period, rules);
+        Self { collector, tables: Tables::new(out), summary: Summary::default() }
     }
     /// What the resource's own log says; to be called before the first entry.
     pub fn compare(&mut self, seen: Vec<Seen>) {
@@ -43,17 +56,27 @@ impl<O: Output> Deriver<O> {
     }
     /// Takes the next entry.
     pub fn entry(&mut self, leaf: &Leaf) {
-        self.collector.entry(leaf, &mut self.tables);
+        self.collector.entry(leaf, &mut Both(&mut self.tables, &mut self.summary));
     }
     /// Where the files go.
     pub fn output(&mut self) -> &mut O {
         self.tables.output()
     }
     /// Ends it, and gives the files back.
-    pub fn finish(mut self, from: &Provenance) -> (O, Derived) {
-        let findings = self.collector.finish(&mut self.tables);
+    pub fn finish(mut self, from: &Provenance, generator: &Generator) -> (O, Derived) {
+        let findings = self.collector.finish(&mut Both(&mut self.tables, &mut self.summary));
         let (mut out, rows) = self.tables.finish(from);
         write_controls(&findings, from, &mut out);
-        (out, Derived { findings, rows })
+        out.append("controls/results.oscal.json", oscal_results(&findings, from).as_bytes());
+        let wanted = findings.all().filter(|(control, _)| from.wants(control));
+        let lines: String = wanted.map(|(control, found)| ocsf_finding(control, found, from)).collect();
+        out.append("controls/findings.ocsf.jsonl", lines.as_bytes());
+        let input =
+            ReportInput { from: from.clone(), generator: generator.clone(), rows, findings, summary: self.summary };
+        out.append(REPORT, report_html(&input).as_bytes());
+        for (path, text) in TEXTS {
+            out.append(path, text.as_bytes());
+        }
+        (out, Derived { findings: input.findings, rows: input.rows })
     }
 }

@@ -16,6 +16,16 @@ pub const MANIFEST_BYTES_MAX: usize = 64 << 20;
 /// Its path.
 pub const MANIFEST: &str = "MANIFEST.json";
 
+/// The path of the note over it, which it does not list.
+pub const MANIFEST_NOTE: &str = "MANIFEST.note";
+
+/// What the log's key signs of a manifest, as a note.
+pub fn manifest_text(json: &[u8]) -> String {
+    let mut hasher = chancery_ledger::Hasher::default();
+    hasher.update(json);
+    format!("chancery/pack/1\n{}\n", hasher.finish())
+}
+
 /// One file of a pack.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Listed {
@@ -120,7 +130,7 @@ impl Manifest {
         let [head] = form.checkpoints.as_slice() else { return Err("the manifest has not one checkpoint") };
         let mut files = Vec::with_capacity(form.files.len());
         for file in &form.files {
-            if !is_path(&file.path) || file.path == MANIFEST {
+            if !is_path(&file.path) || file.path == MANIFEST || file.path == MANIFEST_NOTE {
                 return Err("a path in the manifest cannot be one");
             }
             files.push(Listed { path: file.path.clone(), bytes: file.bytes, sha256: digest(&file.sha256)? });

@@ -261,7 +261,7 @@ mod tests {
         let Sample { leaves, directory, from, rules } = sample::sample();
         let mut deriver = crate::Deriver::new(directory, from.period, rules, Nowhere);
         leaves.iter().for_each(|leaf| deriver.entry(leaf));
-        (deriver.finish(&from).1.findings, from)
+        (deriver.finish(&from, &sample::generator()).1.findings, from)
     }
 
     struct Nowhere;

@@ -14,7 +14,7 @@ use std::sync::Arc;
 use chancery_ledger::{Check, Hasher, Roots, Verdict, WitnessPolicy};
 use chancery_model::Digest;
 
-use crate::manifest::{MANIFEST, MANIFEST_BYTES_MAX, Manifest};
+use crate::manifest::{MANIFEST, MANIFEST_BYTES_MAX, MANIFEST_NOTE, Manifest, manifest_text};
 use crate::pack::{Output, Provenance};
 use crate::tar::{Malformed, Piece, Reader};
 use crate::{ChainRow, Directory, Findings, Seen};
@@ -26,6 +26,8 @@ pub use approvals::ApprovalRow;
 
 /// The largest file that is taken as a whole: a bundle of the longest entries.
 const WHOLE_BYTES_MAX: u64 = 256 * (2 + 61_440);
+/// A note with one signature.
+const NOTE_BYTES_MAX: u64 = 4096;
 /// A line of `directory/chains.jsonl` or `reviews/approvals.jsonl`.
 const LINE_BYTES_MAX: usize = 256 * 1024;
 const LINES_MAX: usize = 1_000_000;
@@ -197,6 +199,7 @@ impl Output for Hashes {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Kind {
     Manifest,
+    Note,
     Chains,
     Rules,
     Approvals,
@@ -226,7 +229,7 @@ impl Kind {
         }
     }
     fn is_whole(self) -> bool {
-        matches!(self, Self::Manifest | Self::Checkpoint | Self::Tile | Self::Bundle)
+        matches!(self, Self::Manifest | Self::Note | Self::Checkpoint | Self::Tile | Self::Bundle)
     }
     fn has_lines(self) -> bool {
         matches!(self, Self::Chains | Self::Approvals | Self::Seen)
@@ -262,7 +265,10 @@ impl fmt::Debug for PackVerifier {
 struct Inner {
     trusted: Trusted,
     manifest: Option<(Manifest, Provenance)>,
-    /// Files begun, the manifest not counted.
+    /// What the log's key must have signed of it; the note came.
+    text: String,
+    noted: bool,
+    /// Files begun, the manifest and its note not counted.
     read: usize,
     member: Option<Member>,
     notes: Notes,
@@ -289,6 +295,8 @@ impl PackVerifier {
         let inner = Inner {
             trusted,
             manifest: None,
+            text: String::new(),
+            noted: false,
             read: 0,
             member: None,
             notes: Notes::default(),
@@ -372,6 +380,13 @@ impl Inner {
         let kind = match &self.manifest {
             None if path == MANIFEST => Kind::Manifest,
             None => return Err(NoPack("the first file is not the manifest".to_owned())),
+            Some(_) if !self.noted => {
+                self.noted = true;
+                if path != MANIFEST_NOTE {
+                    return Err(NoPack("the second file is not MANIFEST.note".to_owned()));
+                }
+                Kind::Note
+            }
             Some((manifest, _)) => {
                 let listed = manifest.files.get(self.read);
                 let listed = listed.filter(|listed| listed.path == path);
@@ -386,7 +401,11 @@ impl Inner {
                 Kind::of(path)
             }
         };
-        let max = if kind == Kind::Manifest { MANIFEST_BYTES_MAX as u64 } else { WHOLE_BYTES_MAX };
+        let max = match kind {
+            Kind::Manifest => MANIFEST_BYTES_MAX as u64,
+            Kind::Note => NOTE_BYTES_MAX,
+            _ => WHOLE_BYTES_MAX,
+        };
         if kind.is_whole() && size > max {
             return Err(NoPack(format!("{path} has {size} bytes, and {max} is the limit")));
         }
@@ -468,8 +487,13 @@ impl Inner {
             return Err(NoPack(format!("{} is shorter than it was said to be", member.path)));
         }
         let digest = std::mem::take(&mut member.hasher).finish();
-        if member.kind == Kind::Manifest {
-            return self.read_manifest(&member.bytes);
+        match member.kind {
+            Kind::Manifest => return self.read_manifest(&member.bytes),
+            Kind::Note => {
+                self.read_note(&member.bytes);
+                return Ok(());
+            }
+            _ => {}
         }
         self.compare(&member.path, digest, member.size);
         if member.kind.has_lines() && !member.bytes.is_empty() {
@@ -502,8 +526,19 @@ impl Inner {
     fn read_manifest(&mut self, bytes: &[u8]) -> Result<(), NoPack> {
         let manifest = Manifest::parse(bytes).map_err(|what| NoPack(what.to_owned()))?;
         let from = manifest.provenance().ok_or_else(|| NoPack("a time in the manifest is none".to_owned()))?;
+        self.text = manifest_text(bytes);
         self.manifest = Some((manifest, from));
         Ok(())
+    }
+
+    /// Without the log's signature anybody could have made it; with it, nobody but who has the log's key.
+    fn read_note(&mut self, note: &[u8]) {
+        let note = std::str::from_utf8(note).unwrap_or_default();
+        match self.trusted.roots.log().open_text(note) {
+            Ok(text) if text == self.text => {}
+            Ok(_) => self.notes.fail(PackCheck::Manifest, None, "MANIFEST.note is of another manifest"),
+            Err(error) => self.notes.fail(PackCheck::Manifest, None, format!("MANIFEST.note: {error}")),
+        }
     }
 
     fn rule_set(&mut self, path: &str, digest: Digest) {
@@ -549,6 +584,11 @@ impl Inner {
     fn absent(&mut self, path: &str) -> Result<(), NoPack> {
         if path == MANIFEST {
             return Err(NoPack("there is no MANIFEST.json".to_owned()));
+        }
+        if path == MANIFEST_NOTE {
+            self.noted = true;
+            self.notes.fail(PackCheck::Manifest, None, "MANIFEST.note is missing");
+            return Ok(());
         }
         self.read += 1;
         self.notes.fail(PackCheck::Manifest, None, format!("{path} is missing"));

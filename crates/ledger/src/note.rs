@@ -134,6 +134,14 @@ impl LogSigner {
         let note = format!("{body}\n{}", self.0.line(&body));
         SignedCheckpoint { checkpoint: checkpoint.clone(), note }
     }
+    /// Signs a text that is no head, as a note: lines, each with its line feed. A head has three lines at least, the first
+    /// of which is the origin; a text that could be taken for one is an error.
+    pub fn sign_text(&self, text: &str) -> Result<String, LedgerError> {
+        if Checkpoint::parse(text).is_ok() || !text.ends_with('\n') {
+            return Err(LedgerError::Unproven("the text could be taken for a head"));
+        }
+        Ok(format!("{text}\n{}", self.0.line(text)))
+    }
     pub(crate) fn note_signer(&self) -> &NoteSigner {
         &self.0
     }
@@ -182,6 +190,13 @@ impl LogVerifier {
             return Err(LedgerError::Unproven("the origin is another log's"));
         }
         Ok(SignedCheckpoint { checkpoint, note: note.to_owned() })
+    }
+    /// The text of a note that this key alone signed: what [`LogSigner::sign_text`] made.
+    pub fn open_text<'n>(&self, note: &'n str) -> Result<&'n str, LedgerError> {
+        match self.open_signed(note)? {
+            (text, true) if note.lines().count() == text.lines().count() + 2 => Ok(text),
+            _ => Err(LedgerError::Unproven("the note is not signed by this key alone")),
+        }
     }
     /// The body of a note, and whether this key signed it. A signature of this key that does not hold is an error.
     pub(crate) fn open_signed<'n>(&self, note: &'n str) -> Result<(&'n str, bool), LedgerError> {
@@ -245,6 +260,22 @@ mod tests {
         }
         for cut in 0..note.len() {
             assert!(std::str::from_utf8(&note[..cut]).map_or(true, |text| verifier.open(text).is_err()), "cut {cut}");
+        }
+    }
+
+    #[test]
+    fn a_text_opens_with_its_key_and_is_never_a_head() {
+        let signer = LogSigner::from_seed("gw.example/a", &[1; 32]).expect("seed");
+        let verifier = LogVerifier::parse(&signer.verifier_key()).expect("own key");
+        let note = signer.sign_text("a text\nof two lines\n").expect("no head");
+        assert_eq!(verifier.open_text(&note), Ok("a text\nof two lines\n"));
+        assert!(verifier.open(&note).is_err());
+        assert!(verifier.open_text(&format!("{note}\u{2014} other AAAAAAAA\n")).is_err());
+        assert!(signer.sign_text(&head().body()).is_err() && signer.sign_text("no line feed").is_err());
+        for at in 0..note.len() {
+            let mut changed = note.clone().into_bytes();
+            changed[at] ^= 1;
+            assert!(std::str::from_utf8(&changed).map_or(true, |text| verifier.open_text(text).is_err()), "byte {at}");
         }
     }
 

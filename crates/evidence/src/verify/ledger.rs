@@ -6,7 +6,7 @@ use std::sync::Arc;
 use super::approvals::Approvals;
 use super::recordings::Recordings;
 use super::{Hashes, Notes, PackCheck, Rederived, Trusted};
-use crate::derive::Deriver;
+use crate::derive::{Deriver, is_for_people};
 use crate::fields::text;
 use crate::pack::Provenance;
 use crate::{Directory, Manifest, Seen};
@@ -182,7 +182,10 @@ impl LedgerPart {
                 notes.fail(PackCheck::Tiles, None, format!("{path} is not in the pack"));
             }
         }
-        let (hashes, derived) = self.deriver.finish(from);
+        let (mut hashes, derived) = self.deriver.finish(from, &manifest.generator);
+        if manifest.generator.version != env!("CARGO_PKG_VERSION") {
+            hashes.0.retain(|path, _| !is_for_people(path));
+        }
         let hashes = hashes.0.into_iter().map(|(path, (hasher, bytes))| (path, (hasher.finish(), bytes)));
         Rederived { hashes: hashes.collect(), findings: derived.findings, report: self.verifier.finish() }
     }

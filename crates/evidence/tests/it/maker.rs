@@ -4,8 +4,8 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use chancery_evidence::{
-    ApprovalRow, BLOCK, ChainRow, Deriver, Directory, Generator, Listed, MANIFEST, Manifest, Output, Period,
-    Provenance, Trusted, header, padding,
+    ApprovalRow, BLOCK, ChainRow, Deriver, Directory, Generator, Listed, MANIFEST, MANIFEST_NOTE, Manifest, Output,
+    Period, Provenance, Trusted, header, manifest_text, padding,
 };
 use chancery_ledger::{
     ActDeny, ActDone, ActStart, ApprovalDecide, ApprovalRequest, ApprovalUse, BlockHeader, Boot, Checkpoint, Codec,
@@ -268,23 +268,29 @@ impl Story {
         for (index, line) in self.lines.iter().enumerate() {
             deriver.entry(&Leaf::parse(line, index as u64).expect("well-formed"));
         }
-        deriver.finish(&from);
+        deriver.finish(&from, &generator());
         (files, from)
     }
 }
 
+fn generator() -> Generator {
+    Generator { name: "test".into(), version: env!("CARGO_PKG_VERSION").into(), binary_sha256: Digest::default() }
+}
+
 /// The container of these files, with a manifest that fits.
 pub(crate) fn packed(files: &[(String, Vec<u8>)], from: &Provenance) -> Vec<u8> {
-    let generator = Generator { name: "test".into(), version: "0".into(), binary_sha256: Digest::default() };
     let listed = files.iter().map(|(path, bytes)| Listed {
         path: path.clone(),
         bytes: bytes.len() as u64,
         sha256: digest(bytes),
     });
-    let manifest = Manifest::new(from, generator, listed.collect()).json().into_bytes();
+    let manifest = Manifest::new(from, generator(), listed.collect()).json().into_bytes();
+    let note = LogSigner::from_seed(ORIGIN, &[1; 32]).expect("a seed").sign_text(&manifest_text(&manifest));
+    let note = note.expect("no head").into_bytes();
     let mut out = Vec::new();
-    for (path, bytes) in
-        [(MANIFEST, &manifest)].into_iter().chain(files.iter().map(|(path, bytes)| (path.as_str(), bytes)))
+    for (path, bytes) in [(MANIFEST, &manifest), (MANIFEST_NOTE, &note)]
+        .into_iter()
+        .chain(files.iter().map(|(path, bytes)| (path.as_str(), bytes)))
     {
         out.extend_from_slice(&header(path, bytes.len() as u64).expect("a path"));
         out.extend_from_slice(bytes);

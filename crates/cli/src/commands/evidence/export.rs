@@ -9,8 +9,8 @@ use std::sync::Arc;
 
 use aws_lc_rs::hmac;
 use chancery_evidence::{
-    ApprovalRow, ChainRow, Derived, Deriver, Directory as People, Generator, Manifest, Output, Period, Provenance,
-    Seen, is_control,
+    ApprovalRow, ChainRow, Derived, Deriver, Directory as People, Generator, Listed, Manifest, Output, Period,
+    Provenance, Seen, is_control, manifest_text,
 };
 use chancery_ledger::{
     BUNDLE_ENTRIES, Checkpoint, EntryKind, Hasher, Leaf, Tile, TileBuilder, bundle, bundle_path, leaf_hash,
@@ -64,9 +64,10 @@ async fn make(args: &args::ExportPack, configuration: &Configuration, local: &Lo
     };
     let (derived, manifest) = tokio::task::block_in_place(|| {
         let catalog = FromCatalog { people, approvals, seen };
-        let derived = source.write(&first, catalog, &from, &mut staging)?;
+        let generator = generator()?;
+        let derived = source.write(&first, catalog, (&from, &generator), &mut staging)?;
         let files = staging.listed(rank).map_err(unwritable)?;
-        let manifest = sealed(&from, files, &mut staging)?;
+        let manifest = sealed(&from, generator, files, &mut staging)?;
         Ok::<_, Failure>((derived, manifest))
     })?;
     // Evidence is on record as leaving before it can leave.
@@ -75,8 +76,10 @@ async fn make(args: &args::ExportPack, configuration: &Configuration, local: &Lo
     let digest = hasher.finish();
     let export = NewExport { from: first.period.from, to: first.period.to, manifest: digest.to_string() };
     local.do_it(&Deed::Export(export)).await?;
+    let signed = local.log_signer()?.sign_text(&manifest_text(manifest.json().as_bytes()));
+    let note = signed.map_err(|error| Failure::no(format!("the manifest is not signed: {error}")))?;
     let (bytes, parts) = tokio::task::block_in_place(|| {
-        let bytes = staging.pack(&manifest, &args.out)?;
+        let bytes = staging.pack(&manifest, &note, &args.out)?;
         let parts = args.split.filter(|size| *size < bytes).map(|size| split(&args.out, size)).transpose()?;
         Ok((bytes, parts.unwrap_or_else(|| vec![args.out.clone()])))
     })
@@ -261,7 +264,7 @@ impl Source {
         &self,
         first: &Survey,
         FromCatalog { people, approvals, seen }: FromCatalog,
-        from: &Provenance,
+        from: (&Provenance, &Generator),
         staging: &mut Staging,
     ) -> Result<Derived, Failure> {
         let (mut lines, mut directory) = (String::new(), People::default());
@@ -316,10 +319,10 @@ impl Source {
     fn entries(
         &self,
         (people, rules, seen): (People, Vec<String>, Option<Vec<Seen>>),
-        from: &Provenance,
+        from: (&Provenance, &Generator),
         staging: &mut Staging,
     ) -> Result<Derived, Failure> {
-        let mut deriver = Deriver::new(Arc::new(people), from.period, rules, &mut *staging);
+        let mut deriver = Deriver::new(Arc::new(people), from.0.period, rules, &mut *staging);
         seen.into_iter().for_each(|seen| deriver.compare(seen));
         let mut log = Bundles::default();
         self.visit(|index, line, leaf| {
@@ -341,7 +344,7 @@ impl Source {
         for tile in log.builder.partial() {
             deriver.output().append(&format!("ledger/{}", tile.path()), &tile.hashes);
         }
-        let (_, derived) = deriver.finish(from);
+        let (_, derived) = deriver.finish(from.0, from.1);
         Ok(derived)
     }
 }
@@ -432,26 +435,29 @@ async fn approvals(local: &Local, first: &Survey) -> Result<Vec<ApprovalRow>, Fa
 /// The manifest, and the file that says the same for `sha256sum`.
 fn sealed(
     from: &Provenance,
-    mut files: Vec<chancery_evidence::Listed>,
+    generator: Generator,
+    mut files: Vec<Listed>,
     staging: &mut Staging,
 ) -> Result<Manifest, Failure> {
     let sums: String = files.iter().map(|file| format!("{}  {}\n", file.sha256, file.path)).collect();
     staging.put("SHA256SUMS", sums.as_bytes());
     files.extend(staging.listed(rank).map_err(unwritable)?);
-    let mut hasher = Hasher::default();
-    let own = std::env::current_exe().and_then(fs::File::open);
-    let mut own = own.map_err(|error| Failure::unsure(format!("this program cannot be read: {error}")))?;
-    let mut buffer = vec![0; 1 << 16];
+    Ok(Manifest::new(from, generator, files))
+}
+
+/// This program.
+fn generator() -> Result<Generator, Failure> {
+    let unreadable = |error| Failure::unsure(format!("this program cannot be read: {error}"));
+    let (mut hasher, mut buffer) = (Hasher::default(), vec![0; 1 << 16]);
+    let mut own = std::env::current_exe().and_then(fs::File::open).map_err(unreadable)?;
     loop {
-        match std::io::Read::read(&mut own, &mut buffer) {
-            Ok(0) => break,
-            Ok(n) => hasher.update(buffer.get(..n).unwrap_or_default()),
-            Err(error) => return Err(Failure::unsure(format!("this program cannot be read: {error}"))),
+        match std::io::Read::read(&mut own, &mut buffer).map_err(unreadable)? {
+            0 => break,
+            n => hasher.update(buffer.get(..n).unwrap_or_default()),
         }
     }
     let version = env!("CARGO_PKG_VERSION").to_owned();
-    let generator = Generator { name: "chancery".to_owned(), version, binary_sha256: hasher.finish() };
-    Ok(Manifest::new(from, generator, files))
+    Ok(Generator { name: "chancery".to_owned(), version, binary_sha256: hasher.finish() })
 }
 
 /// The place of a file in a pack: `docs/spec/pack.md`.

@@ -5,7 +5,7 @@ use std::fs::{self, File};
 use std::io::{self, Read};
 use std::path::{Path, PathBuf};
 
-use chancery_evidence::{MANIFEST, MANIFEST_BYTES_MAX, NoPack, PackVerifier, is_path};
+use chancery_evidence::{MANIFEST, MANIFEST_BYTES_MAX, MANIFEST_NOTE, NoPack, PackVerifier, is_path};
 
 use crate::output::{Exit, Failure};
 
@@ -43,6 +43,7 @@ pub(super) fn parts(pack: &Path) -> Vec<PathBuf> {
 
 fn directory(root: &Path, into: &mut PackVerifier) -> Result<(), Failure> {
     one(root, MANIFEST, into)?;
+    one(root, MANIFEST_NOTE, into)?;
     let Some(manifest) = into.manifest() else {
         return Err(malformed(NoPack("there is no MANIFEST.json".to_owned())));
     };
@@ -50,7 +51,7 @@ fn directory(root: &Path, into: &mut PackVerifier) -> Result<(), Failure> {
     for path in &listed {
         one(root, path, into)?;
     }
-    let listed: BTreeSet<&str> = listed.iter().map(String::as_str).chain([MANIFEST]).collect();
+    let listed: BTreeSet<&str> = listed.iter().map(String::as_str).chain([MANIFEST, MANIFEST_NOTE]).collect();
     let mut seen = 0;
     surplus(root, "", &listed, &mut seen, into)
 }

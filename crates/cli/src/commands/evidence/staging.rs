@@ -6,7 +6,7 @@ use std::io::{self, Read, Write};
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
-use chancery_evidence::{BLOCK, Listed, MANIFEST, Manifest, Output, header, padding};
+use chancery_evidence::{BLOCK, Listed, MANIFEST, MANIFEST_NOTE, Manifest, Output, header, padding};
 use chancery_ledger::Hasher;
 
 /// Files open at once; a process may have a thousand.
@@ -78,7 +78,7 @@ impl Staging {
     }
 
     /// Writes the container. It has its name only once it is whole and on disk.
-    pub(super) fn pack(&self, manifest: &Manifest, out: &Path) -> io::Result<u64> {
+    pub(super) fn pack(&self, manifest: &Manifest, note: &str, out: &Path) -> io::Result<u64> {
         let mut name = out.as_os_str().to_owned();
         name.push(".draft");
         let draft = PathBuf::from(name);
@@ -86,6 +86,7 @@ impl Staging {
         let mut writer = Counted { inner: io::BufWriter::with_capacity(1 << 20, file), bytes: 0 };
         let json = manifest.json();
         member(&mut writer, MANIFEST, json.len() as u64, &mut json.as_bytes())?;
+        member(&mut writer, MANIFEST_NOTE, note.len() as u64, &mut note.as_bytes())?;
         for listed in &manifest.files {
             member(&mut writer, &listed.path, listed.bytes, &mut File::open(self.path.join(&listed.path))?)?;
         }
