@@ -13,7 +13,7 @@ from datetime import datetime, timedelta
 GRAVITY = PASS, INCONCLUSIVE, FAIL = "PASS", "INCONCLUSIVE", "FAIL"
 CHECKS = ("container manifest lines order checkpoints ladder tail sessions rolling recordings tiles directory rules "
           "approvals populations controls").split()
-MAX_ENTRY, MAX_NOTE, MAX_BLOCK, MAX_LINE, MAX_MANIFEST = 61_440, 65_536, 1 << 20, 1 << 20, 4 << 20
+MAX_ENTRY, MAX_NOTE, MAX_BLOCK, MAX_LINE, MAX_MANIFEST = 61_440, 65_536, 1 << 20, 1 << 20, 64 << 20
 # ledger.md, Entry: the kinds and their keys ("?" behind one that may be absent), besides those of every entry.
 BASE = frozenset("v k o n t m b".split())
 KINDS = """boot config dangerous loss_ms prof root size ver/shutdown reason/stall reason/heartbeat/crash q? s
@@ -43,11 +43,10 @@ IPE = {"columns": [".*"], "criteria": [".*"], "excluded": [{"count": int, "reaso
 # pack.md, Files: what may be in a pack, in its order; but for tiles, which stand behind the checkpoint.
 LAYOUT = re.compile(r"""(directory/chains[.]jsonl )?(rules/[0-9a-f]{64}[.]rules )*(reconciliation/postgres[.]jsonl )?
     (reviews/approvals[.]jsonl )?(recordings/[0-9a-f]{32}[.]rec )*ledger/checkpoint
-     ((?=populations/(?P<id>P[0-9]{2}))(populations/(?P=id)[.]jsonl )?
-    (populations/(?P=id)[.]csv )?populations/(?P=id)[.]ipe[.]json )*(controls/results[.]jsonl )?
-    (controls/control-matrix[.]csv )?(controls/exceptions[.]csv )?(controls/results[.]oscal[.]json )?
-    (controls/findings[.]ocsf[.]jsonl )?(report[.]html )?(README[.]txt )?(cuec[.]md )?(verify[.]py )?
-    (trust/roots[.]txt )?SHA256SUMS """.replace("\n    ", ""))
+     (populations/P[0-9]{2}[.](jsonl|csv|ipe[.]json) )*(controls/results[.]jsonl )?(controls/control-matrix[.]csv )?
+    (controls/exceptions[.]csv )?(controls/results[.]oscal[.]json )?(controls/findings[.]ocsf[.]jsonl )?
+    (report[.]html )?(README[.]txt )?(cuec[.]md )?(verify[.]py )?(trust/roots[.]txt )?
+    SHA256SUMS """.replace("\n    ", ""))
 # pack.md, Populations, as SQL: the entries that begin a row, and for each the one that completes it.
 FIRST = "(SELECT min(x.n) FROM e x WHERE x.n>e.n AND {})".format
 ROWS = [("P01", "k='principal'", "NULL"), ("P05", "k='act.deny'", "n"), ("P09", "k='boot'", "n"),
@@ -58,7 +57,8 @@ ROWS = [("P01", "k='principal'", "NULL"), ("P05", "k='act.deny'", "n"), ("P09", 
         ("P08", "k='policy.apply'", FIRST("x.k='policy.apply'")), ("P10", "k='secret.change'", "n"),
         ("P11", "k='act.done' AND masked>0", "n"), ("P12", "k IN ('act.deny', 'alert')", "n"),
         ("P13", "k='rec.segment'", "n"), ("P14", "k IN ('view', 'export')", "n"), ("P17", "k='key.epoch'", "n")]
-COLUMNS = "n t k s q a by c p ch rev cm com sig until d out rows masked".split()  # kept of each entry
+ROW = "session command resource outcome rows masked".split()  # kept of each row, and of each entry:
+COLUMNS = "n t k s q a by c p ch rev cm com sig until d out rows masked".split()
 
 # What must not be found at the end: entries (NULL: one that is not known). With a question mark: makes inconclusive.
 # In `e` are the entries; in `chain link rules signed block row` what is in files; in `due` the rows that must be there.
@@ -69,6 +69,9 @@ directory: the line of the chain has not the commitment stated here
     SELECT n FROM e JOIN chain USING (a) WHERE k='principal' AND e.com<>chain.com
 directory: a chain has a line and no entry
     SELECT NULL FROM chain WHERE a NOT IN (SELECT a FROM e WHERE k='principal')
+directory: the line of the chain is not in the order of these entries
+    WITH p AS (SELECT chain.rowid AS line, min(n) AS n FROM e JOIN chain USING (a) WHERE k='principal' GROUP BY line)
+    SELECT later.n FROM p JOIN p later ON later.line=p.line+1 WHERE later.n<p.n
 rules: the rule set was not put in force before
     SELECT n FROM act WHERE NOT EXISTS (SELECT 1 FROM e x WHERE x.k='policy.apply' AND x.p=act.p AND x.n<act.n)
 rules?: the text of the rule set is not here
@@ -97,10 +100,17 @@ populations?: one is not here
 populations: a row for this entry is not here
     SELECT n FROM due WHERE pop IN (SELECT pop FROM present) AND (pop, n) NOT IN (SELECT pop, n FROM row)
 populations: a row is here that this entry does not give
-    SELECT n FROM row WHERE pop IN (SELECT pop FROM judged) AND (pop, n) NOT IN (SELECT pop, n FROM due)
-populations: two rows are here for this entry
-    SELECT n FROM row WHERE pop IN (SELECT pop FROM judged WHERE pop NOT IN ('P01', 'P06'))
-    GROUP BY pop, n HAVING count(*)>1
+    SELECT n FROM row WHERE (pop, n) NOT IN (SELECT pop, n FROM due)
+populations: another number of rows is here for this entry
+    SELECT n FROM (SELECT pop, n, count(*) AS have FROM row GROUP BY pop, n) r JOIN due USING (pop, n) JOIN e USING (n)
+    WHERE have <> CASE pop WHEN 'P01' THEN ifnull((SELECT links FROM chain WHERE chain.a=e.a), 1)
+    WHEN 'P06' THEN max(1, (SELECT count(*) FROM decide WHERE decide.rev=e.rev)) ELSE 1 END
+populations: the row has another time than the entry
+    SELECT row.n FROM row JOIN due USING (pop, n) JOIN e USING (n) WHERE at<>e.t
+populations: the row before this one is completed by a later entry
+    SELECT b.n FROM row a JOIN row b ON b.rowid=a.rowid+1 AND b.pop=a.pop JOIN due x ON (x.pop, x.n)=(a.pop, a.n)
+    JOIN due y ON (y.pop, y.n)=(b.pop, b.n)
+    WHERE (x.last IS NULL, ifnull(x.last, x.n)) > (y.last IS NULL, ifnull(y.last, y.n))
 populations: the row of P05 says another thing than the entry
     SELECT row.n FROM row JOIN e USING (n) JOIN due USING (n, pop) LEFT JOIN e done ON done.n=last AND done.k='act.done'
     WHERE pop='P05' AND ((session, command, resource) IS NOT (e.s, e.q, e.c)
@@ -204,18 +214,18 @@ class Verifier:
         self.tree, self.last, self.sessions, self.tables = Tree(), None, {}, {}  # the entry before; the open sessions
         self.epoch, self.epoch_key = None, log[1]  # the running epoch's entry and key; epoch 0 is signed by the log's
         self.waiting, self.good, self.differing = [], 0, ()  # checkpoints to come, and the size of the last good one
+        self.judged = sorted({pop for pop, _, _ in ROWS})
         self.signed, self.tile = -1, b""  # how many entries a checkpoint signs at most; the tile of the bundle to come
         self.db = sqlite3.connect("")  # on disk, and gone when it is closed
         self.db.executescript(f"""PRAGMA journal_mode=OFF; CREATE TABLE boot (b PRIMARY KEY);
             CREATE TABLE e (n INTEGER PRIMARY KEY, {','.join(COLUMNS[1:])}); CREATE INDEX e_k ON e (k, p);
-            CREATE INDEX e_s ON e (s, q); CREATE INDEX e_rev ON e (rev); CREATE TABLE chain (a PRIMARY KEY, com);
+            CREATE INDEX e_s ON e (s, q); CREATE INDEX e_rev ON e (rev); CREATE TABLE chain (a PRIMARY KEY, com, links);
             CREATE TABLE link (a, issuer, subject, UNIQUE (a, issuer, subject)); CREATE TABLE rules (p PRIMARY KEY);
             CREATE TABLE signed (n PRIMARY KEY, sig); CREATE TABLE block (s, number, hash, PRIMARY KEY (s, hash));
             CREATE TABLE tile (level, number, root, PRIMARY KEY (level, number));
-            CREATE TABLE row (pop, n, session, command, resource, outcome, rows, masked);
-            CREATE INDEX row_n ON row (pop, n);
+            CREATE TABLE row (pop, n, at, {','.join(ROW)}); CREATE INDEX row_n ON row (pop, n);
             CREATE TABLE present (pop PRIMARY KEY); CREATE TABLE judged (pop PRIMARY KEY);
-            INSERT OR IGNORE INTO judged VALUES {','.join(f"('{pop}')" for pop, _, _ in ROWS)};
+            INSERT INTO judged VALUES {','.join(f"('{pop}')" for pop in self.judged)};
             CREATE VIEW act AS SELECT * FROM e WHERE k IN ('session.open', 'act.start', 'act.deny');
             CREATE VIEW request AS SELECT * FROM e WHERE k='approval.request';
             CREATE VIEW decide AS SELECT * FROM e WHERE k='approval.decide';
@@ -232,6 +242,7 @@ class Verifier:
     def insert(self, table, *row):
         row = [v if v is None or type(v) in (int, str) else json.dumps(v) for v in row]
         return self.db.execute(f"INSERT OR IGNORE INTO {table} VALUES ({','.join('?' * len(row))})", row).rowcount > 0
+
     def run(self, pack):
         self.read_manifest(pack.member("MANIFEST.json"))
         for stated in self.manifest["files"]:
@@ -259,7 +270,7 @@ class Verifier:
 
     def read_manifest(self, member):
         """pack.md, MANIFEST.json: its form, and that its files are those of a pack in their order."""
-        must(member.size <= MAX_MANIFEST, "the manifest is greater than 4 MiB")
+        must(member.size <= MAX_MANIFEST, "the manifest is greater than 64 MiB")
         try:
             self.manifest = one_line(io.BufferedReader(member).read(), MANIFEST)
             (self.head,), paths = self.manifest["checkpoints"], [file["path"] for file in self.manifest["files"]]
@@ -272,9 +283,12 @@ class Verifier:
         self.tiles = {path: tile for path, *tile in tiles}
         must(LAYOUT.fullmatch("".join(f"{path} " for path in paths[:at] + paths[at + len(tiles):]))
              and paths[at:at + len(tiles)] == [*self.tiles], "the files are not those of a pack in their order")
-        for group in "recordings/.*", "populations/.*ipe":
-            mine = [path for path in paths if re.match(group, path)]
-            must(mine == sorted(set(mine)), "the files are not in their order")
+        for group in "recordings/", "populations/":
+            mine = [path.replace("jsonl", "a") for path in paths if path.startswith(group)]  # before csv and ipe.json
+            must(mine == sorted(mine), "the files are not in their order")
+        pops = [path[:15] for path in paths if path.startswith("populations/")]
+        three = pops == [pop for pop in pops[::3] for _ in range(3)]
+        self.hold(three, "populations", None, "a population has not three files")
         self.hold(self.since <= self.until, "manifest", None, "the period ends before it begins")
         for note in self.notes:
             self.take_note("a checkpoint from elsewhere", *note)
@@ -286,7 +300,8 @@ class Verifier:
     def read_directory(self, path, file):
         for row in objects(file, CHAIN):
             com = sha256(b"chancery/principal/1" + bytes.fromhex(row["salt"]) + canonical(row)).hex()
-            self.hold(self.insert("chain", row["a"], com), "directory", None, f"the chain {row['a']} has two lines")
+            new = self.insert("chain", row["a"], com, 1 + len(row["actors"]))
+            self.hold(new, "directory", None, f"the chain {row['a']} has two lines")
             for link in (row["principal"], *row["actors"]):
                 self.insert("link", row["a"], link["issuer"], link["subject"])
     def read_rules(self, path, file):
@@ -295,9 +310,11 @@ class Verifier:
         self.hold(file.raw.hash.hexdigest() == path[6:70], "rules", None, f"{path} has not the digest that is its name")
         self.insert("rules", path[6:70])
     def read_reviews(self, path, file):
+        last = -1
         for row in objects(file, APPROVAL):
-            new = self.insert("signed", row["entry"], sha256(row["signature"].encode("utf-8")).hex())
-            self.hold(new, "approvals", row["entry"], "the entry has two signatures")
+            self.hold(row["entry"] > last, "approvals", row["entry"], "the signature is not in the order of its entry")
+            last = row["entry"]
+            self.insert("signed", last, sha256(row["signature"].encode("utf-8")).hex())
     def read_recordings(self, path, file):
         """recording.md, Block: the chain of a session. What entries state of it is compared at the end."""
         s, last, at = path[11:43], bytes(32), 0
@@ -312,6 +329,7 @@ class Verifier:
             self.hold(follows, "recordings", None, f"{path}: block {at} is of another session or place")
             last, at = sha256(b"\2" + head + payload), at + 1
             self.insert("block", s, at, last.hex())
+        self.hold(at, "recordings", None, f"{path} is empty")
 
     def read_populations(self, path, file):
         """pack.md, Populations: what `.ipe.json` says of the rows. The rows themselves are compared at the end."""
@@ -319,11 +337,13 @@ class Verifier:
         table = self.tables.setdefault(pop, {"row_count": 0, "first_key": None, "last_key": None, "columns": None})
         for row in objects(file, dict) if kind == "jsonl" else ():
             n, columns = row.get("entry"), table["columns"] or row.keys()
-            if columns != row.keys() or type(n) is not int:
-                raise ValueError("a row has other columns than the first, or no entry")
+            placed = pop not in self.judged or like(n, int) and like(row.get("at"), TIME)
+            if columns != row.keys() or not placed:
+                raise ValueError("a row has other columns than the first, or neither entry nor time")
             first = table["first_key"] if table["row_count"] else n
             table.update(row_count=table["row_count"] + 1, first_key=first, last_key=n, columns=columns)
-            self.insert("row", pop, n, *map(row.get, "session command resource outcome rows masked".split()))
+            if pop in self.judged:
+                self.insert("row", pop, n, microseconds(row["at"]), *map(row.get, ROW))
         table.update({"sha256": file.raw.hash.hexdigest()} if kind == "jsonl" else {})
         if kind == "ipe.json":
             ipe = one_line(file.read(MAX_LINE + 1), IPE)
