@@ -156,14 +156,25 @@ pub(crate) fn unhex<const N: usize>(text: &str) -> Option<[u8; N]> {
 #[derive(Clone, Debug, Default)]
 pub struct Directory {
     rows: BTreeMap<String, ChainRow>,
+    /// Their ids, in the order in which they were added.
+    order: Vec<String>,
 }
 
 impl Directory {
-    /// Adds a row; the first of an id stays.
-    pub fn add(&mut self, row: ChainRow) {
+    /// Adds a row. False: there is one of this id, which stays.
+    pub fn add(&mut self, row: ChainRow) -> bool {
         let mut id = String::with_capacity(32);
         hex(&row.chain, &mut id);
-        self.rows.entry(id).or_insert(row);
+        if self.rows.contains_key(&id) {
+            return false;
+        }
+        self.order.push(id.clone());
+        self.rows.insert(id, row);
+        true
+    }
+    /// The ids, in the order in which rows were added.
+    pub fn ids(&self) -> &[String] {
+        &self.order
     }
     /// The row of an id.
     pub fn row(&self, chain: &str) -> Option<&ChainRow> {

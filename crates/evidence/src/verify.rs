@@ -470,14 +470,12 @@ impl Inner {
                 (taken, PackCheck::Populations, "reconciliation/postgres.jsonl")
             }
             _ => {
-                let row = ChainRow::parse(text);
-                let taken = row.is_some();
-                row.into_iter().for_each(|row| self.directory.add(row));
+                let taken = ChainRow::parse(text).is_some_and(|row| self.directory.add(row));
                 (taken, PackCheck::Directory, "directory/chains.jsonl")
             }
         };
         if !taken {
-            self.notes.fail(check, None, format!("a line of {path} is malformed"));
+            self.notes.fail(check, None, format!("a line of {path} is malformed, or stands there twice"));
         }
     }
 
@@ -526,6 +524,9 @@ impl Inner {
     fn read_manifest(&mut self, bytes: &[u8]) -> Result<(), NoPack> {
         let manifest = Manifest::parse(bytes).map_err(|what| NoPack(what.to_owned()))?;
         let from = manifest.provenance().ok_or_else(|| NoPack("a time in the manifest is none".to_owned()))?;
+        if from.period.from >= from.period.to {
+            return Err(NoPack("the period of the manifest ends before it begins".to_owned()));
+        }
         self.text = manifest_text(bytes);
         self.manifest = Some((manifest, from));
         Ok(())

@@ -177,9 +177,6 @@ impl Stage {
     pub(super) fn ca(&self) -> PathBuf {
         self.file("gateway/ca.pem")
     }
-    pub(super) fn state(&self) -> PathBuf {
-        self.file("gateway/state")
-    }
     pub(super) fn api(&self) -> String {
         format!("https://localhost:{}", self.https)
     }

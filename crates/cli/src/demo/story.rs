@@ -29,10 +29,8 @@ pub(super) async fn tell(stage: &Stage, tell: &Teller) -> Result<(), Failure> {
     masked(stage, tell).await?;
     let (session, approval) = held_and_refused(stage, tell).await?;
     replayed(stage, tell, &session).await?;
-    verified(stage, tell, approval).await?;
-    tell.line("");
-    tell.say("The evidence pack is not part of this release.");
-    Ok(())
+    verified(stage, tell).await?;
+    packed(stage, tell, approval).await
 }
 
 async fn masked(stage: &Stage, tell: &Teller) -> Result<(), Failure> {
@@ -197,8 +195,8 @@ async fn replayed(stage: &Stage, tell: &Teller, session: &str) -> Result<(), Fai
     tell.proves(missing.is_none(), "every command of the session is there, the refused one too")
 }
 
-async fn verified(stage: &Stage, tell: &Teller, approval: u64) -> Result<(), Failure> {
-    tell.chapter(5, "The ledger is verified, and one changed byte is found");
+async fn verified(stage: &Stage, tell: &Teller) -> Result<(), Failure> {
+    tell.chapter(5, "The ledger is verified");
     let config = stage.config().display().to_string();
     let arguments = ["ledger", "verify", "--config", &config];
     let mut verify = process::run(&mut stage.chancery(&arguments), "chancery ledger verify").await?;
@@ -212,16 +210,32 @@ async fn verified(stage: &Stage, tell: &Teller, approval: u64) -> Result<(), Fai
     }
     tell.types("auditor", "chancery ledger verify");
     tell.output(&verify.text());
-    tell.proves(verify.ok(), "the live ledger verifies")?;
+    tell.proves(verify.ok(), "the live ledger verifies")
+}
 
-    let copy = stage.file("copy");
-    copy_directory(&stage.state().join("ledger"), &copy)?;
-    let (file, at, word) = flip(&copy)?;
-    tell.types("intruder", &format!("flips one bit at byte {at} of a copy's {file}, in the entry of the {word}"));
+async fn packed(stage: &Stage, tell: &Teller, approval: u64) -> Result<(), Failure> {
+    tell.chapter(6, "An auditor gets a pack, verifies it twice, and one changed bit is found");
+    let pack = stage.file("pack.tar");
+    let (file, config) = (pack.display().to_string(), stage.config().display().to_string());
+    let arguments = ["evidence", "export", "--from", "2026-01-01", "--out", &file, "--config", &config];
+    let export = process::must(&mut stage.chancery(&arguments), "chancery evidence export").await?;
+    tell.types("operator", "chancery evidence export --from 2026-01-01 --out pack.tar");
+    tell.output(&export.stdout);
+    let arguments = ["evidence", "verify", &file, "--roots", &stage.roots];
+    let verify = process::must(&mut stage.chancery(&arguments), "chancery evidence verify").await?;
+    tell.types("auditor", "chancery evidence verify pack.tar --roots roots.txt");
+    tell.output(&verify.stdout);
+    tell.proves(verify.stdout.contains("\nPASS: "), "the pack verifies with nothing but the roots from outside")?;
+    let root = export.stdout.split_once(", root ").and_then(|(_, rest)| rest.split_whitespace().next());
+    unpacked(stage, tell, root).await?;
+
+    let copy = stage.file("changed.tar");
+    let at = flip(&pack, &copy)?;
+    tell.types("intruder", &format!("flips one bit at byte {at} of a copy, in the entry of the approval"));
     let copy = copy.display().to_string();
-    let arguments = ["ledger", "verify", &copy, "--roots", &stage.roots];
-    let verify = process::run(&mut stage.chancery(&arguments), "chancery ledger verify").await?;
-    tell.types("auditor", "chancery ledger verify COPY --roots ROOTS");
+    let arguments = ["evidence", "verify", &copy, "--roots", &stage.roots];
+    let verify = process::run(&mut stage.chancery(&arguments), "chancery evidence verify").await?;
+    tell.types("auditor", "chancery evidence verify changed.tar --roots roots.txt");
     tell.output(&verify.text());
     tell.proves(verify.code == Some(1), "verification says no")?;
     let names = |line: &str| {
@@ -231,36 +245,44 @@ async fn verified(stage: &Stage, tell: &Teller, approval: u64) -> Result<(), Fai
     tell.proves(verify.text().lines().any(names), &format!("and names the entry: {approval}, dana's approval"))
 }
 
-fn copy_directory(from: &Path, to: &Path) -> Result<(), Failure> {
-    fs::create_dir(to).map_err(Failure::unsure)?;
-    for entry in fs::read_dir(from).map_err(Failure::unsure)? {
-        let entry = entry.map_err(Failure::unsure)?;
-        let target = to.join(entry.file_name());
-        if entry.file_type().map_err(Failure::unsure)?.is_dir() {
-            copy_directory(&entry.path(), &target)?;
-        } else {
-            fs::copy(entry.path(), target).map_err(Failure::unsure)?;
-        }
-    }
+/// The second verifier, which shares no code with the first, and the report for people.
+async fn unpacked(stage: &Stage, tell: &Teller, root: Option<&str>) -> Result<(), Failure> {
+    let (pack, directory) = (stage.file("pack.tar"), stage.file("pack"));
+    fs::create_dir_all(&directory).map_err(Failure::unsure)?;
+    process::must(tokio::process::Command::new("tar").arg("-xf").arg(&pack).arg("-C").arg(&directory), "tar").await?;
+    let inner = directory.join("pack");
+    let Some(python) = process::on_path("python3") else {
+        return Err(Failure::unsure("python3 is missing, and the second verifier is written in it")
+            .hint("on Debian: apt-get install python3"));
+    };
+    let mut second = tokio::process::Command::new(python);
+    let roots = stage.file("auditor.roots");
+    let second = second.arg(inner.join("verify.py")).arg(&pack).arg("--roots").arg(&roots);
+    let second = process::run(second, "verify.py").await?;
+    tell.types("auditor", "python3 verify.py pack.tar --roots roots.txt");
+    tell.output(&second.text());
+    tell.proves(
+        second.ok(),
+        "a second verifier, in Python, says the same; it was written from the specification alone",
+    )?;
+    let report = fs::read_to_string(inner.join("report.html")).map_err(Failure::unsure)?;
+    let told = root.is_some_and(|root| report.contains(root));
+    tell.proves(told, "the report for people speaks of the same head; open it in a browser:")?;
+    tell.line(&format!("   file://{}", inner.join("report.html").display()));
     Ok(())
 }
 
-/// Changes one bit of the entry in which dana approved.
-fn flip(ledger: &Path) -> Result<(String, usize, &'static str), Failure> {
-    const WORD: &str = "approval.decide";
-    for entry in fs::read_dir(ledger.join("entries")).map_err(Failure::unsure)? {
-        let path = entry.map_err(Failure::unsure)?.path();
-        let mut bytes = fs::read(&path).map_err(Failure::unsure)?;
-        let Some(at) = bytes.windows(WORD.len()).position(|window| window == WORD.as_bytes()) else { continue };
-        let at = at + WORD.len() / 2;
-        if let Some(byte) = bytes.get_mut(at) {
-            *byte ^= 1;
-        }
-        fs::write(&path, bytes).map_err(Failure::unsure)?;
-        let name = path.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
-        return Ok((name, at, "approval"));
+/// Copies a pack with one bit of the entry changed in which dana approved. Returns where.
+fn flip(pack: &Path, copy: &Path) -> Result<usize, Failure> {
+    const WORD: &[u8] = b"\"k\":\"approval.decide\"";
+    let mut bytes = fs::read(pack).map_err(Failure::unsure)?;
+    let at = bytes.windows(WORD.len()).position(|window| window == WORD);
+    let at = at.ok_or_else(|| Failure::no("the pack has no entry of an approval"))? + WORD.len() / 2;
+    if let Some(byte) = bytes.get_mut(at) {
+        *byte ^= 1;
     }
-    Err(Failure::no("the copy has no entry of an approval"))
+    fs::write(copy, bytes).map_err(Failure::unsure)?;
+    Ok(at)
 }
 
 /// The first id with this prefix in a text.
@@ -273,7 +295,7 @@ fn id(text: &str, prefix: &str) -> Option<String> {
 /// How to go on by hand.
 pub(super) fn farewell(stage: &Stage, tell: &Teller) {
     let file = |name: &str| stage.file(name).display().to_string();
-    tell.chapter(6, "Your turn; everything stays up until Ctrl-C");
+    tell.chapter(7, "Your turn; everything stays up until Ctrl-C");
     tell.say("As the agent, in another terminal:");
     tell.line(&format!(
         "   PGPASSWORD=$(cat {}) psql \"host=localhost hostaddr=127.0.0.1 port={} dbname=shop user=sql-helper sslmode=verify-full sslrootcert={}\"",
@@ -299,6 +321,7 @@ pub(super) fn farewell(stage: &Stage, tell: &Teller) {
     tell.say(&format!("The API is at {}/api/v1.", stage.api()));
     tell.say(&format!("Tokens of an hour: {}, {}, {}", file("agent.token"), file("alice.token"), file("dana.token")));
     tell.say(&format!("Configuration and rules: {}", stage.config().display()));
+    tell.say(&format!("The pack and its report: {}, {}", file("pack.tar"), file("pack/pack/report.html")));
 }
 
 #[cfg(test)]

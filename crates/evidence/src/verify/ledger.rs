@@ -1,6 +1,6 @@
 //! The ledger's part of a pack: entries, tiles, head; and what is derived from entries as they pass.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use super::approvals::Approvals;
@@ -27,6 +27,10 @@ pub(super) struct LedgerPart {
     /// Rule sets whose text is there.
     rules: Vec<String>,
     unknown_rules: Option<u64>,
+    /// Rule sets whose text is there and that were not put in force so far.
+    idle_rules: BTreeSet<String>,
+    /// Rows of the directory whose entry was met.
+    met_rows: usize,
 }
 
 impl LedgerPart {
@@ -54,6 +58,8 @@ impl LedgerPart {
             met: BTreeMap::new(),
             bundles: 0,
             last_wall: 0,
+            idle_rules: rules.iter().cloned().collect(),
+            met_rows: 0,
             rules,
             unknown_rules: None,
         }
@@ -136,6 +142,11 @@ impl LedgerPart {
         approvals.entry(leaf, notes);
         match leaf.kind {
             Some(EntryKind::Principal) => self.principal(leaf, notes),
+            Some(EntryKind::PolicyApply) => {
+                if let Some(rules) = text(leaf, "p") {
+                    self.idle_rules.remove(&rules);
+                }
+            }
             Some(EntryKind::ActStart | EntryKind::ActDeny | EntryKind::SessionOpen)
                 if self.period.contains(leaf.wall) && self.unknown_rules.is_none() =>
             {
@@ -146,8 +157,12 @@ impl LedgerPart {
         }
     }
 
-    fn principal(&self, leaf: &Leaf, notes: &mut Notes) {
-        let Some(row) = text(leaf, "a").and_then(|chain| self.directory.row(&chain).cloned()) else { return };
+    fn principal(&mut self, leaf: &Leaf, notes: &mut Notes) {
+        let Some(chain) = text(leaf, "a") else { return };
+        let Some(row) = self.directory.row(&chain) else { return };
+        if self.directory.ids().get(self.met_rows) == Some(&chain) {
+            self.met_rows += 1;
+        }
         if leaf.digest("com") != Some(row.commitment()) {
             notes.fail(
                 PackCheck::Directory,
@@ -173,6 +188,13 @@ impl LedgerPart {
         }
         if let Some(entry) = self.unknown_rules {
             notes.doubt(PackCheck::Rules, Some(entry), "the text of its rule set is not in the pack");
+        }
+        if let Some(rules) = self.idle_rules.first() {
+            notes.fail(PackCheck::Rules, None, format!("rule set {rules} was never put in force"));
+        }
+        if let Some(chain) = self.directory.ids().get(self.met_rows) {
+            let what = format!("the row of chain {chain} has no entry in its place");
+            notes.fail(PackCheck::Directory, None, what);
         }
         self.partial();
         self.made.retain(|path, _| !path.starts_with("tile/0/"));

@@ -57,7 +57,7 @@ fn every_sampled_bit_is_found() {
     let story = story(2);
     let (files, from) = story.files();
     let pack = packed(&files.0, &from);
-    for at in (0..pack.len()).step_by(61) {
+    for at in (0..pack.len()).step_by(509) {
         let mut other = pack.clone();
         other[at] ^= 1 << (at % 8);
         let verdict = verify(&story, &other).map_or(Verdict::Fail, |report| report.verdict());
@@ -119,6 +119,31 @@ fn names_recordings_rules_and_signatures_are_those_of_the_time() {
         files[one].1 = std::mem::replace(&mut files[other].1, bytes);
     });
     assert_eq!(of(&report.expect("a pack"), "recordings"), Verdict::Fail);
+}
+
+#[test]
+fn what_no_entry_speaks_of_is_no_part_of_a_pack() {
+    let story = story(2);
+    let lines = |files: &mut [(String, Vec<u8>)], change: fn(&mut Vec<String>)| {
+        let text = String::from_utf8(files[0].1.clone()).expect("text");
+        let mut lines: Vec<String> = text.split_inclusive('\n').map(str::to_owned).collect();
+        change(&mut lines);
+        files[0].1 = lines.concat().into_bytes();
+    };
+    for change in [
+        (|lines| lines.push(lines[0].clone())) as fn(&mut Vec<String>),
+        |lines| lines.swap(0, 1),
+        |lines| lines.push(lines[0].replace("0101", "0909")),
+    ] {
+        let report = changed(&story, |files, _| lines(files, change)).expect("a pack");
+        assert_eq!(of(&report, "directory"), Verdict::Fail);
+    }
+    let other = b"rules that were never in force".to_vec();
+    let path = format!("rules/{}.rules", maker::digest(&other));
+    let report = changed(&story, |files, _| files.insert(1, (path, other))).expect("a pack");
+    assert_eq!(of(&report, "rules"), Verdict::Fail);
+    let backwards = changed(&story, |_, from| std::mem::swap(&mut from.period.from, &mut from.period.to));
+    assert!(backwards.is_err());
 }
 
 #[test]

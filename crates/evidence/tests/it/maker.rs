@@ -242,7 +242,7 @@ impl Story {
         let mut text = String::new();
         self.chains.iter().for_each(|row| row.line(&mut text));
         files.append("directory/chains.jsonl", text.as_bytes());
-        self.chains.iter().for_each(|row| directory.add(row.clone()));
+        self.chains.iter().for_each(|row| assert!(directory.add(row.clone())));
         files.append(&format!("rules/{}.rules", digest(RULES)), RULES);
         text.clear();
         self.approvals.iter().for_each(|row| row.line(&mut text));

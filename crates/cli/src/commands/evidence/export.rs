@@ -270,7 +270,9 @@ impl Source {
         let (mut lines, mut directory) = (String::new(), People::default());
         people.iter().for_each(|row| row.line(&mut lines));
         staging.put("directory/chains.jsonl", lines.as_bytes());
-        people.into_iter().for_each(|row| directory.add(row));
+        for row in people {
+            directory.add(row);
+        }
         let mut lines = String::new();
         approvals.iter().for_each(|row| row.line(&mut lines));
         staging.put("reviews/approvals.jsonl", lines.as_bytes());
