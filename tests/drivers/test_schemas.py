@@ -99,3 +99,15 @@ def test_every_entry_has_one_event_and_outcomes_name_who_and_what(sample):
     for event in (one for one in all_events if one["metadata"]["event_code"] == "approval.decide"):
         assert event["actor"]["user"]["name"] in ("ada", "grace")
         assert event["metadata"]["correlation_uid"]
+
+
+@pytest.mark.seconds(600)
+def test_the_readme_s_commands_show_the_hash_of_entry_0_twice(sample):
+    lines = (sample / "README.txt").read_text().splitlines()
+    first = next(at for at, line in enumerate(lines) if line.strip() == "cd ledger/tile")
+    block = lines[first:lines.index("", first)]
+    shown = subprocess.run(["sh", "-euc", "\n".join(block)], cwd=sample, check=True, capture_output=True, text=True)
+    one, other = shown.stdout.splitlines()
+    assert len(other) == 64 and one.split() == [other, "-"]
+    [event] = [one for one in events(sample / "events.ocsf.jsonl") if one["metadata"]["sequence"] == 0]
+    assert event["metadata"]["uid"] == other

@@ -48,11 +48,11 @@ class Gateway:
     """
 
     def __init__(self, directory, provider, resources, *, rules=DEFAULT_RULES, masks=(), reviews=(), ca=None,
-                 certificate=None, key=None, durability="balanced", profile="debug", upstream_tls=False, ledger=None):
+                 certificate=None, key=None, durability="balanced", profile="debug", upstream_tls=False, ledger=None, exports=()):
         self.directory, self.provider, self.resources = pathlib.Path(directory), provider, resources
         self.rules, self.masks, self.reviews, self.durability = rules, masks, reviews, durability
         self.ca, self.certificate, self.key, self.upstream_tls = ca, certificate, key, upstream_tls
-        self.ledger = ledger
+        self.ledger, self.exports = ledger, exports
         self.program = binary(profile)
         self.host, self.port, self.https, self.process = "127.0.0.1", free_port(), free_port(), None
         self.config = self.directory / "chancery.toml"
@@ -78,6 +78,7 @@ class Gateway:
             }))
         if self.ledger:
             tables.append(("ledger", self.ledger))
+        tables += [("[export]", export) for export in self.exports]
         tables += [("[mask]", mask) for mask in self.masks]
         tables.append(("policy", {"directory": "policies"}))
         tables += [("[review]", review) for review in self.reviews]

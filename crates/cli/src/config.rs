@@ -44,6 +44,9 @@ pub(crate) struct File {
     /// The ledger, and who witnesses it.
     #[serde(default)]
     pub(crate) ledger: Ledger,
+    /// Where events for other systems go; may be repeated.
+    #[serde(default, rename = "export")]
+    pub(crate) exports: Vec<Export>,
     /// How long things are kept.
     pub(crate) retention: Option<Retention>,
 }
@@ -56,6 +59,22 @@ pub(crate) struct Ledger {
     pub(crate) witnesses: Option<Spanned<String>>,
     /// How long commands that can have an effect go on without enough of them; 1m to 24h. Default 15m.
     pub(crate) max_unwitnessed: Option<Span>,
+}
+
+/// `[[export]]`
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Export {
+    /// Its name: 1–63 of `a-z 0-9 -`. How far it came is remembered under it.
+    pub(crate) name: Spanned<String>,
+    /// `file:PATH`, `stdout`, or an https URL (http on loopback) to which lines of JSON are posted.
+    pub(crate) to: Spanned<String>,
+    /// `ocsf`: events of OCSF 1.8.0.
+    pub(crate) format: Spanned<String>,
+    /// A file that holds a bearer token for the URL; read anew for each request.
+    pub(crate) token: Option<Spanned<String>>,
+    /// The file of certificates (PEM) that the URL's TLS is checked against, and no others.
+    pub(crate) ca: Option<Spanned<String>>,
 }
 
 /// `[gateway]`

@@ -6,8 +6,8 @@ use std::collections::BTreeMap;
 use std::path::PathBuf;
 
 use chancery_evidence::{
-    Both, ChainRow, Collector, Directory, Events, Generator, Output, Period, Provenance, ReportInput, Summary, Tables,
-    ocsf_finding, oscal_results, report_html, write_controls,
+    Both, CUEC, ChainRow, Collector, Directory, Events, Generator, Output, Period, Provenance, README, ReportInput,
+    Summary, Tables, ocsf_finding, oscal_results, report_html, write_controls,
 };
 use chancery_ledger::leaf_hash;
 
@@ -44,9 +44,18 @@ fn main() -> std::io::Result<()> {
     files.append("report.html", report_html(&input).as_bytes());
     let (mut events, mut lines) = (Events::default(), String::new());
     for leaf in &sample.leaves {
-        events.event(leaf, &leaf_hash(&leaf.index.to_be_bytes()), &sample.directory, &mut lines);
+        events.event(leaf, &leaf_hash(&sample::line(leaf)), &sample.directory, &mut lines);
     }
     files.append("events.ocsf.jsonl", lines.as_bytes());
+    files.append("README.txt", README.as_bytes());
+    files.append("cuec.md", CUEC.as_bytes());
+    for leaf in sample.leaves.iter().take(256) {
+        let line = sample::line(leaf);
+        let length = u16::try_from(line.len()).map_err(std::io::Error::other)?;
+        files.append("ledger/tile/entries/000", &length.to_be_bytes());
+        files.append("ledger/tile/entries/000", &line);
+        files.append("ledger/tile/0/000", &leaf_hash(&line).0);
+    }
     for (path, bytes) in files.0 {
         let path = directory.join(path);
         if let Some(parent) = path.parent() {

@@ -21,6 +21,7 @@ mod row;
 #[cfg(test)]
 mod sample;
 mod tar;
+mod texts;
 mod uuid;
 mod verify;
 
@@ -37,4 +38,5 @@ pub use population::{About, Population};
 pub use report::{Both, Counts, ReportInput, Summary, report_html};
 pub use row::{Columns, Value, json_text};
 pub use tar::{BLOCK, Malformed, PREFIX, Piece, Reader, header, is_path, padding};
+pub use texts::{CUEC, README};
 pub use verify::{ApprovalRow, NoPack, PackFinding, PackReport, PackVerifier, SignatureCheck, Trusted};

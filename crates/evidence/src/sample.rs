@@ -21,6 +21,27 @@ pub(crate) struct Sample {
     pub(crate) rules: Vec<String>,
 }
 
+/// An entry as the ledger has it.
+pub(crate) fn line(leaf: &Leaf) -> Vec<u8> {
+    let mut fields = leaf.rest.clone();
+    let kind = leaf.kind.map_or("unknown", |kind| kind.as_str());
+    for (name, value) in [
+        ("v", json!(1)),
+        ("k", json!(kind)),
+        ("o", json!(leaf.origin)),
+        ("n", json!(leaf.index)),
+        ("t", json!(leaf.wall)),
+        ("m", json!(leaf.mono)),
+        ("b", json!(leaf.boot)),
+    ] {
+        fields.insert(name.into(), value);
+    }
+    let session = leaf.session.map(|id| id.0.iter().map(|byte| format!("{byte:02x}")).collect::<String>());
+    fields.extend(session.map(|id| ("s".into(), json!(id))));
+    fields.extend(leaf.command.map(|number| ("q".into(), json!(number))));
+    serde_json::to_vec(&fields).unwrap_or_default()
+}
+
 struct Maker {
     leaves: Vec<Leaf>,
     now: i64,

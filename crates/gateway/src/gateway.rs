@@ -1,6 +1,6 @@
 //! A running gateway: what all sessions share, and the doors that the console and the cli use.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::net::SocketAddr;
 use std::sync::atomic::{AtomicBool, AtomicI32, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -147,6 +147,8 @@ pub(crate) struct Shared {
     chains: Mutex<HashSet<[u8; 16]>>,
     /// Which session waits for which review.
     pub(crate) waiting: Mutex<HashMap<ReviewId, Mailbox>>,
+    /// Exports of events that are not delivered, and why.
+    pub(crate) undelivered: Mutex<BTreeMap<String, String>>,
     pub(crate) logins: Arc<Semaphore>,
     pub(crate) sessions: Arc<Semaphore>,
     pub(crate) notes: mpsc::Sender<Note>,
@@ -219,6 +221,7 @@ impl Gateway {
             scram: Mutex::default(),
             chains: Mutex::default(),
             waiting: Mutex::default(),
+            undelivered: Mutex::default(),
             logins: Arc::new(Semaphore::new(LOGINS_MAX)),
             sessions: Arc::new(Semaphore::new(SESSIONS_MAX)),
             settings,
@@ -416,6 +419,9 @@ impl Gateway {
                 problems.push(format!("the keys of issuer {} cannot be had", issuer.issuer));
             }
         }
+        for (export, why) in lock(&self.0.undelivered).iter() {
+            problems.push(format!("events of export {export} are not delivered: {why}"));
+        }
         Health { ready, problems }
     }
 }
@@ -455,6 +461,10 @@ impl Shared {
         if let Err(error) = self.state.keep_rules(&rules.digest(), rules.text()) {
             tracing::error!(%error, rules = %rules.digest(), "the text of a rule set is not kept");
         }
+    }
+
+    pub(crate) fn state_path(&self) -> &std::path::Path {
+        self.state.path()
     }
 
     pub(crate) fn rules(&self) -> Arc<RuleSet> {

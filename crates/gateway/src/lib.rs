@@ -8,6 +8,7 @@ mod connect;
 mod dial;
 mod driver;
 mod engine;
+mod exports;
 mod gateway;
 pub mod issuers;
 mod mailbox;
@@ -20,5 +21,6 @@ mod tls;
 mod witnesses;
 mod workers;
 
+pub use exports::{ExportSettings, ExportTarget};
 pub use gateway::{Gateway, Health, LiveSession, OpenError};
 pub use settings::{Bounds, ResourceSettings, Settings, TlsIdentity, UpstreamTls};

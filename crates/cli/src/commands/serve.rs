@@ -47,6 +47,11 @@ pub(crate) async fn run(args: args::Config, _: Out) -> Done {
         let room = Arc::new(Semaphore::new(http::CONNECTIONS_MAX));
         tasks.push(tokio::spawn(http::serve(listener, Some(tls), room, router, ended.clone())));
     }
+    for export in &configuration.exports {
+        let mut ended = ended.clone();
+        let sending = gateway.clone().export(export.clone(), async move { drop(ended.wait_for(|ended| *ended).await) });
+        tasks.push(tokio::spawn(sending));
+    }
     let reloading = reload::watch(args.config.clone(), configuration, gateway.clone(), ended.clone())?;
     tasks.push(tokio::spawn(reloading));
     tracing::info!(name = gateway.settings().name, rules = %gateway.rules().digest(), "gateway starts");

@@ -1,5 +1,7 @@
 //! From the keys of the file to what the gateway uses: defaults, checks across tables, files that are named.
 
+mod exports;
+
 use std::collections::BTreeSet;
 use std::fs;
 use std::io::Read;
@@ -12,7 +14,7 @@ use std::time::Duration;
 
 use aws_lc_rs::hkdf;
 use chancery_gateway::issuers::IssuerSource;
-use chancery_gateway::{ResourceSettings, Settings, TlsIdentity, UpstreamTls};
+use chancery_gateway::{ExportSettings, ResourceSettings, Settings, TlsIdentity, UpstreamTls};
 use chancery_identity::{Algorithm, IssuerRules};
 use chancery_ledger::WitnessPolicy;
 use chancery_mask::{ColumnRule, Detector, MaskRules, Operator, TokenKey};
@@ -66,6 +68,8 @@ pub(crate) struct Configuration {
     pub(crate) witnesses: Option<Arc<WitnessPolicy>>,
     /// How long commands that can have an effect go on without them.
     pub(crate) max_unwitnessed: Duration,
+    /// Where events for other systems go.
+    pub(crate) exports: Vec<ExportSettings>,
     /// SHA-256 of the file.
     pub(crate) digest: Digest,
     /// What is odd, but not wrong.
@@ -181,6 +185,7 @@ impl Lower<'_> {
             let problem = self.text.whole("`max_unwitnessed` in [ledger] must be 1m to 24h");
             self.problems.push(Problem { hint: Some("for example \"15m\"".to_owned()), ..problem });
         }
+        let exports = exports::lower(self, file.exports);
         let rules = file.policy.directory.as_ref().map_or("policies", |directory| directory.get_ref());
         Configuration {
             name,
@@ -195,6 +200,7 @@ impl Lower<'_> {
             reviews,
             witnesses,
             max_unwitnessed,
+            exports,
             digest,
             warnings: Vec::new(),
         }

@@ -173,6 +173,30 @@ fn a_policy_of_witnesses_that_cannot_be_met_is_refused() {
 }
 
 #[test]
+fn exports_go_where_they_can() {
+    let one = |to: &str, more: &str| {
+        let table = format!("[[export]]\nname = \"siem\"\nto = \"{to}\"\nformat = \"ocsf\"\n{more}");
+        match read(&format!("{GOOD}\n{table}")) {
+            Ok(read) => Ok(read.exports),
+            Err(problems) => Err(problems.into_iter().find(|problem| !problem.warning).expect("one is wrong").message),
+        }
+    };
+    for to in ["file:events.jsonl", "stdout", "https://siem.example/ingest", "http://127.0.0.1:8088/x"] {
+        assert_eq!(one(to, "").map(|exports| exports.len()), Ok(1), "{to}");
+    }
+    for to in ["http://siem.example/", "https://me:pw@siem.example/", "file:", "events.jsonl", "ftp://siem.example"] {
+        assert_eq!(one(to, "").err().as_deref(), Some("events cannot go there"), "{to}");
+    }
+    assert_eq!(one("stdout", "token = \"t\"").err().as_deref(), Some("`token` is for a URL"));
+    let again = "[[export]]\nname = \"siem\"\nto = \"file:other\"\nformat = \"ocsf\"";
+    assert_eq!(one("stdout", again).err().as_deref(), Some("two exports have this name"));
+    let again = again.replacen("siem", "other", 1).replacen("file:other", "stdout", 1);
+    assert_eq!(one("stdout", &again).err().as_deref(), Some("two exports go to the same place"));
+    let again = again.replacen("stdout", "file:x", 1).replacen("ocsf", "cef", 1);
+    assert_eq!(one("stdout", &again).err().as_deref(), Some("the only format is `ocsf`"));
+}
+
+#[test]
 fn stores_of_later_releases_are_refused() {
     for key in ["catalog = \"postgres://db/catalog\"", "archive = \"s3://bucket/prefix\""] {
         let problem = broken("state = \"state\"", &format!("state = \"state\"\n{key}"), "not in this release");

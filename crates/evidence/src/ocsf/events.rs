@@ -336,7 +336,7 @@ mod tests {
     use crate::sample::{self, Sample};
 
     fn write(events: &mut Events, sample: &Sample, leaf: &Leaf, out: &mut String) {
-        events.event(leaf, &leaf_hash(&leaf.index.to_be_bytes()), &sample.directory, out);
+        events.event(leaf, &leaf_hash(&sample::line(leaf)), &sample.directory, out);
     }
 
     #[test]
@@ -353,6 +353,13 @@ mod tests {
             write(&mut resumed, &sample, &sample.leaves[stop], &mut other);
             assert_eq!(one, other);
             assert_eq!(one.matches('\n').count(), 1);
+        }
+    }
+
+    #[test]
+    fn the_sample_is_one_that_a_ledger_could_hold() {
+        for leaf in sample::sample().leaves {
+            assert_eq!(Leaf::parse(&sample::line(&leaf), leaf.index).expect("well-formed"), leaf);
         }
     }
 
