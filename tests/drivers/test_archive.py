@@ -145,6 +145,9 @@ def test_a_lost_disk_comes_back_whatever_was_killed_under_load(world, store, ser
     at.until_archived()
     status = json.loads(at.front.run("archive", "status", "--config", at.front.config, "--json").stdout)
     assert status["entries"] > 500 and status["skipped"] == []
+    numbers = dict(line.split() for line in at.front.ask("/metrics")[1].splitlines() if not line.startswith("#"))
+    assert int(numbers["chancery_archive_entries"]) >= status["entries"], numbers
+    assert int(numbers["chancery_archive_age_seconds"]) < 60 and "chancery_archive_failures" in numbers
     assert at.front.stop() == 0
     # The end of the process is archived, too.
     all_entries = len(ledger.entries(at.state))

@@ -86,17 +86,22 @@ pub struct ArchiveSettings {
 pub struct ArchiveStatus {
     /// Entries that the last archived checkpoint covers.
     pub size: u64,
-    /// When all that was signed by then was in the archive; `None`: not since the start.
+    /// When all that was signed by then was in the archive.
     pub all: Option<Instant>,
     /// Rounds that failed since the start.
     pub failures: u64,
-    /// Why the last round failed, if it did.
-    pub problem: Option<String>,
+    /// Why the last round failed, if it did: a sentence without names, for whoever may ask. The log has the rest.
+    pub problem: Option<&'static str>,
     /// Nothing more will be written there: what is in the archive is not what should be.
     pub ended: bool,
 }
 
 impl ArchiveStatus {
+    /// How long ago all that was signed was in the archive.
+    pub fn age(&self) -> Duration {
+        self.all.map_or(Duration::ZERO, |all| all.elapsed())
+    }
+
     /// All that was signed before `at` is in the archive.
     fn is_all(&mut self, at: Instant) {
         (self.all, self.problem) = (Some(at), None);
@@ -105,12 +110,11 @@ impl ArchiveStatus {
     /// What is wrong for long enough to be spoken of, without names: everybody who reaches the port may read it.
     pub(crate) fn behind(&self, began: Instant, now: Instant, every: Duration) -> Option<String> {
         if self.ended {
-            return Some(
-                "nothing more is archived: the archive is not this ledger's, or the store overwrites".to_owned(),
-            );
+            return Some(format!("nothing more is archived: {}", self.problem.unwrap_or("the log says why")));
         }
         let lag = now.saturating_duration_since(self.all.unwrap_or(began));
-        (lag > every * 3 + BEHIND_WARN).then(|| format!("nothing was archived in the last {} s", lag.as_secs()))
+        let why = self.problem.unwrap_or("a round takes long");
+        (lag > every * 3 + BEHIND_WARN).then(|| format!("nothing was archived in the last {} s: {why}", lag.as_secs()))
     }
 }
 
@@ -153,6 +157,18 @@ pub enum ArchiveFault {
 }
 
 impl ArchiveFault {
+    /// The same without names.
+    fn outside(&self) -> &'static str {
+        match self {
+            Self::Store(_) => "the store does not answer, or says no",
+            Self::Settings(_) => "it cannot be reached as it is configured",
+            Self::Unconditional => "the store overwrites",
+            Self::Conflict(_) => "the archive has other content",
+            Self::Ahead { .. } => "the archive has entries that this ledger has not",
+            Self::Missing(_) | Self::Malformed(..) => "the archive is not as it was left",
+            Self::Ledger(_) | Self::Restore(_) => "the ledger or the recordings cannot be read",
+        }
+    }
     /// Whether trying again could help.
     fn passes(&self) -> bool {
         !matches!(self, Self::Unconditional | Self::Conflict(_) | Self::Ahead { .. } | Self::Settings(_))

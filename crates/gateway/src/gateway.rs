@@ -409,7 +409,9 @@ impl Gateway {
 
     /// How far the archive is; `None` if there is none.
     pub fn archive_status(&self) -> Option<ArchiveStatus> {
-        self.0.settings.archive.as_ref().map(|_| lock(&self.0.archived).clone())
+        self.0.settings.archive.as_ref()?;
+        let status = lock(&self.0.archived).clone();
+        Some(ArchiveStatus { all: status.all.or(Some(self.0.began)), ..status })
     }
 
     /// Whether work can be done, and why not.

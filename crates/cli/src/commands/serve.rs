@@ -189,6 +189,12 @@ fn health_of(gateway: &Gateway) -> chancery_console::Health {
                 "Entries that the last archived checkpoint covers.",
                 status.size,
             ),
+            number(
+                "chancery_archive_age_seconds",
+                "gauge",
+                "How long ago all that was signed was archived; of the process, if it never was.",
+                status.age().as_secs(),
+            ),
             number("chancery_archive_failures", "counter", "Rounds of archiving that failed.", status.failures),
         ]
     });

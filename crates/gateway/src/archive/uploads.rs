@@ -87,33 +87,32 @@ impl Uploads {
     async fn round(&mut self) -> Result<(), ArchiveFault> {
         let began = Instant::now();
         let round = self.copies.round().await;
-        let mut status = lock(&self.shared.archived);
-        match &round {
-            Ok(None) => status.is_all(began),
-            Ok(Some(signed)) => {
-                let size = signed.checkpoint.size;
-                status.is_all(began);
-                status.size = size;
-                drop(status);
-                // For whoever asks without the archive; nothing is decided by it.
-                if let Err(error) = self.shared.sequencer.keep_archived(&signed.note) {
-                    tracing::warn!(%error, "how far the archive is, is not kept");
-                }
-                tracing::debug!(size, "archived");
-            }
-            Err(fault) => {
-                (status.failures, status.problem) = (status.failures.saturating_add(1), Some(fault.to_string()));
-                status.ended = !fault.passes();
-                drop(status);
-                if fault.passes() {
-                    tracing::warn!(%fault, "not archived; it is tried again");
-                } else {
-                    tracing::error!(%fault, "nothing more is archived");
-                    self.shared.alert("archive-conflict");
-                }
+        self.note(&round, began);
+        if let Some(signed) = round? {
+            // For whoever asks without the archive; nothing is decided by it.
+            let sequencer = self.shared.sequencer.clone();
+            match spawn_blocking(move || sequencer.keep_archived(&signed.note)).await {
+                Ok(Ok(())) => {}
+                Ok(Err(error)) => tracing::warn!(%error, "how far the archive is, is not kept"),
+                Err(error) => tracing::warn!(%error, "how far the archive is, is not kept"),
             }
         }
-        round.map(drop)
+        Ok(())
+    }
+
+    /// Tells whoever asks how far the archive is, and the operator and the ledger what went wrong.
+    fn note(&self, round: &Result<Option<SignedCheckpoint>, ArchiveFault>, began: Instant) {
+        let mut status = lock(&self.shared.archived);
+        status.size = self.copies.done();
+        let Err(fault) = round else { return status.is_all(began) };
+        (status.failures, status.problem) = (status.failures.saturating_add(1), Some(fault.outside()));
+        status.ended = !fault.passes();
+        drop(status);
+        if fault.passes() {
+            return tracing::warn!(%fault, "not archived; it is tried again");
+        }
+        tracing::error!(%fault, "nothing more is archived");
+        self.shared.alert("archive-conflict");
     }
 }
 
@@ -156,6 +155,11 @@ impl Copies {
         self.bucket.put(&key, signed.note.clone().into()).await?;
         self.progress = Some(Progress { done: head.size, ..progress });
         Ok(Some(signed))
+    }
+
+    /// Entries that the last checkpoint in the archive covers, as far as is known.
+    fn done(&self) -> u64 {
+        self.progress.map_or(0, |progress| progress.done)
     }
 
     fn opened(&self, note: &str) -> Result<SignedCheckpoint, ArchiveFault> {
