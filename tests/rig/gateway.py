@@ -48,11 +48,13 @@ class Gateway:
     """
 
     def __init__(self, directory, provider, resources, *, rules=DEFAULT_RULES, masks=(), reviews=(), ca=None,
-                 certificate=None, key=None, durability="balanced", profile="debug", upstream_tls=False, ledger=None, exports=()):
+                 certificate=None, key=None, durability="balanced", profile="debug", upstream_tls=False, ledger=None,
+                 archive=None, archive_how=None, environment=None, exports=()):
         self.directory, self.provider, self.resources = pathlib.Path(directory), provider, resources
         self.rules, self.masks, self.reviews, self.durability = rules, masks, reviews, durability
         self.ca, self.certificate, self.key, self.upstream_tls = ca, certificate, key, upstream_tls
-        self.ledger, self.exports = ledger, exports
+        self.ledger, self.archive, self.archive_how, self.exports = ledger, archive, archive_how, exports
+        self.environment = {**os.environ, **(environment or {})}
         self.program = binary(profile)
         self.host, self.port, self.https, self.process = "127.0.0.1", free_port(), free_port(), None
         self.config = self.directory / "chancery.toml"
@@ -62,6 +64,9 @@ class Gateway:
     def configuration(self):
         """The text of chancery.toml."""
         tables = [("gateway", {"name": "rig", "state": str(self.directory / "state")})]
+        if self.archive:
+            tables[0][1]["archive"] = self.archive
+            tables.append(("archive", self.archive_how or {}))
         if self.certificate:
             tables.append(("tls", {"certificate": str(self.certificate), "key": str(self.key)}))
         listen = {"postgres": f"{self.host}:{self.port}"}
@@ -114,13 +119,14 @@ class Gateway:
     def start(self):
         """Serves, and waits until the port answers."""
         arguments = [self.program, "serve", "--config", self.config]
-        self.process = Process("chancery", arguments, self.directory / "serve.log")
+        self.process = Process("chancery", arguments, self.directory / "serve.log", env=self.environment)
         self.process.wait_until(lambda: accepts(self.port))
         return self
 
     def run(self, *arguments, stdin="", check=True):
         """Runs the program to its end; with `check` off, the finished process whatever its exit code."""
-        done = subprocess.run([str(self.program), *map(str, arguments)], input=stdin, text=True, capture_output=True, timeout=60)
+        done = subprocess.run([str(self.program), *map(str, arguments)], input=stdin, text=True, capture_output=True, timeout=60,
+                              env=self.environment)
         if check and done.returncode != 0:
             words = " ".join(map(str, arguments))
             raise Broken(f"chancery {words}: exit {done.returncode}\n{done.stdout[-2000:]}{done.stderr[-2000:]}")
@@ -136,8 +142,12 @@ class Gateway:
 
     def ready(self):
         """The status of /health/ready and what it says."""
+        return self.ask("/health/ready")
+
+    def ask(self, path):
+        """The status of what needs no token, and what it says."""
         try:
-            answer = urllib.request.urlopen(f"https://{self.host}:{self.https}/health/ready", timeout=10,
+            answer = urllib.request.urlopen(f"https://{self.host}:{self.https}{path}", timeout=10,
                                             context=ssl.create_default_context(cafile=self.ca))
         except urllib.error.HTTPError as refused:
             answer = refused

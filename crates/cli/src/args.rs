@@ -57,6 +57,9 @@ pub(crate) enum Command {
     /// Packs of evidence for an auditor: made on the gateway's host, verified anywhere.
     #[command(subcommand)]
     Evidence(Evidence),
+    /// What of the ledger and its recordings is in the archive, and how to get it back from there.
+    #[command(subcommand)]
+    Archive(Archive),
     /// Watch logs from elsewhere: cosign each head that shows that its log only grew (C2SP tlog-witness).
     #[command(subcommand)]
     Witness(Witness),
@@ -463,6 +466,48 @@ pub(crate) struct Verify {
     pub(crate) policy: Option<PathBuf>,
     /// A checkpoint that somebody else kept, a witness or an earlier auditor; may be repeated.
     #[arg(long = "checkpoint", value_name = "FILE")]
+    pub(crate) checkpoints: Vec<PathBuf>,
+    #[command(flatten)]
+    pub(crate) config: Config,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Archive {
+    /// Ask the archive how far it is, and say what is not there yet.
+    Status(Config),
+    /// Make a new directory with the ledger and the recordings of an archive, check all of it, and say what is missing.
+    Restore(ArchiveRestore),
+}
+
+#[derive(Debug, Args)]
+#[command(
+    after_help = "Credentials come from the environment: AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY and the like.\n\
+    What is restored is a copy for readers. It has no keys, and no gateway can go on with it: a ledger that is\n\
+    continued from an earlier state is a fork, which witnesses and the archive refuse. Begin another with `init`."
+)]
+pub(crate) struct ArchiveRestore {
+    /// The directory to be made.
+    #[arg(value_name = "DIR")]
+    pub(crate) directory: PathBuf,
+    /// The archive, s3://bucket/prefix or file:///path; without it, that of the configuration.
+    #[arg(long, value_name = "URL")]
+    pub(crate) from: Option<String>,
+    /// With --from: the S3-compatible server, an https URL, or http on loopback. Without it, AWS.
+    #[arg(long, value_name = "URL", requires = "from")]
+    pub(crate) endpoint: Option<String>,
+    /// With --from: the region.
+    #[arg(long, requires = "from")]
+    pub(crate) region: Option<String>,
+    /// With --from: certificates (PEM) that the server's TLS is checked against, instead of the system's.
+    #[arg(long, value_name = "FILE", requires = "from")]
+    pub(crate) ca: Option<PathBuf>,
+    /// The roots: the log's public key and that of its first epoch, or a file that holds them. Without them, those that the
+    /// archive names for itself, which proves less.
+    #[arg(long, value_name = "FILE")]
+    pub(crate) roots: Option<String>,
+    /// A checkpoint that somebody else kept: a witness, an auditor, what is left of the lost disk. Says what is missing
+    /// after the archive's last; may be repeated.
+    #[arg(long = "checkpoint", visible_alias = "witnessed", value_name = "FILE")]
     pub(crate) checkpoints: Vec<PathBuf>,
     #[command(flatten)]
     pub(crate) config: Config,

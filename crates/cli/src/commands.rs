@@ -1,5 +1,6 @@
 //! The operator's local commands, one module each.
 
+pub(crate) mod archive;
 pub(crate) mod check;
 pub(crate) mod evidence;
 pub(crate) mod init;

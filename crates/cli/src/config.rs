@@ -1,6 +1,7 @@
 //! The configuration file: what its keys are. What they mean together is decided by `lower`; files that it names are
 //! read there, too. The doc comment of a field is the documentation of its key (`docs/guide/configuration.md`).
 
+mod archive;
 mod load;
 mod lower;
 #[cfg(test)]
@@ -12,6 +13,7 @@ use std::time::Duration;
 use serde::{Deserialize, Deserializer};
 use toml::Spanned;
 
+pub(crate) use archive::place as archive_place;
 pub(crate) use load::{load, load_rules};
 pub(crate) use lower::Configuration;
 
@@ -47,6 +49,8 @@ pub(crate) struct File {
     /// Where events for other systems go; may be repeated.
     #[serde(default, rename = "export")]
     pub(crate) exports: Vec<Export>,
+    /// How the archive is reached.
+    pub(crate) archive: Option<Spanned<Archive>>,
     /// How long things are kept.
     pub(crate) retention: Option<Retention>,
 }
@@ -77,6 +81,23 @@ pub(crate) struct Export {
     pub(crate) ca: Option<Spanned<String>>,
 }
 
+/// `[archive]`
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Archive {
+    /// The S3-compatible server: an https URL, or http on loopback. Default: AWS.
+    pub(crate) endpoint: Option<Spanned<String>>,
+    /// The region. Default: `AWS_REGION` in the environment, or `us-east-1`.
+    pub(crate) region: Option<String>,
+    /// The file of certificates (PEM) that the server's TLS is checked against, and no others.
+    pub(crate) ca: Option<Spanned<String>>,
+    /// How often what is new is copied; 1s to 1h. Default 60s.
+    pub(crate) every: Option<Span>,
+    /// Speak to another host's endpoint without TLS. Stands in the ledger at every start.
+    #[serde(default)]
+    pub(crate) dangerous_clear_text: bool,
+}
+
 /// `[gateway]`
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -87,7 +108,7 @@ pub(crate) struct Gateway {
     pub(crate) state: Spanned<String>,
     /// A shared catalog (`postgres://…`). Not in this release.
     pub(crate) catalog: Option<Spanned<String>>,
-    /// Where closed segments and checkpoints are copied (`s3://…`). Not in this release.
+    /// Where ledger and recordings are copied: `s3://bucket/prefix`, or `file:///path` for a mounted volume.
     pub(crate) archive: Option<Spanned<String>>,
     /// Accept tokens in clear text from other hosts. Stands in the ledger at every start.
     #[serde(default)]

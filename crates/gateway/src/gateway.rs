@@ -18,10 +18,11 @@ use chancery_store::{
     StateDir, system_clock,
 };
 use chancery_wire_pg::{CancelKey, ScramKeys};
-use tokio::sync::{Semaphore, mpsc, oneshot};
+use tokio::sync::{Semaphore, mpsc, oneshot, watch};
 use tokio::task::JoinSet;
 use zeroize::Zeroizing;
 
+use crate::archive::{ArchiveStatus, Uploads};
 use crate::catalog::Lineage;
 use crate::issuers::{AuthenticateError, Issuers, Save, Seed};
 use crate::mailbox::{Mail, Mailbox};
@@ -75,6 +76,9 @@ pub enum OpenError {
     /// The witnesses cannot be asked.
     #[error("witnesses: {0}")]
     Witnesses(String),
+    /// The archive cannot be used as it is configured.
+    #[error("archive: {0}")]
+    Archive(String),
     /// A listener would take tokens in clear text from other hosts.
     #[error("{0} is not a loopback address and there is no TLS")]
     ClearText(SocketAddr),
@@ -131,6 +135,8 @@ pub(crate) struct Shared {
     began: Instant,
     /// When enough witnesses knew all that was signed, in milliseconds from `began`.
     witnessed_at: AtomicU64,
+    /// How far the archive is.
+    pub(crate) archived: Mutex<ArchiveStatus>,
     stopping: AtomicBool,
     /// What outlives its session and must come to its end: ends of reviews, cancels on their way to a resource.
     ends: Mutex<JoinSet<()>>,
@@ -153,7 +159,7 @@ pub(crate) struct Shared {
     pub(crate) sessions: Arc<Semaphore>,
     pub(crate) notes: mpsc::Sender<Note>,
     /// Held for as long as the gateway lives: it locks the state directory.
-    state: StateDir,
+    pub(crate) state: StateDir,
 }
 
 /// A client that cancels takes the end of its connection for the end of the cancel; it has to wait this long at most.
@@ -204,7 +210,6 @@ impl Gateway {
         }
         let fingerprint = Zeroizing::new(state.fingerprint_key()?);
         let fingerprint_key = hmac::Key::new(hmac::HMAC_SHA256, fingerprint.as_slice());
-        let kek = Kek::new(Zeroizing::new(state.wrap_key()?))?;
         let (notes, inbox) = mpsc::channel(NOTES_MAX);
         let lineage = |r: &ResourceSettings| (r.resource.name.clone(), Arc::new(Lineage::new(bounds.catalog_wait)));
         let lineage = settings.resources.iter().map(lineage).collect();
@@ -213,6 +218,7 @@ impl Gateway {
             rejected: AtomicBool::new(false),
             began: Instant::now(),
             witnessed_at: AtomicU64::new(0),
+            archived: Mutex::default(),
             stopping: AtomicBool::new(false),
             ends: Mutex::default(),
             live: Mutex::default(),
@@ -229,7 +235,7 @@ impl Gateway {
             sequencer,
             recorder,
             issuers,
-            kek,
+            kek: Kek::new(Zeroizing::new(state.wrap_key()?))?,
             fingerprint_key,
             lineage,
             upstream,
@@ -254,6 +260,7 @@ impl Gateway {
                 return Err(OpenError::Stall(Stall::Frozen));
             }
         }
+        let uploads = Uploads::new(&self.0).map_err(OpenError::Archive)?;
         let listeners = serve::bind(&self.0).await?;
         let workers = Arc::new(Workers::start(&self.0.sequencer)?);
         let tasks: Vec<_> = listeners
@@ -265,6 +272,8 @@ impl Gateway {
             ])
             .chain(witnesses.map(|rounds| tokio::spawn(rounds.run())))
             .collect();
+        let (end, ended) = watch::channel(false);
+        let uploads = uploads.map(|uploads| tokio::spawn(uploads.run(ended)));
         shutdown.await;
         for task in tasks {
             task.abort();
@@ -278,6 +287,14 @@ impl Gateway {
             && tokio::time::timeout(DRAIN, rounds.round()).await.is_err()
         {
             tracing::warn!("the last head was not witnessed in time");
+        }
+        // And archived, with what its witnesses said.
+        let _ = end.send(true);
+        if let Some(mut uploads) = uploads
+            && tokio::time::timeout(DRAIN, &mut uploads).await.is_err()
+        {
+            tracing::warn!("the last entries were not archived in time");
+            uploads.abort();
         }
         Ok(())
     }
@@ -393,6 +410,13 @@ impl Gateway {
         true
     }
 
+    /// How far the archive is; `None` if there is none.
+    pub fn archive_status(&self) -> Option<ArchiveStatus> {
+        self.0.settings.archive.as_ref()?;
+        let status = lock(&self.0.archived).clone();
+        Some(ArchiveStatus { all: status.all.or(Some(self.0.began)), ..status })
+    }
+
     /// Whether work can be done, and why not.
     pub fn health(&self) -> Health {
         let mut problems = Vec::new();
@@ -414,6 +438,7 @@ impl Gateway {
             ready &= lag <= most;
             problems.push(format!("too few witnesses cosigned the ledger in the last {} s", lag.as_secs()));
         }
+        problems.extend(self.0.unarchived());
         for issuer in self.0.issuers.status(now()) {
             if !issuer.usable {
                 problems.push(format!("the keys of issuer {} cannot be had", issuer.issuer));
@@ -440,6 +465,11 @@ impl Shared {
     /// Whether the ledger went too long without its witnesses for anything new to have an effect.
     pub(crate) fn is_unwitnessed(&self) -> bool {
         self.unwitnessed_for().is_some_and(|lag| lag > self.settings.max_unwitnessed)
+    }
+    /// What is wrong with the archive. Work goes on without it: the record is on this disk.
+    fn unarchived(&self) -> Option<String> {
+        let every = self.settings.archive.as_ref()?.every;
+        lock(&self.archived).behind(self.began, Instant::now(), every)
     }
     fn boot(&self, size: u64, root: Digest) -> Result<(), Stall> {
         let dangerous: Vec<&str> = self.settings.dangerous.iter().map(String::as_str).collect();

@@ -3,6 +3,7 @@
 //!
 //! This crate knows nothing of statement text, rules, masks, entry formats or the command line.
 
+mod archive;
 mod catalog;
 mod connect;
 mod dial;
@@ -21,6 +22,7 @@ mod tls;
 mod witnesses;
 mod workers;
 
+pub use archive::{Archive, ArchiveFault, ArchivePlace, ArchiveSettings, ArchiveStatus, ArchiveUrl, Archived};
 pub use exports::{ExportSettings, ExportTarget};
 pub use gateway::{Gateway, Health, LiveSession, OpenError};
 pub use settings::{Bounds, ResourceSettings, Settings, TlsIdentity, UpstreamTls};

@@ -10,6 +10,7 @@ use chancery_mask::MaskRules;
 use chancery_model::{Digest, Resource};
 use chancery_policy::RuleSet;
 
+use crate::archive::ArchiveSettings;
 use crate::issuers::IssuerSource;
 
 /// A gateway's settings.
@@ -30,6 +31,8 @@ pub struct Settings {
     pub witnesses: Option<Arc<WitnessPolicy>>,
     /// How long commands that can have an effect go on without enough of them.
     pub max_unwitnessed: Duration,
+    /// Where the ledger and its recordings are copied; `None`: nowhere.
+    pub archive: Option<ArchiveSettings>,
     /// The rules at the start.
     pub rules: Arc<RuleSet>,
     /// SHA-256 of the configuration file, for the `boot` entry.

@@ -458,7 +458,7 @@ pub struct ApprovalEnd {
 }
 
 /// `rec.segment`.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct RecordingSegment {
     /// The file's number.
     pub file: u64,

@@ -83,6 +83,31 @@ struct Level {
 }
 
 impl TileBuilder {
+    /// The builder after `size` leaves, a multiple of 256, from the whole tiles of the tree over them: at most 255 for each
+    /// level are read. `None` if one of them is missing.
+    pub fn resume<E>(
+        size: u64,
+        mut tile: impl FnMut(u8, u64) -> Result<Option<Vec<u8>>, E>,
+    ) -> Result<Option<Self>, E> {
+        const WIDTH: u64 = BUNDLE_ENTRIES as u64;
+        let mut levels = vec![Level { index: size / WIDTH, hashes: Vec::new() }];
+        let mut below = size / WIDTH;
+        while below > 0 {
+            let (level, mut hashes) = (u8::try_from(levels.len() - 1).unwrap_or(u8::MAX), Vec::new());
+            for index in below / WIDTH * WIDTH..below {
+                let Some(bytes) = tile(level, index)? else { return Ok(None) };
+                let mut row: Vec<Digest> =
+                    bytes.chunks_exact(32).filter_map(|hash| hash.try_into().ok().map(Digest)).collect();
+                if row.len() != BUNDLE_ENTRIES {
+                    return Ok(None);
+                }
+                hashes.push(complete_root(&mut row));
+            }
+            levels.push(Level { index: below / WIDTH, hashes });
+            below /= WIDTH;
+        }
+        Ok(Some(Self { levels }))
+    }
     /// Adds the next leaf hash; whole tiles are appended to `out`.
     pub fn push(&mut self, leaf: Digest, out: &mut Vec<Tile>) {
         self.push_at(0, leaf, out);
@@ -192,6 +217,28 @@ mod tests {
         check(65_536 - 1_100 - 1, false);
         check(3, true);
         assert_eq!(TileBuilder::default().range(), Range::default());
+    }
+
+    #[test]
+    fn a_builder_goes_on_from_whole_tiles() {
+        let (mut builder, mut tiles) = (TileBuilder::default(), Vec::new());
+        let mut read = std::collections::HashMap::new();
+        for i in 0..70_000_u32 {
+            if i % 256 == 0 && !(2_000..=65_000).contains(&i) {
+                let kept = |level, index| Ok::<_, ()>(read.get(&(level, index)).cloned());
+                let mut resumed = TileBuilder::resume(i.into(), kept).expect("readable").expect("all are there");
+                assert_eq!((resumed.size(), resumed.range()), (u64::from(i), builder.range()));
+                // The next leaf goes to the same place.
+                let (mut own, mut other) = (Vec::new(), Vec::new());
+                resumed.push(leaf_hash(b"next"), &mut other);
+                builder.clone().push(leaf_hash(b"next"), &mut own);
+                assert_eq!((&own, resumed.partial().first()), (&other, Some(&resumed.levels[0].tile(0))));
+            }
+            builder.push(leaf_hash(&i.to_be_bytes()), &mut tiles);
+            read.extend(tiles.drain(..).map(|tile: Tile| ((tile.level, tile.index), tile.hashes)));
+        }
+        let none = TileBuilder::resume(512, |_, index| Ok::<_, ()>((index == 0).then(|| vec![1; 8192])));
+        assert!(none.expect("readable").is_none());
     }
 
     #[test]

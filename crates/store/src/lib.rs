@@ -3,6 +3,7 @@
 //! The only crate that touches these files, and the only one that asserts that bytes are written or on disk.
 //! This crate knows nothing of protocols, rules, masks, sockets or people's sessions while they run.
 
+mod archive;
 mod catalog;
 mod export;
 mod recordings;
@@ -10,6 +11,10 @@ mod sequencer;
 mod state;
 mod witness;
 
+pub use archive::{
+    ArchiveError, ArchiveObject, FileFault, Lost, RecordingMark, RecordingPiece, Restore, RestoreError, RestoreReport,
+    archive_entries, begins_with, recording_prefix,
+};
 pub use catalog::{
     CachedJwks, Catalog, CatalogError, ChainRecord, Denial, PrincipalRecord, ReviewLine, ReviewerKey, SecretLine,
     SecretState, SecretVersion, SessionFilter, SessionNote, SessionRecord, limits as catalog_limits,

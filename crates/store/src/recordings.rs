@@ -22,6 +22,7 @@ use tokio::sync::Notify;
 
 use crate::sequencer::Volume;
 
+pub(crate) use reader::{FileScan, file_name};
 pub use reader::{RecordedSession, RecordingReader};
 
 /// Raw bytes at which a block is closed. Large enough to compress well, small enough to be decoded in a moment.

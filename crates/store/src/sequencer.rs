@@ -32,6 +32,8 @@ use tokio::sync::watch;
 pub use memory::MemoryVolume;
 pub use reader::{Item as LedgerItem, LedgerReader, Outside, verify};
 pub use recovery::Recovery;
+pub(crate) use segment::{HEADER_BYTES as SEGMENT_HEADER_BYTES, begin_frame, check_frames, end_frame, segment_header};
+pub(crate) use tiles::Tiles;
 pub(crate) use volume::read_whole;
 pub use volume::{Blob, Directory, Volume};
 
@@ -40,6 +42,8 @@ use tiles::Tree;
 
 /// The last head that enough witnesses cosigned.
 pub(crate) const WITNESSED: &str = "witnessed";
+/// The last head that is in the archive. A note for whoever asks; the archive itself has the word.
+const ARCHIVED: &str = "archived";
 /// Says why the ledger takes nothing any more.
 const FROZEN: &str = "frozen";
 /// Room in the segment that only entries which close something may use.
@@ -624,6 +628,10 @@ impl Sequencer {
     /// Keeps a published head with the cosignatures that it got. It replaces the one before.
     pub fn keep_witnessed(&self, note: &str) -> io::Result<()> {
         self.shared.volume.replace(WITNESSED, note.as_bytes())
+    }
+    /// Keeps the head that was archived last. It replaces the one before.
+    pub fn keep_archived(&self, note: &str) -> io::Result<()> {
+        self.shared.volume.replace(ARCHIVED, note.as_bytes())
     }
     /// Ends the sequencer for good, later openings too: what a witness saw is not what is here, so that nothing may be
     /// added to it. `why` is for whoever looks into it.

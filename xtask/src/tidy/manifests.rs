@@ -68,6 +68,7 @@ const WORLDLY: &[&str] = &[
     "http-body-util",
     "axum",
     "reqwest",
+    "object_store",
     "rustls",
     "tokio-rustls",
     "sqlx",

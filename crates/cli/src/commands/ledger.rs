@@ -19,7 +19,7 @@ use crate::output::{Done, Exit, Failure, Out, clean};
 /// keys can be verified.
 pub(crate) const ROOTS_FILE: &str = "ledger.vkey";
 const ROOTS_BYTES_MAX: u64 = 4096;
-const NOTE_BYTES_MAX: u64 = 64 * 1024;
+pub(crate) const NOTE_BYTES_MAX: u64 = 64 * 1024;
 
 pub(crate) async fn run(args: args::Ledger, out: Out) -> Done {
     // Reading files blocks, and nothing else runs in this process.
@@ -73,7 +73,7 @@ pub(crate) fn given(roots: &str) -> Result<String, Failure> {
 
 /// The roots that the state directory names for itself. Whoever changed the ledger could have changed them, too: those
 /// that were kept elsewhere prove more.
-fn own_roots(state: &Path) -> Option<String> {
+pub(crate) fn own_roots(state: &Path) -> Option<String> {
     if let Ok(bytes) = read_small(&state.join(ROOTS_FILE), ROOTS_BYTES_MAX) {
         return Some(String::from_utf8_lossy(&bytes).trim().to_owned());
     }
@@ -113,11 +113,17 @@ fn status(args: &args::Config, out: Out) -> Done {
     out.line(format!("entries     {size}"));
     out.line(format!("checkpoint  {from} entries, root {}", root.as_deref().unwrap_or("-")));
     out.line(format!("last entry  {}", time.as_deref().unwrap_or("-")));
+    let archived = reader.archived().map_err(unreadable)?.and_then(|note| place.roots.log().open(&note).ok());
+    let archived = archived.map(|signed| signed.checkpoint.size);
+    if configuration.archive.is_some() {
+        let word = archived.map_or("nothing yet".to_owned(), |size| format!("{size} entries"));
+        out.line(format!("archived    {word} (`chancery archive status` asks the archive)"));
+    }
     if let Some(damage) = damage {
         out.line(format!("damaged     after entry {size}: {damage}"));
     }
     out.document(&json!({ "key": place.roots.log().verifier_key(), "entries": size, "checkpoint": from, "root": root, "last": time,
-                          "damaged": damage }));
+                          "archived": archived, "damaged": damage }));
     Ok(if damage.is_none() { Exit::Yes } else { Exit::No })
 }
 

@@ -71,10 +71,13 @@ pub(crate) async fn run(args: args::Config, _: Out) -> Done {
     Ok(Exit::Yes)
 }
 
+/// What is logged if nothing is chosen. The store's library tells of each retry; what fails after them is told by us.
+const LOG: &str = "info,object_store=warn";
+
 /// Logs for the operator, on standard error. `CHANCERY_LOG` chooses what: `debug`, `chancery_gateway=debug,info` …
 pub(super) fn start_log() {
     let filter = tracing_subscriber::EnvFilter::try_from_env("CHANCERY_LOG")
-        .unwrap_or_else(|_| tracing_subscriber::EnvFilter::new("info"));
+        .unwrap_or_else(|_| tracing_subscriber::EnvFilter::new(LOG));
     let colour = std::io::IsTerminal::is_terminal(&std::io::stderr());
     // Fails only where a subscriber is there already, as in tests.
     let _ = tracing_subscriber::fmt().with_env_filter(filter).with_ansi(colour).with_writer(std::io::stderr).try_init();
@@ -183,14 +186,34 @@ fn health_of(gateway: &Gateway) -> chancery_console::Health {
     let health = gateway.health();
     let number = |name: &str, kind, help, value| Number { name: name.to_owned(), kind, help, value };
     let sequencer = gateway.sequencer();
+    let archive = gateway.archive_status().map(|status| {
+        [
+            number(
+                "chancery_archive_entries",
+                "gauge",
+                "Entries that the last archived checkpoint covers.",
+                status.size,
+            ),
+            number(
+                "chancery_archive_age_seconds",
+                "gauge",
+                "How long ago all that was signed was archived; of the process, if it never was.",
+                status.age().as_secs(),
+            ),
+            number("chancery_archive_failures", "counter", "Rounds of archiving that failed.", status.failures),
+        ]
+    });
     chancery_console::Health {
         ready: health.ready,
         reasons: health.problems.iter().map(|problem| outside(problem)).collect(),
-        numbers: vec![
+        numbers: [
             number("chancery_sessions_open", "gauge", "Sessions that live now.", gateway.sessions().len() as u64),
             number("chancery_ledger_entries", "counter", "Entries in the ledger.", sequencer.size()),
             number("chancery_ledger_entries_durable", "counter", "Entries that are on disk.", sequencer.durable()),
-        ],
+        ]
+        .into_iter()
+        .chain(archive.into_iter().flatten())
+        .collect(),
     }
 }
 

@@ -14,7 +14,7 @@ use std::time::Duration;
 
 use aws_lc_rs::hkdf;
 use chancery_gateway::issuers::IssuerSource;
-use chancery_gateway::{ExportSettings, ResourceSettings, Settings, TlsIdentity, UpstreamTls};
+use chancery_gateway::{ArchiveSettings, ExportSettings, ResourceSettings, Settings, TlsIdentity, UpstreamTls};
 use chancery_identity::{Algorithm, IssuerRules};
 use chancery_ledger::WitnessPolicy;
 use chancery_mask::{ColumnRule, Detector, MaskRules, Operator, TokenKey};
@@ -22,8 +22,9 @@ use chancery_model::{Assurance, Digest, Durability, Protocol, ResourceName};
 use chancery_policy::{Problem, ReviewRule, RuleSet};
 use toml::Spanned;
 
+use super::archive::{place, region_of_environment};
 use super::load::Text;
-use super::{File, Issuer, Mask, Resource, Review, Span};
+use super::{Archive, File, Issuer, Mask, Resource, Review, Span};
 use crate::oauth;
 
 const POSTGRES_PORT: u16 = 5432;
@@ -40,6 +41,8 @@ const POLICY_BYTES_MAX: u64 = 64 << 10;
 const MINUTE: Duration = Duration::from_secs(60);
 /// How long commands that can have an effect go on without witnesses, if the file does not say.
 const MAX_UNWITNESSED: Duration = Duration::from_secs(15 * 60);
+/// How often the archive is written, if the file does not say.
+const ARCHIVE_EVERY: Duration = MINUTE;
 const CLEAR_TEXT: &str = "dangerous_clear_text";
 
 /// A configuration that was checked whole. Nothing here is a secret but the private key of the listeners.
@@ -70,6 +73,10 @@ pub(crate) struct Configuration {
     pub(crate) max_unwitnessed: Duration,
     /// Where events for other systems go.
     pub(crate) exports: Vec<ExportSettings>,
+    /// Where ledger and recordings are copied.
+    pub(crate) archive: Option<ArchiveSettings>,
+    /// The archive may be reached without TLS.
+    pub(crate) archive_clear_text: bool,
     /// SHA-256 of the file.
     pub(crate) digest: Digest,
     /// What is odd, but not wrong.
@@ -93,11 +100,18 @@ impl Configuration {
             resources: self.resources.iter().map(keyed).collect(),
             witnesses: self.witnesses.clone(),
             max_unwitnessed: self.max_unwitnessed,
+            archive: self.archive.clone(),
             rules,
             config: self.digest,
-            dangerous: self.clear_text.then(|| CLEAR_TEXT.to_owned()).into_iter().collect(),
+            dangerous: self.dangerous(),
             version: env!("CARGO_PKG_VERSION"),
         }
+    }
+
+    fn dangerous(&self) -> Vec<String> {
+        let own = self.clear_text.then(|| CLEAR_TEXT.to_owned());
+        let archive = self.archive_clear_text.then(|| format!("archive.{CLEAR_TEXT}"));
+        own.into_iter().chain(archive).collect()
     }
 }
 
@@ -159,7 +173,8 @@ impl Lower<'_> {
             self.wrong(gateway.name.span(), "the name must be 1 to 63 of a-z 0-9 - .", "for example \"gw-a\"");
         }
         self.not_here(gateway.catalog, "catalog", "remove it: the catalog is in the state directory");
-        self.not_here(gateway.archive, "archive", "remove it: copy the state directory's ledger by other means");
+        let archive_clear_text = file.archive.as_ref().is_some_and(|archive| archive.get_ref().dangerous_clear_text);
+        let archive = self.archive(gateway.archive, file.archive);
         let clear_text = gateway.dangerous_clear_text || file.listen.dangerous_clear_text;
         self.not_here(file.listen.mysql, "mysql", "remove it: this release speaks PostgreSQL");
         self.not_here(file.listen.ssh, "ssh", "remove it: this release speaks PostgreSQL");
@@ -201,6 +216,8 @@ impl Lower<'_> {
             witnesses,
             max_unwitnessed,
             exports,
+            archive,
+            archive_clear_text,
             digest,
             warnings: Vec::new(),
         }
@@ -235,6 +252,32 @@ impl Lower<'_> {
                     self.wrong(name.span(), why, "write each one's address after its key");
                 }
                 Some(Arc::new(policy))
+            }
+        }
+    }
+    /// The archive: `[gateway] archive` says that there is one and where, `[archive]` how it is reached.
+    fn archive(&mut self, url: Option<Spanned<String>>, how: Option<Spanned<Archive>>) -> Option<ArchiveSettings> {
+        let Some(url) = url else {
+            if let Some(how) = how {
+                self.odd(how.span(), "[archive] without an archive", "archive = \"s3://bucket/prefix\" in [gateway]");
+            }
+            return None;
+        };
+        let how = how.map(Spanned::into_inner).unwrap_or_default();
+        let every = how.every.map_or(ARCHIVE_EVERY, |Span(every)| every);
+        if !(Duration::from_secs(1)..=60 * MINUTE).contains(&every) {
+            let problem = self.text.whole("`every` in [archive] must be 1s to 1h");
+            self.problems.push(Problem { hint: Some("for example \"60s\"".to_owned()), ..problem });
+        }
+        let ca_pem = how.ca.as_ref().and_then(|ca| self.pem(ca, "CERTIFICATE"));
+        let region = how.region.or_else(region_of_environment);
+        let endpoint = how.endpoint.as_ref().map(|endpoint| endpoint.get_ref().as_str());
+        match place(url.get_ref(), endpoint, region, ca_pem, how.dangerous_clear_text) {
+            Ok(place) => Some(ArchiveSettings { place, every }),
+            Err((why, hint)) => {
+                let span = how.endpoint.filter(|_| why.contains("endpoint")).map_or(url.span(), |one| one.span());
+                self.wrong(span, why, hint);
+                None
             }
         }
     }

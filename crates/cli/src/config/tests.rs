@@ -3,7 +3,7 @@
 use std::path::Path;
 use std::time::Duration;
 
-use chancery_gateway::UpstreamTls;
+use chancery_gateway::{ArchiveUrl, UpstreamTls};
 use chancery_ledger::Cosigner;
 use chancery_model::{Assurance, Durability};
 use chancery_policy::Problem;
@@ -198,10 +198,46 @@ fn exports_go_where_they_can() {
 
 #[test]
 fn stores_of_later_releases_are_refused() {
-    for key in ["catalog = \"postgres://db/catalog\"", "archive = \"s3://bucket/prefix\""] {
-        let problem = broken("state = \"state\"", &format!("state = \"state\"\n{key}"), "not in this release");
-        assert_eq!(problem.line, line_of("state = \"state\"") + 1);
+    let key = "catalog = \"postgres://db/catalog\"";
+    let problem = broken("state = \"state\"", &format!("state = \"state\"\n{key}"), "not in this release");
+    assert_eq!(problem.line, line_of("state = \"state\"") + 1);
+}
+
+#[test]
+fn an_archive_is_a_bucket_or_a_directory_and_reached_safely() {
+    let with = |url: &str, table: &str| {
+        let text = GOOD.replacen("state = \"state\"", &format!("state = \"state\"\narchive = \"{url}\""), 1);
+        read(&format!("{text}\n[archive]\n{table}\n"))
+    };
+    let good = with("s3://evidence/gw-a/", "endpoint = \"https://s3.internal:9000\"\nevery = \"5s\"\nregion = \"eu\"");
+    let archive = good.unwrap_or_else(|problems| panic!("{problems:?}")).archive.expect("there is one");
+    assert_eq!(archive.every, Duration::from_secs(5));
+    assert_eq!(archive.place.region.as_deref(), Some("eu"));
+    let bucket = ArchiveUrl::Bucket { bucket: "evidence".into(), prefix: "gw-a".into() };
+    assert_eq!(archive.place.url, bucket);
+    let open = with("s3://evidence", "endpoint = \"http://10.0.0.9:9000\"\ndangerous_clear_text = true");
+    let open = open.unwrap_or_else(|problems| panic!("{problems:?}"));
+    assert!(open.archive.is_some() && open.archive_clear_text);
+    for (url, table, message) in [
+        ("gs://evidence", "", "must begin with s3:// or file://"),
+        ("s3://E", "", "a bucket's name is"),
+        ("s3://evidence/a//b", "", "a prefix is made of"),
+        ("s3://evidence/../b", "", "a prefix is made of"),
+        ("file://relative", "", "an absolute path"),
+        ("file:///no/such/directory", "", "is not a directory"),
+        ("file:///", "endpoint = \"https://s3\"", "a directory has no endpoint"),
+        ("s3://evidence", "endpoint = \"http://10.0.0.9:9000\"", "must be an https URL"),
+        ("s3://evidence", "endpoint = \"https://me:word@s3\"", "must be an https URL"),
+        ("s3://evidence", "every = \"2h\"", "must be 1s to 1h"),
+        ("s3://evidence", "ca = \"no-such.pem\"", "cannot be read"),
+        ("s3://evidence", "key = \"AKIA\"", "unknown field"),
+    ] {
+        let problems = with(url, table).err().unwrap_or_else(|| panic!("{url} {table} is refused"));
+        assert!(problems.iter().any(|problem| problem.message.contains(message)), "{url} {table}: {problems:?}");
     }
+    // A table without an archive is odd.
+    let odd = read(&format!("{GOOD}\n[archive]\nevery = \"5s\"\n")).unwrap_or_else(|problems| panic!("{problems:?}"));
+    assert!(odd.warnings.iter().any(|problem| problem.message == "[archive] without an archive"));
 }
 
 #[test]

@@ -156,6 +156,7 @@ async fn a_listener_for_others_needs_tls() {
             resources: Vec::new(),
             witnesses: None,
             max_unwitnessed: std::time::Duration::from_secs(900),
+            archive: None,
             rules: Arc::new(rules),
             config: Digest::default(),
             dangerous: Vec::new(),

@@ -13,7 +13,7 @@ use chancery_model::SessionId;
 use super::writer::block_crc;
 use crate::sequencer::{Blob, Volume};
 
-pub(super) fn file_name(number: u64) -> String {
+pub(crate) fn file_name(number: u64) -> String {
     format!("files/{number:012}.rec")
 }
 
@@ -22,7 +22,7 @@ pub(super) fn file_number(name: &str) -> Option<u64> {
 }
 
 /// What a pass over one file found.
-pub(super) struct FileScan {
+pub(crate) struct FileScan {
     bytes: u64,
     blocks: u64,
     hasher: Hasher,
@@ -31,12 +31,19 @@ pub(super) struct FileScan {
 
 impl FileScan {
     /// Visits the whole blocks from the start; ends at the first that does not hold.
-    pub(super) fn of(blob: &dyn Blob, mut visit: impl FnMut(&Block<'_>)) -> io::Result<Self> {
+    pub(crate) fn of(blob: &dyn Blob, mut visit: impl FnMut(&Block<'_>)) -> io::Result<Self> {
+        Self::from(blob, 0, |block| {
+            visit(block);
+            ControlFlow::Continue(())
+        })
+    }
+    /// The same from the block at an offset on, until `visit` breaks.
+    fn from(blob: &dyn Blob, offset: u64, mut visit: impl FnMut(&Block<'_>) -> ControlFlow<()>) -> io::Result<Self> {
         let mut scan = Self { bytes: 0, blocks: 0, hasher: Hasher::default(), damage: None };
         let mut payload = Vec::new();
         loop {
             let mut head = [0; BLOCK_HEADER_BYTES];
-            let got = fill(blob, scan.bytes, &mut head)?;
+            let got = fill(blob, offset + scan.bytes, &mut head)?;
             if got == 0 {
                 return Ok(scan);
             }
@@ -52,19 +59,23 @@ impl FileScan {
                 }
             };
             payload.resize(header.stored_len as usize, 0);
-            let whole = fill(blob, scan.bytes + BLOCK_HEADER_BYTES as u64, &mut payload)? == payload.len();
+            let body = offset + scan.bytes + BLOCK_HEADER_BYTES as u64;
+            let whole = fill(blob, body, &mut payload)? == payload.len();
             if !whole || block_crc(&head[..BLOCK_HEADER_BYTES - 4], &payload) != header.crc {
                 scan.damage = Some("a block is cut or its checksum is wrong");
                 return Ok(scan);
             }
-            visit(&Block { header, stored: &payload });
+            let flow = visit(&Block { header, stored: &payload });
             scan.hasher.update(&head);
             scan.hasher.update(&payload);
             scan.bytes += (BLOCK_HEADER_BYTES + payload.len()) as u64;
             scan.blocks += 1;
+            if flow.is_break() {
+                return Ok(scan);
+            }
         }
     }
-    pub(super) fn segment(self, file: u64) -> RecordingSegment {
+    pub(crate) fn segment(self, file: u64) -> RecordingSegment {
         RecordingSegment { file, bytes: self.bytes, blocks: self.blocks, digest: self.hasher.finish() }
     }
 }
@@ -109,7 +120,25 @@ impl RecordingReader {
         Self { volume }
     }
 
-    fn files(&self) -> io::Result<Vec<u64>> {
+    /// Visits the whole blocks of a file from an offset on.
+    pub(crate) fn blocks_of(
+        &self,
+        file: u64,
+        offset: u64,
+        visit: impl FnMut(&Block<'_>) -> ControlFlow<()>,
+    ) -> io::Result<()> {
+        FileScan::from(self.volume.open(&file_name(file))?.as_ref(), offset, visit).map(drop)
+    }
+
+    /// Fills from an offset of a file on; how far. Nothing if there is no such file.
+    pub(crate) fn read_at(&self, file: u64, offset: u64, into: &mut [u8]) -> io::Result<usize> {
+        match self.volume.open(&file_name(file)) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(0),
+            blob => fill(blob?.as_ref(), offset, into),
+        }
+    }
+
+    pub(crate) fn files(&self) -> io::Result<Vec<u64>> {
         Ok(self.volume.list("files")?.iter().filter_map(|name| file_number(name)).collect())
     }
 

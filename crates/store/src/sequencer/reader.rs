@@ -4,12 +4,12 @@ use std::io;
 use std::ops::ControlFlow;
 use std::sync::Arc;
 
-use chancery_ledger::{Report, Roots, Verifier, WitnessPolicy};
+use chancery_ledger::{Report, Roots, TileBuilder, Verifier, WitnessPolicy};
 
 use super::recovery::read_note;
 use super::segment::{self, FRAME_HEADER_BYTES, HEADER_BYTES, Next};
 use super::volume::{Blob, Volume};
-use super::{OpenError, WITNESSED, tiles};
+use super::{ARCHIVED, OpenError, WITNESSED, tiles};
 use crate::recordings::RecordingReader;
 
 /// Bytes of a segment in memory.
@@ -52,6 +52,11 @@ impl LedgerReader {
     /// The last checkpoint that enough witnesses cosigned, as a note.
     pub fn witnessed(&self) -> Result<Option<String>, OpenError> {
         read_note(self.volume.as_ref(), WITNESSED)
+    }
+
+    /// The last checkpoint that is in the archive, as a note.
+    pub fn archived(&self) -> Result<Option<String>, OpenError> {
+        read_note(self.volume.as_ref(), ARCHIVED)
     }
 
     /// All checkpoints kept, oldest first, then the one that was witnessed last, then the last.
@@ -211,6 +216,11 @@ pub fn verify(
 }
 
 impl LedgerReader {
+    /// The tree over the first `size` entries, a multiple of 256, from the tiles on disk; `None` if one is not there.
+    pub(crate) fn tree_at(&self, size: u64) -> io::Result<Option<TileBuilder>> {
+        TileBuilder::resume(size, |level, index| tiles::read(self.volume.as_ref(), level, index))
+    }
+
     /// Hands the level-0 tile that begins at `first`, if it is whole, to the verifier, so that it can name a changed
     /// entry exactly.
     fn tile(&self, first: u64, verifier: &mut Verifier) -> Result<(), OpenError> {

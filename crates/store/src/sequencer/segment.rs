@@ -28,10 +28,7 @@ impl Segment {
         // A file of this name is what a rotation left that ran out of space; it holds no entry.
         volume.remove(&name(first))?;
         let blob = volume.create(&name(first))?;
-        let mut header = [0; HEADER_BYTES];
-        header[..8].copy_from_slice(&MAGIC);
-        header[8..].copy_from_slice(&first.to_be_bytes());
-        blob.write_at(0, &header)?;
+        blob.write_at(0, &segment_header(first))?;
         let segment = Self::reopen(blob, HEADER_BYTES as u64);
         segment.grow(HEADER_BYTES as u64 + ahead)?;
         // If we crash before this, recovery finds a segment without a frame, which is an empty one.
@@ -60,6 +57,14 @@ impl Segment {
 
 pub(crate) fn name(first: u64) -> String {
     format!("entries/{first:020}.seg")
+}
+
+/// What a segment begins with.
+pub(crate) fn segment_header(first: u64) -> [u8; HEADER_BYTES] {
+    let mut header = [0; HEADER_BYTES];
+    header[..8].copy_from_slice(&MAGIC);
+    header[8..].copy_from_slice(&first.to_be_bytes());
+    header
 }
 
 /// Begins a frame in `out`; the entry's bytes follow, then [`end_frame`]. Its checksum is made by [`check_frames`].

@@ -64,14 +64,14 @@ impl Tree {
 
 /// Writes whole tiles as they come.
 #[derive(Default)]
-pub(super) struct Tiles {
+pub(crate) struct Tiles {
     /// The file that each level is at, by its number.
     files: Vec<Option<(u64, Arc<dyn Blob>)>>,
 }
 
 impl Tiles {
     /// Writes a whole tile to its place.
-    pub(super) fn write(&mut self, volume: &dyn Volume, tile: &Tile) -> io::Result<()> {
+    pub(crate) fn write(&mut self, volume: &dyn Volume, tile: &Tile) -> io::Result<()> {
         let (number, offset) = place(tile.index);
         self.file(volume, tile.level, number)?.write_at(offset, &tile.hashes)
     }
