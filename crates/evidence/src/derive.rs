@@ -10,12 +10,14 @@ use crate::collect::{Collector, Period};
 use crate::compare::Seen;
 use crate::pack::{Output, Provenance, Tables, write_controls};
 use crate::report::{Both, ReportInput, Summary, report_html};
+use crate::texts::{CUEC, README};
 use crate::{Directory, Findings, Generator, Population, ocsf_finding, oscal_results};
 
 /// The report's path.
 const REPORT: &str = "report.html";
 /// Files that are the same in every pack of a version.
-const TEXTS: [(&str, &str); 1] = [("verify.py", include_str!("../python/verify.py"))];
+const TEXTS: [(&str, &str); 3] =
+    [("README.txt", README), ("cuec.md", CUEC), ("verify.py", include_str!("../python/verify.py"))];
 
 /// Whether a file is for people: its form may change from one version to the next.
 pub(crate) fn is_for_people(path: &str) -> bool {

@@ -7,8 +7,8 @@ use std::process::{Command, Stdio};
 use std::sync::atomic::{AtomicU32, Ordering};
 
 use chancery_model::{
-    Actor, Approval, Assurance, CommandId, Delegation, Digest, Principal, PrincipalKind, ResourceName, Review,
-    ReviewState, SessionId, Timestamp,
+    Actor, Approval, Assurance, CommandId, Delegation, Digest, EntryRef, Principal, PrincipalKind, ResourceName,
+    Review, ReviewState, SessionId, Timestamp,
 };
 
 use super::*;
@@ -88,7 +88,7 @@ fn approval(rule: &str, reviewer: &str) -> Approval {
         key: Some("ssh-ed25519 AAAA".to_owned()),
         signature: Some("-----BEGIN SSH SIGNATURE-----".to_owned()),
         at: NOW,
-        entry: None,
+        entry: Some(EntryRef { index: 7, leaf: Digest([3; 32]) }),
     }
 }
 
@@ -145,11 +145,27 @@ async fn files_that_are_no_catalog_are_refused() {
     let catalog = Catalog::create(&dir.file()).await.unwrap();
     catalog.check().await.unwrap();
     let mut connection = options(&dir.file()).connect().await.unwrap();
-    sqlx::raw_sql("PRAGMA user_version = 2").execute(&mut connection).await.unwrap();
-    assert!(matches!(Catalog::open(&dir.file()).await, Err(CatalogError::Version { found: 2, known: 1 })));
+    sqlx::raw_sql("PRAGMA user_version = 99").execute(&mut connection).await.unwrap();
+    assert!(matches!(Catalog::open(&dir.file()).await, Err(CatalogError::Version { found: 99, .. })));
     let link = dir.0.join("link");
     std::os::unix::fs::symlink(dir.file(), &link).unwrap();
     assert!(matches!(Catalog::open(&link).await, Err(CatalogError::Io(_))));
+}
+
+#[tokio::test]
+async fn a_catalog_of_the_first_version_is_brought_up_to_date() {
+    let (dir, catalog) = new().await;
+    catalog.create_review(&review(1)).await.unwrap();
+    catalog.close().await;
+    let mut connection = options(&dir.file()).connect().await.unwrap();
+    let older =
+        "ALTER TABLE approvals DROP COLUMN entry; ALTER TABLE approvals DROP COLUMN leaf; PRAGMA user_version = 1";
+    sqlx::raw_sql(older).execute(&mut connection).await.unwrap();
+    sqlx::Connection::close(connection).await.unwrap();
+    let catalog = Catalog::open(&dir.file()).await.unwrap();
+    catalog.check().await.unwrap();
+    let read = catalog.add_approval(review(1).id, &approval("writes", "bob")).await.unwrap();
+    assert_eq!(read.approvals, [approval("writes", "bob")]);
 }
 
 #[tokio::test]
