@@ -1,5 +1,5 @@
 """Packs that a real gateway's `chancery evidence export` makes, before the verifier that was written from docs/spec alone
-(crates/evidence/python/verify.py): it must say of each what `chancery evidence verify` says."""
+(crates/evidence/python/verify.py, and lists.py beside it): it must say of each what `chancery evidence verify` says."""
 
 import io
 import json
@@ -72,6 +72,9 @@ def both(front, pack, roots):
     assert (one["verdict"], one["entries"], one["root"]) == (other["verdict"], other["size"], other["root"]), (one, other)
     assert one["first_bad_entry"] == other["first_bad_entry"], (one, other)
     assert {c["check"] for c in one["checks"]} == {c["check"] for c in other["checks"]}
+    for control in one["controls"]:  # the second one finds these two by itself
+        if control["control"] in ("segregation", "approval-binding") and not ours.returncode:
+            assert control["entries"] == [x["entry"] for x in other["exceptions"] if x["control"] == control["control"]]
     return ours.returncode, other["first_bad_entry"], {c["check"]: c["verdict"] for c in other["checks"]}
 
 

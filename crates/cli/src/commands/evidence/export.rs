@@ -464,7 +464,7 @@ fn generator() -> Result<Generator, Failure> {
 
 /// The place of a file in a pack: `docs/spec/pack.md`.
 fn rank(path: &str) -> (u8, String) {
-    const LAST: [&str; 12] = [
+    const LAST: [&str; 13] = [
         "controls/results.jsonl",
         "controls/control-matrix.csv",
         "controls/exceptions.csv",
@@ -474,6 +474,7 @@ fn rank(path: &str) -> (u8, String) {
         "README.txt",
         "cuec.md",
         "verify.py",
+        "lists.py",
         "verify.html",
         "trust/roots.txt",
         "SHA256SUMS",
