@@ -1,9 +1,11 @@
 """Packs that a real gateway's `chancery evidence export` makes, before the verifier that was written from docs/spec alone
 (crates/evidence/python/verify.py, and lists.py beside it): it must say of each what `chancery evidence verify` says."""
 
+import contextlib
 import io
 import json
 import shutil
+import sqlite3
 import subprocess
 import sys
 import tarfile
@@ -78,6 +80,10 @@ def both(front, pack, roots):
     return ours.returncode, other["first_bad_entry"], {c["check"]: c["verdict"] for c in other["checks"]}
 
 
+def instant_of(t):
+    return time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(t // 1_000_000)) + f".{t % 1_000_000:06}Z"
+
+
 def test_packs(server, fresh_database, gateway, provider, tmp_path):
     name = fresh_database("CREATE TABLE items (id integer PRIMARY KEY, name text); INSERT INTO items VALUES (1, 'lamp')")
     masks = [{"resource": "shop", "columns": ["public.items.name"], "tag": "pii", "with": "redact"}]
@@ -119,6 +125,16 @@ def test_packs(server, fresh_database, gateway, provider, tmp_path):
         code, bad, checks = both(front, pack, roots)
         assert (code, bad, set(checks.values())) == (0, None, {"PASS"}), checks
     data = pack.read_bytes()
+    decided = next(e for e in ledger.entries(front.directory / "state") if e["k"] == "approval.decide" and e["d"][0] == "approve")
+    with contextlib.closing(sqlite3.connect(front.directory / "state" / "catalog.sqlite")) as catalog, catalog:
+        assert catalog.execute("DELETE FROM chains WHERE chain_id = ?", [bytes.fromhex(decided["by"])]).rowcount == 1
+    for name, words, exceptions in (("to", ["--to", instant_of(decided["t"])], 0), ("from", ["--from", instant_of(decided["t"])], 1),
+                                    ("past", ["--from", instant_of(decided["t"] + 1)], 0)):
+        erased = tmp_path / f"erased-{name}.tar"
+        front.run("evidence", "export", "--config", front.config, "--out", erased, *(["--from", "2026-01-01"] if name == "to" else []), *words)
+        assert both(front, erased, roots)[0] == 0
+        said = json.loads(subprocess.run([sys.executable, PYTHON, erased, "--roots", roots, "--json"], capture_output=True, timeout=60).stdout)
+        assert [(x["control"], x["entry"]) for x in said["exceptions"]] == [("segregation", decided["n"])] * exceptions
 
     with tarfile.open(fileobj=io.BytesIO(data)) as archive:
         archive.extractall(tmp_path / "out", filter="data")

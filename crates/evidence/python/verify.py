@@ -34,18 +34,16 @@ FORM = {"v": 1, "k": ".+", "o": ".+", "d": [".*"], "ref": ["[0-9]+:" + DIGEST], 
 MANIFEST = {"pack_version": 1, "created_at": TIME, "period": {"from": TIME, "to": TIME}, "controls": [".*"],
             "checkpoints": [{"origin": ".*", "size": int, "root": DIGEST, "directory": "ledger"}], "generator": dict(
             name=".*", version=".*", binary_sha256=DIGEST), "files": [dict(path=".*", bytes=int, sha256=DIGEST)]}
-# pack.md, Files: what may be in a pack, in its order.
-LAYOUT = re.compile(r"""(directory/chains[.]jsonl )?(rules/[0-9a-f]{64}[.]rules )*(reconciliation/postgres[.]jsonl )?
-    (reviews/approvals[.]jsonl )?(recordings/[0-9a-f]{32}[.]rec )*ledger/checkpoint (ledger/tile(/[0-9a-z]+([.]p)?)+ )*
-    (populations/P[0-9]{2}[.](jsonl|csv|ipe[.]json) )*(controls/results[.]jsonl )?(controls/control-matrix[.]csv )?
-    (controls/exceptions[.]csv )?(controls/results[.]oscal[.]json )?(controls/findings[.]ocsf[.]jsonl )?
-    (report[.]html )?(README[.]txt )?(cuec[.]md )?(verify[.]py )?(lists[.]py )?(trust/roots[.]txt )?SHA256SUMS """
-                    .replace("\n    ", ""))
-
+# pack.md, Files: what may be in a pack, in its order. There may be several of those with a number in their name.
+FILES = """directory/chains[.]jsonl rules/[0-9a-f]{64}[.]rules reconciliation/postgres[.]jsonl reviews/approvals[.]jsonl
+    recordings/[0-9a-f]{32}[.]rec ledger/checkpoint ledger/tile(?:/[0-9a-z]{1,9}(?:[.]p)?){1,9}
+    populations/P[0-9]{2}[.](?:jsonl|csv|ipe[.]json) controls/results[.]jsonl controls/control-matrix[.]csv
+    controls/exceptions[.]csv controls/results[.]oscal[.]json controls/findings[.]ocsf[.]jsonl report[.]html
+    README[.]txt cuec[.]md verify[.]py lists[.]py trust/roots[.]txt SHA256SUMS""".split()
+LAYOUT = re.compile("|".join(f"({path})" for path in FILES)).fullmatch
 class Malformed(Exception): """The container or the manifest has not the form of pack.md."""
 def must(holds, what, error=Malformed):
     if not holds: raise error(what)
-
 class Member(io.RawIOBase):
     """The bytes of a member, never more of them than it declares. They are hashed as they are read."""
     def __init__(self, take, size): self.take, self.size, self.left, self.hash = take, size, size, hashlib.sha256()
@@ -163,10 +161,12 @@ class Verifier:
             self.since, self.until, self.created = map(microseconds, [*m["period"].values(), m["created_at"]])
         except ValueError as problem:
             raise Malformed(f"the manifest: {problem}") from None
-        form = LAYOUT.fullmatch("".join(f"{path} " for path in paths))
+        at = [form and form.lastindex for form in map(LAYOUT, paths)]
+        whole = all(at) and at[-1:] == [len(FILES)] and "ledger/checkpoint" in paths
+        order = whole and all(a < b or a == b and "[0-9" in FILES[a - 1] for a, b in zip(at, at[1:]))
         for group in "recordings/", "populations/":  # jsonl is before csv and ipe.json
             names = [path.replace("jsonl", "a") for path in paths if path.startswith(group)]
-            must(form and names == sorted(names), "the files are not those of a pack in their order")
+            must(order and names == sorted(names), "the files are not those of a pack in their order")
         must(self.since <= self.until, "the period ends before it begins")
         self.tiles = {path: tile for path, *tile in itertools.islice(layout(self.head["size"]), len(paths))}
         fit = [path for path in paths if path.startswith("ledger/tile/")] == [*self.tiles]
