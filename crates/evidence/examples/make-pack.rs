@@ -226,7 +226,9 @@ impl World {
         self.entries(&mut files)?;
 
         let mut people = Directory::default();
-        self.people.iter().for_each(|row| people.add(row.clone()));
+        for row in &self.people {
+            people.add(row.clone());
+        }
         let mut deriver = Deriver::new(Arc::new(people), period, vec![rules], Files::default());
         for (index, line) in (0..).zip(&self.lines) {
             deriver.entry(&Leaf::parse(line, index)?);
