@@ -255,3 +255,19 @@ def test_the_page_is_usable_by_keyboard_and_readers(page, made):
     # No row of the page is wider than a narrow screen.
     page.call("Emulation.setDeviceMetricsOverride", width=360, height=700, deviceScaleFactor=1, mobile=False)
     assert page.evaluate("document.documentElement.scrollWidth") <= 360
+
+
+def test_a_large_pack_is_read_in_pieces(page, made, tmp_path):
+    _, roots = made
+    large = tmp_path / "large"
+    subprocess.run([example("make-pack"), large, tmp_path / "roots", "3000"], check=True)
+    page.evaluate("{ const finish = Verifier.prototype.finish; Verifier.prototype.finish = function () {"
+                  " const code = finish.call(this); window.held = this.calls.memory.buffer.byteLength; return code; } }")
+    assert in_page(page, [large], roots)["verdict"] == "PASS"
+    assert page.evaluate("window.held") * 3 < large.stat().st_size
+    # Stopping decides nothing.
+    page.evaluate("delete document.body.dataset.state; document.getElementById('verify').click();"
+                  "document.getElementById('stop').click()")
+    page.until("document.body.dataset.state === 'done'")
+    assert "nothing was decided" in text_of(page, "#status")
+    assert page.evaluate("document.getElementById('result').hidden")

@@ -132,6 +132,8 @@ function element(name, text, className) {
 
 function row(...cells) {
   const made = document.createElement("tr");
+  made.setAttribute("role", "row");
+  for (const cell of cells) cell.setAttribute("role", cell.localName === "th" ? "rowheader" : "cell");
   made.append(...cells);
   return made;
 }
@@ -159,14 +161,16 @@ function controlRow(control) {
   if (control.result === "exceptions") result.classList.add("unsure");
   const name = heading(control.title ?? control.control);
   const tested = control.result === "not tested" ? "–" : control.tested;
-  const exceptions = element("td", control.result === "not tested" ? "" : control.exceptions);
+  const exceptions = element("td", control.result === "not tested" ? "–" : control.exceptions);
   if (control.untested) exceptions.append(element("span", control.untested, "entries"));
   const entries = control.entries.filter((entry) => entry !== null).slice(0, 10);
   if (entries.length > 0) {
     const more = control.exceptions > entries.length ? ", …" : "";
     exceptions.append(element("span", `entries ${entries.join(", ")}${more}`, "entries"));
   }
-  return row(name, result, element("td", tested, "number"), exceptions);
+  const number = element("td", tested, "number");
+  [number.dataset.label, exceptions.dataset.label] = ["Tested", "Exceptions"];
+  return row(name, result, number, exceptions);
 }
 
 /** What a reader must know that no check says. */
@@ -195,6 +199,9 @@ function show(answer, hasPolicy) {
   at("facts").replaceChildren(...facts.flatMap(([name, value]) => [element("dt", name), element("dd", value, "mono")]));
   at("limits").replaceChildren(...limits(report, hasPolicy).map((text) => element("li", text)));
   at("checks").tBodies[0].replaceChildren(...report.checks.map(checkRow));
+  at("controls-sense").textContent = report.verdict === "FAIL"
+    ? "Derived here from the entries of the pack. Something in it does not hold, so rely on none of this."
+    : "Derived here from the entries. An exception is a finding about the house, not a failure of the pack.";
   at("controls").tBodies[0].replaceChildren(...report.controls.map(controlRow));
   at("document").textContent = answer;
   at("result").hidden = false;

@@ -150,7 +150,7 @@ impl World {
             method: "oidc",
             profile,
         }))?;
-        let effect = if number % 3 == 0 { Effect::Write } else { Effect::Read };
+        let effect = if number.is_multiple_of(3) { Effect::Write } else { Effect::Read };
         self.add(&Entry::ActStart(ActStart {
             session,
             command: 1,
@@ -165,7 +165,7 @@ impl World {
             review: None,
             profile,
         }))?;
-        let recording = (number % 7 == 0).then(|| self.record(session));
+        let recording = number.is_multiple_of(7).then(|| self.record(session));
         self.add(&Entry::ActDone(ActDone {
             session,
             command: 1,
@@ -209,8 +209,7 @@ impl World {
     }
 
     fn pack(mut self) -> Made<Vec<u8>> {
-        let head =
-            Checkpoint { origin: ORIGIN.to_owned(), size: self.log.size(), root: self.builder.range().root() };
+        let head = Checkpoint { origin: ORIGIN.to_owned(), size: self.log.size(), root: self.builder.range().root() };
         let note = epoch(self.epoch)?.countersign(self.signer.sign(&head)).note;
         let period = Period { from: BEGIN, to: BEGIN + 365 * 86_400_000_000 };
         let from = Provenance { head, created_at: self.now.wall, period, controls: Vec::new() };
