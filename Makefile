@@ -6,7 +6,7 @@ SECONDS_EACH ?= 60
 KILLS ?= 200
 
 .DEFAULT_GOAL := help
-.PHONY: help setup build dist test ci demo bench crash fuzz tidy
+.PHONY: help setup build dist browser test ci demo bench crash fuzz tidy
 
 help: ## this list
 	@sed -n 's/^\([a-z]*\):[^#]*## \(.*\)/  make \1|\2/p' Makefile | column -t -s '|'
@@ -21,6 +21,10 @@ build: ## the release binary, target/release/chancery
 dist: ## what is shipped and measured, target/dist/chancery: a release build trained on the benchmark's workloads
 	@scripts/setup.sh bench
 	@.rig/venv/bin/python scripts/dist.py
+
+browser: ## the page that verifies packs in a browser, target/browser/verify.html
+	@scripts/setup.sh build
+	@cargo xtask browser
 
 test: ## install what tests need, then run the whole gate
 	@scripts/setup.sh test

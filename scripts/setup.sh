@@ -31,6 +31,7 @@ has_node() { have node; }
 has_npm() { have npm; }
 has_javac() { have javac && have java; }
 has_jdbc() { [ -e /usr/share/java/postgresql.jar ]; }
+has_chromium() { have chromium || have chromium-browser || have google-chrome; }
 has_haproxy() { [ -x /usr/sbin/haproxy ] || have haproxy; }
 has_pgbouncer() { [ -x /usr/sbin/pgbouncer ] || have pgbouncer; }
 has_pgbench() { compgen -G '/usr/lib/postgresql/*/bin/pgbench' >/dev/null || have pgbench; }
@@ -47,6 +48,7 @@ if [ "$GROUP" != build ]; then
   need has_npm npm
   need has_javac default-jdk-headless
   need has_jdbc libpostgresql-jdbc-java
+  need has_chromium chromium
 fi
 if [ "$GROUP" = bench ] || [ "$GROUP" = all ]; then
   need has_haproxy haproxy
@@ -76,6 +78,12 @@ for part in rustfmt clippy-driver; do
   have "$part" || fail "$part is missing" "rustup component add rustfmt clippy"
 done
 [ "$GROUP" != build ] || { say "ready to build"; exit 0; }
+# The verifier for browsers (cargo xtask browser).
+if [ ! -d "$(rustc --print sysroot)/lib/rustlib/wasm32-unknown-unknown" ]; then
+  say "the WebAssembly target of this Rust"
+  have rustup && rustup target add wasm32-unknown-unknown >&2 ||
+    fail "this Rust cannot compile for wasm32-unknown-unknown" "rustup target add wasm32-unknown-unknown"
+fi
 if [ "$GROUP" = bench ] || [ "$GROUP" = all ]; then
   host=$(rustc -vV | sed -n 's/^host: //p')
   if [ ! -x "$(rustc --print sysroot)/lib/rustlib/$host/bin/llvm-profdata" ]; then

@@ -90,6 +90,9 @@ fn drivers(root: &Path) -> Result<()> {
             .args(["build", "--locked", "--quiet", "--target-dir", "target"])
             .args(["--manifest-path", "tests/drivers/tokio-postgres/Cargo.toml"]),
     )?;
+    // The page that verifies packs, and what makes a pack to try it on.
+    step(cargo(root).args(["build", "--locked", "--quiet", "--package", "chancery-evidence", "--examples"]))?;
+    crate::browser::run(root)?;
     let python = root.join(".rig/venv/bin/python");
     if !python.exists() {
         bail!("no .rig/venv: run `make setup`");

@@ -2,6 +2,7 @@
 //!
 //! This crate knows nothing of what the gateway does; it reads manifests and sources as text and runs programs.
 
+mod browser;
 mod ci;
 mod fuzz;
 mod tidy;
@@ -14,6 +15,7 @@ usage: cargo xtask TASK
 
   tidy                        check the rules of the house: walls, bans, sizes, words
   ci [--only STEP] [--list]   the whole gate; prints each step's time
+  browser                     build the page that verifies packs, target/browser/verify.html
   fuzz [--seconds N] [TARGET] run the fuzz targets (default: every target, 10 seconds each)
 ";
 
@@ -24,6 +26,7 @@ fn main() -> ExitCode {
     let outcome = match words.as_slice() {
         ["tidy"] => tidy::run(&root),
         ["ci", rest @ ..] => ci::run(&root, rest),
+        ["browser"] => browser::run(&root),
         ["fuzz", rest @ ..] => fuzz::run(&root, rest),
         ["help" | "--help" | "-h"] => {
             print!("{USAGE}");

@@ -13,6 +13,7 @@ use std::sync::Arc;
 
 use chancery_ledger::{Check, Hasher, Roots, Verdict, WitnessPolicy};
 use chancery_model::Digest;
+use serde_json::json;
 
 use crate::manifest::{MANIFEST, MANIFEST_BYTES_MAX, MANIFEST_NOTE, Manifest, manifest_text};
 use crate::pack::{Output, Provenance};
@@ -74,6 +75,13 @@ pub struct PackFinding {
     pub failures: u64,
 }
 
+impl PackFinding {
+    fn document(&self) -> serde_json::Value {
+        json!({ "check": self.check, "verdict": self.verdict.to_string(), "entry": self.entry,
+                "what": self.what, "failures": self.failures })
+    }
+}
+
 /// How all came out.
 #[derive(Clone, Debug)]
 pub struct PackReport {
@@ -95,6 +103,23 @@ impl PackReport {
     /// The gravest verdict.
     pub fn verdict(&self) -> Verdict {
         self.checks.iter().map(|finding| finding.verdict).max().unwrap_or(Verdict::Inconclusive)
+    }
+
+    /// What machines read: `chancery evidence verify --json`, and the page for browsers.
+    pub fn document(&self) -> serde_json::Value {
+        let controls = self.controls.all().map(|(control, found)| {
+            json!({
+                "control": control.id, "title": control.title, "result": found.result(), "tested": found.tested,
+                "exceptions": found.count, "untested": found.untested,
+                "entries": found.exceptions.iter().map(|one| one.entry).collect::<Vec<_>>(),
+            })
+        });
+        json!({
+            "verdict": self.verdict().to_string(), "entries": self.size, "root": self.root.to_string(),
+            "first_bad_entry": self.first_bad_entry,
+            "checks": self.checks.iter().map(PackFinding::document).collect::<Vec<_>>(),
+            "controls": controls.collect::<Vec<_>>(),
+        })
     }
 }
 

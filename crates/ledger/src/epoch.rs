@@ -6,7 +6,8 @@
 
 use chancery_model::Digest;
 
-use crate::note::{ED25519_TYPE, LogVerifier, NoteSigner, is_signed, verifier_key};
+use crate::crypto::is_signed;
+use crate::note::{ED25519_TYPE, LogVerifier, NoteSigner, verifier_key};
 use crate::view::View;
 use crate::{LedgerError, LogSigner, SignedCheckpoint, Verdict};
 

@@ -9,6 +9,7 @@
 //! This crate knows nothing of files, clocks, sockets, rules, masks or any protocol.
 
 mod block;
+mod crypto;
 mod entry;
 mod epoch;
 mod error;

@@ -1,11 +1,11 @@
 //! Checkpoints: a signed tree head as C2SP tlog-checkpoint inside a C2SP signed-note, with Ed25519.
 
-use aws_lc_rs::signature::{ED25519, Ed25519KeyPair, KeyPair, UnparsedPublicKey};
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use chancery_model::Digest;
 
 use crate::LedgerError;
+use crate::crypto::{SigningKey, is_signed};
 use crate::log::check_origin;
 use crate::tree::sha256_of;
 
@@ -59,7 +59,7 @@ pub struct SignedCheckpoint {
 
 /// A key that signs notes under a name.
 pub(crate) struct NoteSigner {
-    pair: Ed25519KeyPair,
+    key: SigningKey,
     name: String,
     id: [u8; 4],
 }
@@ -67,19 +67,19 @@ pub(crate) struct NoteSigner {
 impl NoteSigner {
     pub(crate) fn from_seed(name: String, seed: &[u8; 32]) -> Result<Self, LedgerError> {
         check_origin(&name)?;
-        let pair = Ed25519KeyPair::from_seed_unchecked(seed).map_err(|_| LedgerError::Misuse("the seed is no key"))?;
-        let id = key_id(&name, ED25519_TYPE, pair.public_key().as_ref());
-        Ok(Self { pair, name, id })
+        let key = SigningKey::from_seed(seed).ok_or(LedgerError::Misuse("the seed is no key"))?;
+        let id = key_id(&name, ED25519_TYPE, &key.public_key());
+        Ok(Self { key, name, id })
     }
     pub(crate) fn name(&self) -> &str {
         &self.name
     }
     pub(crate) fn public_key(&self) -> [u8; 32] {
-        self.pair.public_key().as_ref().try_into().expect("an Ed25519 key has 32 bytes")
+        self.key.public_key()
     }
     /// Signs bytes that are no note.
     pub(crate) fn signature(&self, bytes: &[u8]) -> [u8; 64] {
-        self.pair.sign(bytes).as_ref().try_into().expect("an Ed25519 signature has 64 bytes")
+        self.key.sign(bytes)
     }
     /// The signature line of a note with this body.
     pub(crate) fn line(&self, body: &str) -> String {
@@ -103,11 +103,6 @@ pub(crate) fn parse_verifier_key(text: &str, kind: u8) -> Option<(&str, [u8; 4],
     let key: [u8; 32] = key.try_into().ok()?;
     let (id, due) = (u32::from_str_radix(id, 16).ok()?.to_be_bytes(), key_id(name, kind, &key));
     (*told == kind && id == due && check_origin(name).is_ok()).then_some((name, id, key))
-}
-
-/// Whether an Ed25519 signature over `bytes` holds.
-pub(crate) fn is_signed(key: &[u8], bytes: &[u8], signature: &[u8]) -> bool {
-    UnparsedPublicKey::new(&ED25519, key).verify(bytes, signature).is_ok()
 }
 
 /// The key that signs a log's heads.

@@ -1,16 +1,17 @@
 //! The Merkle tree of RFC 6962 §2.1: hashes, a compact range for appending, proofs and their verification.
 
-use aws_lc_rs::digest::{Context, SHA256, digest};
 use chancery_model::Digest;
 
+use crate::crypto::{self, Sha256};
+
 pub(crate) fn sha256(bytes: &[u8]) -> Digest {
-    to_digest(digest(&SHA256, bytes).as_ref())
+    Digest(crypto::sha256(bytes))
 }
 
 pub(crate) fn sha256_of(parts: &[&[u8]]) -> Digest {
-    let mut context = Context::new(&SHA256);
-    parts.iter().for_each(|part| context.update(part));
-    to_digest(context.finish().as_ref())
+    let mut hasher = Sha256::new();
+    parts.iter().for_each(|part| hasher.update(part));
+    Digest(hasher.finish())
 }
 
 /// The next rolling hash of a session: SHA-256(rolling ‖ leaf).
@@ -22,7 +23,7 @@ pub(crate) fn roll(rolling: &Digest, leaf: &Digest) -> Digest {
 }
 
 /// SHA-256 over bytes that come in pieces.
-pub struct Hasher(Context);
+pub struct Hasher(Sha256);
 
 impl std::fmt::Debug for Hasher {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
@@ -32,7 +33,7 @@ impl std::fmt::Debug for Hasher {
 
 impl Default for Hasher {
     fn default() -> Self {
-        Self(Context::new(&SHA256))
+        Self(Sha256::new())
     }
 }
 
@@ -43,12 +44,8 @@ impl Hasher {
     }
     /// The digest of all pieces.
     pub fn finish(self) -> Digest {
-        to_digest(self.0.finish().as_ref())
+        Digest(self.0.finish())
     }
-}
-
-pub(crate) fn to_digest(bytes: &[u8]) -> Digest {
-    Digest(bytes.try_into().expect("SHA-256 has 32 bytes"))
 }
 
 /// The hash of a leaf: SHA-256(0x00 ‖ bytes).

@@ -9,7 +9,8 @@ use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use chancery_model::Digest;
 
-use crate::note::{NoteSigner, is_signed, key_id, parse_verifier_key, verifier_key};
+use crate::crypto::is_signed;
+use crate::note::{NoteSigner, key_id, parse_verifier_key, verifier_key};
 use crate::tree::sha256;
 use crate::{Checkpoint, LedgerError, LogVerifier, verify_consistency};
 

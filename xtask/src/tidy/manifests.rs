@@ -15,6 +15,8 @@ enum Storey {
     Hands,
     /// The program.
     Binary,
+    /// A door of the house for browsers: it may no more than thought.
+    Page,
 }
 
 struct Wall {
@@ -46,6 +48,8 @@ const TABLE: &[Wall] = &[
             "store", "model",
         ],
     },
+    // By ADR 0014: the verifier without a file system.
+    Wall { name: "browser", storey: Storey::Page, may_use: &["evidence", "ledger"] },
     Wall { name: "console", storey: Storey::Hands, may_use: &["store", "policy", "ledger", "identity", "model"] },
     // Everything, by ADR 0002: the binary builds each part and hands it to the others.
     Wall {
@@ -140,7 +144,7 @@ fn crate_manifest(
     if manifest.get("lints").and_then(|lints| lints.get("workspace")?.as_bool()) != Some(true) {
         report("lints", "", "must take the workspace's lints: [lints] workspace = true".to_owned());
     }
-    let thoughtful = matches!(wall.storey, Storey::Words | Storey::Thought);
+    let thoughtful = matches!(wall.storey, Storey::Words | Storey::Thought | Storey::Page);
     for (name, in_tests) in dependencies(manifest) {
         if let Some(inner) = name.strip_prefix("chancery-") {
             // A test of one piece of thought may be played with another; hands stay out of it.
