@@ -48,11 +48,12 @@ class Gateway:
     """
 
     def __init__(self, directory, provider, resources, *, rules=DEFAULT_RULES, masks=(), reviews=(), ca=None,
-                 certificate=None, key=None, durability="balanced", profile="debug", upstream_tls=False, ledger=None, exports=()):
+                 certificate=None, key=None, durability="balanced", profile="debug", upstream_tls=False, ledger=None, exports=(),
+                 name="gw-a"):
         self.directory, self.provider, self.resources = pathlib.Path(directory), provider, resources
         self.rules, self.masks, self.reviews, self.durability = rules, masks, reviews, durability
         self.ca, self.certificate, self.key, self.upstream_tls = ca, certificate, key, upstream_tls
-        self.ledger, self.exports = ledger, exports
+        self.ledger, self.exports, self.name = ledger, exports, name
         self.program = binary(profile)
         self.host, self.port, self.https, self.process = "127.0.0.1", free_port(), free_port(), None
         self.config = self.directory / "chancery.toml"
@@ -91,7 +92,7 @@ class Gateway:
 
     def prepare_state(self):
         """The state directory alone: its roots are there."""
-        self.run("init", self.directory)
+        self.run("init", self.directory, "--name", self.name)
 
     def prepare_rest(self):
         """What `prepare` does besides."""

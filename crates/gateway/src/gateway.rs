@@ -131,6 +131,8 @@ pub(crate) struct Shared {
     began: Instant,
     /// When enough witnesses knew all that was signed, in milliseconds from `began`.
     witnessed_at: AtomicU64,
+    /// The ledger's own witnesses were asked once since the start, and none of them knows another history.
+    uncontradicted: AtomicBool,
     stopping: AtomicBool,
     /// What outlives its session and must come to its end: ends of reviews, cancels on their way to a resource.
     ends: Mutex<JoinSet<()>>,
@@ -213,6 +215,7 @@ impl Gateway {
             rejected: AtomicBool::new(false),
             began: Instant::now(),
             witnessed_at: AtomicU64::new(0),
+            uncontradicted: AtomicBool::new(false),
             stopping: AtomicBool::new(false),
             ends: Mutex::default(),
             live: Mutex::default(),
@@ -244,6 +247,12 @@ impl Gateway {
         Ok(Self(shared))
     }
 
+    /// Whether this state directory may vouch for others: its own witnesses were asked since the start, and the ledger takes
+    /// entries. One that was put back to an earlier state has forgotten what it cosigned.
+    pub fn may_witness(&self) -> bool {
+        self.0.uncontradicted.load(Ordering::SeqCst) && self.0.sequencer.stalled().is_none()
+    }
+
     /// Binds the listeners, serves until `shutdown`, then drains.
     pub async fn serve(&self, shutdown: impl Future<Output = ()> + Send + 'static) -> Result<(), OpenError> {
         let mut witnesses = witnesses::Rounds::new(&self.0).map_err(OpenError::Witnesses)?;
@@ -254,6 +263,7 @@ impl Gateway {
                 return Err(OpenError::Stall(Stall::Frozen));
             }
         }
+        self.0.uncontradicted.store(true, Ordering::SeqCst);
         let listeners = serve::bind(&self.0).await?;
         let workers = Arc::new(Workers::start(&self.0.sequencer)?);
         let tasks: Vec<_> = listeners

@@ -24,3 +24,4 @@ mod workers;
 pub use exports::{ExportSettings, ExportTarget};
 pub use gateway::{Gateway, Health, LiveSession, OpenError};
 pub use settings::{Bounds, ResourceSettings, Settings, TlsIdentity, UpstreamTls};
+pub use witnesses::{Answer as WitnessAnswer, WitnessClient};

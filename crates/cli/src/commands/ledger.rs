@@ -7,12 +7,14 @@ use std::sync::Arc;
 
 use chancery_ledger::{Checkpoint, Leaf, LogSigner, Roots, Verdict, WitnessPolicy};
 use chancery_model::Timestamp;
-use chancery_store::{Directory, ExportError, LedgerItem, LedgerReader, Outside, RecordingReader, export, verify};
+use chancery_store::{
+    Directory, ExportError, LedgerItem, LedgerReader, Outside, RecordingReader, WitnessState, export, verify,
+};
 use serde_json::json;
 
 use crate::args;
 use crate::commands::check;
-use crate::local::read_small;
+use crate::local::{WITNESS, read_small};
 use crate::output::{Done, Exit, Failure, Out, clean};
 
 /// The roots in a state directory: the log's public key and that of its first epoch, so that a copy without the private
@@ -73,7 +75,7 @@ pub(crate) fn given(roots: &str) -> Result<String, Failure> {
 
 /// The roots that the state directory names for itself. Whoever changed the ledger could have changed them, too: those
 /// that were kept elsewhere prove more.
-fn own_roots(state: &Path) -> Option<String> {
+pub(super) fn own_roots(state: &Path) -> Option<String> {
     if let Ok(bytes) = read_small(&state.join(ROOTS_FILE), ROOTS_BYTES_MAX) {
         return Some(String::from_utf8_lossy(&bytes).trim().to_owned());
     }
@@ -113,11 +115,14 @@ fn status(args: &args::Config, out: Out) -> Done {
     out.line(format!("entries     {size}"));
     out.line(format!("checkpoint  {from} entries, root {}", root.as_deref().unwrap_or("-")));
     out.line(format!("last entry  {}", time.as_deref().unwrap_or("-")));
+    let witness = WitnessState::read(&configuration.state.join(WITNESS)).ok();
+    let witness = witness.as_ref().map(WitnessState::verifier_key);
+    out.line(format!("as witness  {}", clean(witness.unwrap_or("-"))));
     if let Some(damage) = damage {
         out.line(format!("damaged     after entry {size}: {damage}"));
     }
     out.document(&json!({ "key": place.roots.log().verifier_key(), "entries": size, "checkpoint": from, "root": root, "last": time,
-                          "damaged": damage }));
+                          "damaged": damage, "witness_key": witness }));
     Ok(if damage.is_none() { Exit::Yes } else { Exit::No })
 }
 

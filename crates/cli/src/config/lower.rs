@@ -16,13 +16,14 @@ use aws_lc_rs::hkdf;
 use chancery_gateway::issuers::IssuerSource;
 use chancery_gateway::{ExportSettings, ResourceSettings, Settings, TlsIdentity, UpstreamTls};
 use chancery_identity::{Algorithm, IssuerRules};
-use chancery_ledger::WitnessPolicy;
+use chancery_ledger::{LogVerifier, WitnessPolicy};
 use chancery_mask::{ColumnRule, Detector, MaskRules, Operator, TokenKey};
 use chancery_model::{Assurance, Digest, Durability, Protocol, ResourceName};
 use chancery_policy::{Problem, ReviewRule, RuleSet};
 use toml::Spanned;
 
 use super::load::Text;
+use super::peers;
 use super::{File, Issuer, Mask, Resource, Review, Span};
 use crate::oauth;
 
@@ -66,6 +67,10 @@ pub(crate) struct Configuration {
     pub(crate) reviews: Vec<ReviewRule>,
     /// Who cosigns the heads of the ledger.
     pub(crate) witnesses: Option<Arc<WitnessPolicy>>,
+    /// Certificates that their TLS may be checked against, beside the system's.
+    pub(crate) witness_ca: Option<Vec<u8>>,
+    /// Whose logs this gateway witnesses.
+    pub(crate) peers: Vec<LogVerifier>,
     /// How long commands that can have an effect go on without them.
     pub(crate) max_unwitnessed: Duration,
     /// Where events for other systems go.
@@ -92,6 +97,7 @@ impl Configuration {
             issuers: self.issuers.clone(),
             resources: self.resources.iter().map(keyed).collect(),
             witnesses: self.witnesses.clone(),
+            witness_ca: self.witness_ca.clone(),
             max_unwitnessed: self.max_unwitnessed,
             rules,
             config: self.digest,
@@ -180,6 +186,8 @@ impl Lower<'_> {
             self.whole_odd("[retention] is not enforced in this release: nothing is deleted", "watch the disk");
         }
         let witnesses = file.ledger.witnesses.and_then(|name| self.witnesses(&name));
+        let witness_ca = file.ledger.witness_ca.and_then(|ca| self.pem(&ca, "CERTIFICATE"));
+        let peers = file.ledger.witness_for.map(|name| self.peers(&name, https.is_some())).unwrap_or_default();
         let max_unwitnessed = file.ledger.max_unwitnessed.map_or(MAX_UNWITNESSED, |Span(span)| span);
         if !(MINUTE..=24 * 60 * MINUTE).contains(&max_unwitnessed) {
             let problem = self.text.whole("`max_unwitnessed` in [ledger] must be 1m to 24h");
@@ -199,6 +207,8 @@ impl Lower<'_> {
             resources,
             reviews,
             witnesses,
+            witness_ca,
+            peers,
             max_unwitnessed,
             exports,
             digest,
@@ -235,6 +245,29 @@ impl Lower<'_> {
                     self.wrong(name.span(), why, "write each one's address after its key");
                 }
                 Some(Arc::new(policy))
+            }
+        }
+    }
+    /// The logs that this gateway witnesses.
+    fn peers(&mut self, name: &Spanned<String>, served: bool) -> Vec<LogVerifier> {
+        if !served {
+            self.wrong(name.span(), "peers are witnessed over https, and nothing listens", "set `https` in [listen]");
+        }
+        match peers::read(&self.path(name.get_ref())) {
+            Ok(peers) => {
+                if peers.is_empty() {
+                    self.odd(
+                        name.span(),
+                        "no log is named: none is witnessed",
+                        "add the first root of each peer's log",
+                    );
+                }
+                peers
+            }
+            Err(why) => {
+                let hint = "the roots that `chancery init` printed for each peer, in a file or in files *.vkey";
+                self.wrong(name.span(), why, hint);
+                Vec::new()
             }
         }
     }
