@@ -18,6 +18,7 @@ mod log;
 mod note;
 mod proof;
 mod recording;
+mod registry;
 mod staged;
 mod tile;
 mod tree;
@@ -41,6 +42,10 @@ pub use log::{Epochs, Log, OpenSession, Stamp};
 pub use note::{Checkpoint, LogSigner, LogVerifier, SignedCheckpoint};
 pub use proof::{ProofError, TiledTree};
 pub use recording::{ChainCheck, RecordingChain};
+pub use registry::{
+    Grew, Handed, REGISTRY_ENTRIES_MAX, REGISTRY_LINE_BYTES_MAX, REGISTRY_ORIGINS_MAX, Registered, RegisteredHead,
+    Registration, Registry, read_registry,
+};
 pub use staged::{
     Durability, Durable, FrameLog, FrameRef, FrameSlot, Mismatch, Narrow, Place, Placed, PlacedFrame, Recorded, Slot,
     Staged, StagedFrame, ToEntry, ToFrame, stage, stage_frame,

@@ -37,9 +37,12 @@ pub enum Check {
     Rolling,
     /// Recordings are whole, chained and those that the entries speak of.
     Recordings,
+    /// All the logs that are registered are there, each as far as it was registered. Made of several logs, by the registry.
+    Origins,
 }
 
 impl Check {
+    /// Those of one log.
     const ALL: [Self; 9] = [
         Self::Lines,
         Self::Order,
@@ -63,6 +66,7 @@ impl Check {
             Self::Sessions => "sessions",
             Self::Rolling => "rolling",
             Self::Recordings => "recordings",
+            Self::Origins => "origins",
         }
     }
 }

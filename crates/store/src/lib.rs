@@ -6,6 +6,7 @@
 mod catalog;
 mod export;
 mod recordings;
+mod registry;
 mod sequencer;
 mod state;
 mod witness;
@@ -18,6 +19,7 @@ pub use export::{ExportError, Exported, export};
 pub use recordings::{
     OnClosed, RecordFault, RecordedSession, Recorder, RecorderOptions, RecordingReader, Spool, Unspooled,
 };
+pub use registry::{RegistryDir, RegistryError, RegistryFiles};
 pub use sequencer::{
     Appended, Appending, Blob, Clock, Directory, LedgerItem, LedgerReader, Level, MemoryVolume, OpenError, Options,
     Outside, Pending, Recovery, Sequencer, Stall, Volume, system_clock, verify,
