@@ -70,6 +70,7 @@ async fn run(command: Command, out: Out) -> Done {
         Command::Policy(args) => Box::pin(commands::policy::run(args, out)).await,
         Command::Evidence(args) => Box::pin(commands::evidence::run(args, out)).await,
         Command::Ledger(args) => Box::pin(commands::ledger::run(args, out)).await,
+        Command::Registry(args) => Box::pin(commands::registry::run(args, out)).await,
         Command::Witness(args) => Box::pin(commands::witness::run(args, out)).await,
     }
 }

@@ -46,6 +46,8 @@ impl WitnessClient {
     /// A client for the witnesses that the policy gives an address. Their TLS is checked against the system's certificates
     /// and those of `ca` (PEM).
     pub fn new(policy: &WitnessPolicy, ca: Option<&[u8]>) -> Result<Self, String> {
+        // Fails only where a provider is installed already, which is as good.
+        let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
         let here = [SocketAddr::from((Ipv4Addr::LOCALHOST, 0))];
         let mut client = Client::builder()
             .redirect(redirect::Policy::none())
