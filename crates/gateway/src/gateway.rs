@@ -167,6 +167,15 @@ pub(crate) enum Note {
     Flush(oneshot::Sender<()>),
 }
 
+/// How TLS is spoken with a resource, if it is, under its name.
+fn upstream(resource: &ResourceSettings) -> Result<(ResourceName, Option<Upstream>), OpenError> {
+    let name = resource.resource.name.clone();
+    match Upstream::new(&resource.tls, &resource.host) {
+        Ok(tls) => Ok((name, tls)),
+        Err(why) => Err(OpenError::Tls(format!("resource {name}: {why}"))),
+    }
+}
+
 impl Gateway {
     /// Opens the state, recovers the ledger, closes what a former process left open, and writes `boot`.
     pub async fn open(state: StateDir, settings: Settings) -> Result<Self, OpenError> {
@@ -197,13 +206,7 @@ impl Gateway {
         let seeds = seeds(&catalog, &settings).await?;
         let issuers = Arc::new(Issuers::new(settings.issuers.clone(), &seeds, Some(save(catalog.clone())))?);
         let tls = settings.tls.as_ref().map(Tls::new).transpose().map_err(OpenError::Tls)?;
-        let mut upstream = HashMap::new();
-        for resource in &settings.resources {
-            let name = resource.resource.name.clone();
-            let tls = Upstream::new(&resource.tls, &resource.host)
-                .map_err(|why| OpenError::Tls(format!("resource {name}: {why}")))?;
-            upstream.insert(name, tls);
-        }
+        let upstream = settings.resources.iter().map(upstream).collect::<Result<_, _>>()?;
         let fingerprint = Zeroizing::new(state.fingerprint_key()?);
         let fingerprint_key = hmac::Key::new(hmac::HMAC_SHA256, fingerprint.as_slice());
         let kek = Kek::new(Zeroizing::new(state.wrap_key()?))?;
