@@ -548,6 +548,8 @@ pub(crate) enum Registry {
     Retire(RegistryHead),
     /// Have the registry's head cosigned by witnesses.
     Cosign(RegistryCosign),
+    /// Have an authority give a time to the registry's head (RFC 3161).
+    Stamp(RegistryStamp),
     /// Show the logs, and the registry's key.
     Show(RegistryShow),
     /// Verify the registry itself with its key from outside.
@@ -606,6 +608,21 @@ pub(crate) struct RegistryCosign {
 }
 
 #[derive(Debug, Args)]
+pub(crate) struct RegistryStamp {
+    #[command(flatten)]
+    pub(crate) registry: RegistryDirectory,
+    /// Where the authority takes requests; http will do, for the answer is signed.
+    #[arg(long, value_name = "URL")]
+    pub(crate) tsa: String,
+    /// The certificates (PEM) of who vouches for the authority's certificate. An answer that does not verify is not kept.
+    #[arg(long, value_name = "FILE")]
+    pub(crate) tsa_ca: PathBuf,
+    /// Certificates (PEM) that the TLS of an https URL is checked against, instead of the system's.
+    #[arg(long, value_name = "FILE")]
+    pub(crate) ca: Option<PathBuf>,
+}
+
+#[derive(Debug, Args)]
 pub(crate) struct RegistryShow {
     #[command(flatten)]
     pub(crate) registry: RegistryDirectory,
@@ -624,6 +641,9 @@ pub(crate) struct RegistryVerify {
     /// Who the witnesses are and how many must have cosigned (C2SP tlog-policy). Without it their check is not made.
     #[arg(long, value_name = "FILE")]
     pub(crate) policy: Option<PathBuf>,
+    /// Who vouches for the authorities that stamped it: certificates (PEM). Without it their check is not made.
+    #[arg(long, value_name = "FILE")]
+    pub(crate) tsa_ca: Option<PathBuf>,
 }
 
 #[cfg(test)]

@@ -20,6 +20,7 @@ mod proof;
 mod recording;
 mod registry;
 mod staged;
+mod stamp;
 mod tile;
 mod tree;
 mod verify;
@@ -44,12 +45,13 @@ pub use proof::{ProofError, TiledTree};
 pub use recording::{ChainCheck, RecordingChain};
 pub use registry::{
     Grew, Handed, REGISTRY_ENTRIES_MAX, REGISTRY_LINE_BYTES_MAX, REGISTRY_ORIGINS_MAX, Registered, RegisteredHead,
-    Registration, Registry, read_registry,
+    Registration, Registry, TimeStamp, read_registry,
 };
 pub use staged::{
     Durability, Durable, FrameLog, FrameRef, FrameSlot, Mismatch, Narrow, Place, Placed, PlacedFrame, Recorded, Slot,
     Staged, StagedFrame, ToEntry, ToFrame, stage, stage_frame,
 };
+pub use stamp::{STAMP_BYTES_MAX, stamp_request, verify_stamp};
 pub use tile::{BUNDLE_ENTRIES, Tile, TileBuilder, bundle, bundle_path, parse_bundle, tile_path};
 pub use tree::{
     Hasher, Range, consistency_proof, inclusion_proof, leaf_hash, node_hash, root, verify_consistency, verify_inclusion,

@@ -1,6 +1,8 @@
 //! The registry: a small log that says which logs there are and how far each had come, so that none can be left out or put
 //! back unseen. Format and rules: `docs/spec/registry.md`. Not here: files, clocks, and what is in the logs.
 
+mod stamps;
+
 use std::collections::BTreeMap;
 
 use chancery_model::{Digest, Timestamp};
@@ -12,6 +14,8 @@ use crate::{
     Check, Checkpoint, Finding, LedgerError, LogVerifier, Range, Report, Roots, SignedCheckpoint, Verdict,
     WitnessPolicy, consistency_proof, leaf_hash,
 };
+
+pub use stamps::TimeStamp;
 
 /// The longest line.
 pub const REGISTRY_LINE_BYTES_MAX: usize = 4096;
@@ -200,7 +204,8 @@ pub struct Registry {
     name: String,
     leaves: Vec<Digest>,
     range: Range,
-    time: i64,
+    /// The time of each entry.
+    times: Vec<i64>,
     origins: BTreeMap<String, Registered>,
 }
 
@@ -208,8 +213,10 @@ impl Registry {
     /// The empty registry of this name.
     pub fn new(name: &str) -> Result<Self, LedgerError> {
         check_origin(name)?;
-        let (leaves, range, origins) = (Vec::new(), Range::default(), BTreeMap::new());
-        Ok(Self { name: name.to_owned(), leaves, range, time: i64::MIN, origins })
+        Ok(Self::named(name.to_owned()))
+    }
+    fn named(name: String) -> Self {
+        Self { name, leaves: Vec::new(), range: Range::default(), times: Vec::new(), origins: BTreeMap::new() }
     }
 
     /// Its head.
@@ -232,7 +239,7 @@ impl Registry {
     /// Makes the next line, at `now` or at the time of the entry before it, whichever is later. It is not taken yet.
     pub fn line(&self, log: &str, what: Registration, now: Timestamp) -> Result<String, LedgerError> {
         let (index, registry) = (self.range.size(), self.name.clone());
-        let line = Line { index, registry, time: now.0.max(self.time), log: log.to_owned(), what };
+        let line = Line { index, registry, time: now.0.max(self.time()), log: log.to_owned(), what };
         self.fits(&line).map_err(LedgerError::Misuse)?;
         let text = line.encode();
         // What the reader would not take is not written.
@@ -247,8 +254,7 @@ impl Registry {
         let index = self.range.size();
         let read = Line::parse(line).ok_or(LedgerError::Corrupt(index, "not a line of this format"))?;
         self.fits(&read).map_err(|why| LedgerError::Corrupt(index, why))?;
-        self.hash(line);
-        self.time = read.time;
+        self.hash(line, read.time);
         let at = Timestamp(read.time);
         match read.what {
             Registration::Join(roots) => {
@@ -261,7 +267,13 @@ impl Registry {
         Ok(())
     }
 
-    fn hash(&mut self, line: &[u8]) {
+    /// The time of the last entry.
+    fn time(&self) -> i64 {
+        self.times.last().copied().unwrap_or(i64::MIN)
+    }
+
+    fn hash(&mut self, line: &[u8], time: i64) {
+        self.times.push(time);
         let leaf = leaf_hash(line);
         self.leaves.push(leaf);
         self.range.push(leaf);
@@ -281,7 +293,7 @@ impl Registry {
         if line.registry != self.name {
             return Err("it is another registry's");
         }
-        if line.time < self.time {
+        if line.time < self.time() {
             return Err("its time is before that of the entry before it");
         }
         if self.leaves.len() >= REGISTRY_ENTRIES_MAX {
@@ -399,8 +411,7 @@ pub fn read_registry(
         reading.checkpoint(key, note);
     }
     let last = reading.heads.last_key_value().map_or(0, |(size, _)| *size);
-    let (name, leaves, range, origins) = (key.name().to_owned(), Vec::new(), Range::default(), BTreeMap::new());
-    let mut registry = Registry { name, leaves, range, time: i64::MIN, origins };
+    let mut registry = Registry::named(key.name().to_owned());
     let (mut size, mut whole, mut rest) = (0, Range::default(), entries);
     while let Some(at) = rest.iter().position(|byte| *byte == b'\n') {
         let line = &rest[..at];
@@ -409,7 +420,7 @@ pub fn read_registry(
             if let Err(error) = registry.push(line) {
                 reading.note(Check::Lines, Verdict::Fail, Some(size), error.to_string());
                 // A reader goes on: what follows is judged by what it says.
-                registry.hash(line);
+                registry.hash(line, registry.time());
             }
             whole = registry.range.clone();
         } else {

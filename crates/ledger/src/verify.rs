@@ -39,6 +39,8 @@ pub enum Check {
     Recordings,
     /// All the logs that are registered are there, each as far as it was registered. Made of several logs, by the registry.
     Origins,
+    /// An authority for timestamps gave a time to the head of the registry. Made of a registry, where one is named.
+    Stamp,
 }
 
 impl Check {
@@ -67,6 +69,7 @@ impl Check {
             Self::Rolling => "rolling",
             Self::Recordings => "recordings",
             Self::Origins => "origins",
+            Self::Stamp => "stamp",
         }
     }
 }

@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 
 use chancery_ledger::{
     Checkpoint, LedgerError, LogSigner, LogVerifier, REGISTRY_ENTRIES_MAX, Registration, Registry, Report,
-    SignedCheckpoint, Verdict, WitnessPolicy, read_registry,
+    STAMP_BYTES_MAX, SignedCheckpoint, TimeStamp, Verdict, WitnessPolicy, read_registry,
 };
 use chancery_model::{Digest, Timestamp};
 use zeroize::Zeroizing;
@@ -24,6 +24,13 @@ const SEED: &str = "seed";
 const ENTRIES: &str = "entries";
 const CHECKPOINT: &str = "checkpoint";
 const WITNESSED: &str = "witnessed";
+const STAMPS: &str = "stamps";
+/// The ends of the three files of a stamp; the last is written last.
+const NOTE: &str = "note";
+const QUESTION: &str = "tsq";
+const ANSWER: &str = "tsr";
+/// The last stamps are read; the others stay where they are.
+const STAMPS_MAX: usize = 64;
 /// An entry is about 600 bytes: room for [`REGISTRY_ENTRIES_MAX`] of them, twice.
 const ENTRIES_BYTES_MAX: u64 = 1_280 * REGISTRY_ENTRIES_MAX as u64;
 const NOTE_BYTES_MAX: u64 = 64 * 1024;
@@ -64,6 +71,8 @@ pub struct RegistryFiles {
     pub entries: Vec<u8>,
     /// Its checkpoints.
     pub checkpoints: Vec<String>,
+    /// Its last stamps, oldest first.
+    pub stamps: Vec<TimeStamp>,
 }
 
 impl RegistryFiles {
@@ -80,13 +89,40 @@ impl RegistryFiles {
                 bytes => checkpoints.push(text(file, bytes?)?),
             }
         }
-        Ok(Self { name, entries: bounded(&path.join(ENTRIES), ENTRIES_BYTES_MAX)?, checkpoints })
+        let stamps = stamps(path)?;
+        Ok(Self { name, stamps, entries: bounded(&path.join(ENTRIES), ENTRIES_BYTES_MAX)?, checkpoints })
     }
 
     /// Verifies them with the key from outside.
     pub fn verify(&self, key: &LogVerifier, policy: Option<&WitnessPolicy>) -> (Registry, Report) {
-        read_registry(key, &self.entries, &self.checkpoints, policy)
+        let stamped = self.stamps.iter().map(|stamp| stamp.note.clone());
+        let checkpoints: Vec<String> = stamped.chain(self.checkpoints.iter().cloned()).collect();
+        read_registry(key, &self.entries, &checkpoints, policy)
     }
+}
+
+/// A stamp is there when its answer is.
+fn stamps(path: &Path) -> Result<Vec<TimeStamp>, RegistryError> {
+    let folder = path.join(STAMPS);
+    let entries = match fs::read_dir(&folder) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
+        entries => entries?,
+    };
+    let mut answers = Vec::new();
+    for entry in entries {
+        let file = entry?.path();
+        if file.extension().is_some_and(|end| end == ANSWER) {
+            answers.push(file);
+        }
+    }
+    answers.sort();
+    let last = answers.split_off(answers.len().saturating_sub(STAMPS_MAX));
+    let read = |answer: PathBuf| {
+        let note = text("a stamp's note", bounded(&answer.with_extension(NOTE), NOTE_BYTES_MAX)?)?;
+        let request = bounded(&answer.with_extension(QUESTION), STAMP_BYTES_MAX as u64)?;
+        Ok(TimeStamp { note, request, response: bounded(&answer, STAMP_BYTES_MAX as u64)? })
+    };
+    last.into_iter().map(read).collect()
 }
 
 fn bounded(path: &Path, max: u64) -> io::Result<Vec<u8>> {
@@ -204,6 +240,18 @@ impl RegistryDir {
     /// The proof that the registry of `old` entries is the beginning of what it is.
     pub fn consistency(&self, old: u64) -> Option<Vec<Digest>> {
         self.registry.consistency(old)
+    }
+    /// Keeps what an authority said of a head. If we crash before the last of the files, there is no stamp.
+    pub fn keep_stamp(&self, stamp: &TimeStamp) -> Result<(), RegistryError> {
+        let size = LogVerifier::parse(&self.verifier_key())?.open(&stamp.note)?.checkpoint.size;
+        let name = |end: &str| format!("{STAMPS}/{size:020}.{end}");
+        // Not replaced: a crash in between would leave the answer to another request.
+        if self.path.join(name(ANSWER)).exists() {
+            return Err(LedgerError::Misuse("this head is stamped already").into());
+        }
+        self.volume.replace(&name(NOTE), stamp.note.as_bytes())?;
+        self.volume.replace(&name(QUESTION), &stamp.request)?;
+        Ok(self.volume.replace(&name(ANSWER), &stamp.response)?)
     }
     /// Keeps the published head with the cosignatures that it got.
     pub fn keep_witnessed(&self, note: &str) -> io::Result<()> {

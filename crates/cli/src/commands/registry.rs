@@ -1,6 +1,8 @@
 //! `chancery registry`: the log of logs. Each command works on one directory and ends; whoever keeps it runs them by hand or by
 //! a timer.
 
+mod stamp;
+
 use std::path::{Path, PathBuf};
 
 use chancery_gateway::{WitnessAnswer, WitnessClient};
@@ -27,6 +29,7 @@ pub(crate) async fn run(args: args::Registry, out: Out) -> Done {
         args::Registry::Head(args) => tokio::task::block_in_place(|| head(&args, false, out)),
         args::Registry::Retire(args) => tokio::task::block_in_place(|| head(&args, true, out)),
         args::Registry::Cosign(args) => cosign(&args, out).await,
+        args::Registry::Stamp(args) => stamp::stamp(&args, out).await,
         args::Registry::Show(args) => tokio::task::block_in_place(|| show(&args, out)),
         args::Registry::Verify(args) => tokio::task::block_in_place(|| verify(&args, out)),
     }
@@ -191,13 +194,25 @@ fn rows(registry: &Registry) -> (Vec<Vec<String>>, Vec<serde_json::Value>) {
 fn verify(args: &args::RegistryVerify, out: Out) -> Done {
     let files = RegistryFiles::read(&args.registry.directory).map_err(|error| failure(&error))?;
     let policy = ledger::policy(args.policy.as_ref())?;
-    let (registry, report) = files.verify(&key(&args.registry_key)?, policy.as_ref());
+    let key = key(&args.registry_key)?;
+    let (registry, mut report) = files.verify(&key, policy.as_ref());
+    let mut times = Vec::new();
+    if let Some(file) = &args.tsa_ca {
+        let (finding, stamped) = registry.stamped(&key, &files.stamps, &stamp::authorities(file)?, now());
+        report.findings.push(finding);
+        times = stamped;
+    }
     say_findings(&report.findings, out);
+    for (size, time) in &times {
+        out.line(format!("stamped: {size} entries were there at {time}"));
+    }
     say_verdict(&report, out);
     let (_, logs) = rows(&registry);
+    let stamps: Vec<_> =
+        times.iter().map(|(size, time)| json!({ "entries": size, "time": time.to_string() })).collect();
     out.document(&json!({ "verdict": report.verdict().to_string(), "entries": report.size,
                           "root": report.root.to_string(), "findings": findings_document(&report.findings),
-                          "logs": logs }));
+                          "logs": logs, "stamps": stamps }));
     Ok(exit_of(report.verdict()))
 }
 
