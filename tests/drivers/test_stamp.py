@@ -178,17 +178,20 @@ def test_a_stamp_of_another_head_does_not_pass(world, authority):
 
 
 def test_both_verifiers_agree_about_changed_answers(world, authority):
-    """A bit is changed at many places. What we take, `openssl` takes. What it takes and we do not is listed: none."""
+    """A bit is changed at many places. What we take, `openssl` takes. What it takes and we do not: another name for the algorithm
+    of the signature, which it does not look at."""
     made = authority(key=tsa.EC)
     world.stamp(made)
     note, request, answer = (file.read_bytes() for file in world.files())
-    copy, differ, taken = world.where / "copy", [], 0
+    name = bytes.fromhex("2a8648ce3d040302")
+    begin = answer.rindex(name)
+    copy, differ, taken, sample = world.where / "copy", [], 0, range(0, len(answer), 11)
     shutil.copytree(world.dir, copy)
-    for at in range(0, len(answer), 11):
+    for at in sample:
         changed = answer[:at] + bytes([answer[at] ^ 1]) + answer[at + 1 :]
         (copy / f"stamps/{1:020}.tsr").write_bytes(changed)
         ours, theirs = world.verify(made.ca, copy)[1] == "PASS", made.holds(note, request, changed)
         taken += ours
-        if ours != theirs:
+        if ours != theirs and not begin <= at < begin + len(name):
             differ.append((at, ours, theirs))
-    assert differ == [] and taken * 4 < len(answer) // 11, (differ, taken)
+    assert differ == [] and taken * 4 < len(sample), (differ, taken)

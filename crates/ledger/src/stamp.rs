@@ -26,6 +26,8 @@ const SEQUENCE: u8 = 0x30;
 const SET: u8 = 0x31;
 /// `[0]`, constructed.
 const CONTEXT_0: u8 = 0xa0;
+/// `[0]` of a `SignerIdentifier`.
+const KEY_IDENTIFIER: u8 = 0x80;
 /// `[4]` of a `GeneralName`.
 const DIRECTORY_NAME: u8 = 0xa4;
 
@@ -242,6 +244,7 @@ fn granted(response: &[u8]) -> Result<Token<'_>, LedgerError> {
         return Err(malformed());
     }
     let data = at(&info, 1, CONTEXT_0)?.only()?.is(SEQUENCE)?.children()?;
+    at(&data, 0, INTEGER)?;
     let inner = at(&data, 2, SEQUENCE)?.children()?;
     if at(&inner, 0, OID)?.value != oid::TST_INFO {
         return Err(malformed());
@@ -262,9 +265,8 @@ impl Token<'_> {
         let fields = self.signer.children()?;
         let signed = at(&fields, 3, CONTEXT_0)?;
         let hash = at(&at(&fields, 2, SEQUENCE)?.children()?, 0, OID)?.value;
-        let named =
-            |one: &Node<'_>| one.children().and_then(|fields| at(&fields, 0, OID)).is_ok_and(|oid| oid.value == hash);
-        if !self.hashes.iter().any(named) {
+        at(&fields, 0, INTEGER)?;
+        if !self.hashes.iter().any(|one| is_algorithm(*one, hash)) {
             return Err(malformed());
         }
         let attributes = Attributes::read(signed)?;
@@ -318,6 +320,11 @@ impl Token<'_> {
 
 fn at_any<'a>(nodes: &[Node<'a>], n: usize) -> Result<Node<'a>, LedgerError> {
     nodes.get(n).copied().ok_or_else(malformed)
+}
+
+fn is_algorithm(node: Node<'_>, name: &[u8]) -> bool {
+    let own = node.is(SEQUENCE).and_then(Node::children).and_then(|fields| at(&fields, 0, OID));
+    own.is_ok_and(|own| own.value == name)
 }
 
 /// The attributes that are signed.
@@ -399,9 +406,10 @@ fn certificate_fields(certificate: Node<'_>) -> Result<Vec<Node<'_>>, LedgerErro
 /// The signer's identifier (RFC 5652 §5.3) is of this certificate: by issuer and serial number, or by a key identifier, which
 /// says nothing that the signed hash of the certificate does not.
 fn is_identified(signer: Node<'_>, certificate: Node<'_>) -> Result<(), LedgerError> {
-    if signer.tag != SEQUENCE {
+    if signer.tag == KEY_IDENTIFIER {
         return Ok(());
     }
+    signer.is(SEQUENCE)?;
     let (named, fields) = (signer.children()?, certificate_fields(certificate)?);
     let same = at(&named, 0, SEQUENCE)?.whole == at(&fields, 2, SEQUENCE)?.whole
         && at(&named, 1, INTEGER)?.whole == at(&fields, 0, INTEGER)?.whole;
@@ -453,5 +461,55 @@ fn algorithms(name: &[u8], hash: &[u8]) -> Vec<&'static dyn SignatureVerificatio
         (_, _, Some(4), oid::SHA512) => vec![by::ECDSA_P256_SHA512, by::ECDSA_P384_SHA512, by::ECDSA_P521_SHA512],
         (oid::ED25519, ..) => vec![by::ED25519],
         _ => Vec::new(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn times_are_read() {
+        for (text, micros) in [
+            ("19700101000000Z", 0),
+            ("20000229235959Z", 951_868_799_000_000),
+            ("20261129041735Z", 1_795_925_855_000_000),
+            ("20261129041735.5Z", 1_795_925_855_500_000),
+            ("20261129041735.0000019Z", 1_795_925_855_000_001),
+        ] {
+            assert_eq!(time(text.as_bytes()), Ok(Timestamp(micros)), "{text}");
+        }
+        for bad in [
+            "",
+            "Z",
+            "20261129041735",
+            "2026112904173Z",
+            "20261329041735Z",
+            "20261129041735.Z",
+            "2026112904173٣Z",
+            "19691231235959Z",
+        ] {
+            assert!(time(bad.as_bytes()).is_err(), "{bad}");
+        }
+    }
+
+    #[test]
+    fn a_request_is_of_the_form_and_read_back() {
+        for nonce in [[0; 8], [0xff; 8], [0x80, 0, 0, 0, 0, 0, 0, 1]] {
+            let request = stamp_request("a note\n", nonce);
+            let asked = Asked::read(&request).expect("own request");
+            assert_eq!(asked.imprint, sha256(b"a note\n"));
+            let read = asked.nonce.expect("there is one");
+            assert!(read.len() == 8 && (0x40..0x80).contains(&read[0]) && read[1..] == nonce[1..]);
+        }
+    }
+
+    #[test]
+    fn elements_are_bounded_and_of_definite_length() {
+        assert!(children(&[0x30, 0x80, 0, 0]).is_err());
+        assert!(children(&[0x30, 0x84, 0xff, 0xff, 0xff, 0xff]).is_err());
+        assert!(children(&[0x1f, 0x81, 0x01, 0]).is_err());
+        assert!(children(&[2, 1, 1].repeat(CHILDREN_MAX)).is_ok());
+        assert!(children(&[2, 1, 1].repeat(CHILDREN_MAX + 1)).is_err());
     }
 }
