@@ -49,11 +49,13 @@ class Gateway:
 
     def __init__(self, directory, provider, resources, *, rules=DEFAULT_RULES, masks=(), reviews=(), ca=None,
                  certificate=None, key=None, durability="balanced", profile="debug", upstream_tls=False, ledger=None,
-                 archive=None, archive_how=None, environment=None, exports=()):
+                 archive=None, archive_how=None, environment=None, exports=(),
+                 name="gw-a"):
         self.directory, self.provider, self.resources = pathlib.Path(directory), provider, resources
         self.rules, self.masks, self.reviews, self.durability = rules, masks, reviews, durability
         self.ca, self.certificate, self.key, self.upstream_tls = ca, certificate, key, upstream_tls
         self.ledger, self.archive, self.archive_how, self.exports = ledger, archive, archive_how, exports
+        self.name = name
         self.environment = {**os.environ, **(environment or {})}
         self.program = binary(profile)
         self.host, self.port, self.https, self.process = "127.0.0.1", free_port(), free_port(), None
@@ -96,7 +98,7 @@ class Gateway:
 
     def prepare_state(self):
         """The state directory alone: its roots are there."""
-        self.run("init", self.directory)
+        self.run("init", self.directory, "--name", self.name)
 
     def prepare_rest(self):
         """What `prepare` does besides."""

@@ -63,6 +63,9 @@ pub(crate) enum Command {
     /// Watch logs from elsewhere: cosign each head that shows that its log only grew (C2SP tlog-witness).
     #[command(subcommand)]
     Witness(Witness),
+    /// Keep a registry of logs: which there are, and how far each had come.
+    #[command(subcommand)]
+    Registry(Registry),
 }
 
 /// Where the configuration file is.
@@ -451,13 +454,22 @@ pub(crate) struct ExportLedger {
 
 #[derive(Debug, Args)]
 pub(crate) struct Verify {
-    /// A state directory or a ledger directory; without it, that of the configuration.
+    /// State directories or ledger directories, one for each log; without any, that of the configuration.
     #[arg(value_name = "DIR")]
-    pub(crate) directory: Option<PathBuf>,
-    /// The roots: the log's public key and that of its first epoch, or a file that holds them. Without them, those of the
-    /// state directory.
+    pub(crate) directories: Vec<PathBuf>,
+    /// The roots: a log's public key and that of its first epoch, or a file that holds them; may be repeated for several
+    /// logs. Without them, those of the registry, else those of the state directory.
     #[arg(long, value_name = "FILE")]
-    pub(crate) roots: Option<String>,
+    pub(crate) roots: Vec<String>,
+    /// The registry of all logs: whether each is there, and as long as it was.
+    #[arg(long, value_name = "DIR", requires = "registry_key")]
+    pub(crate) registry: Option<PathBuf>,
+    /// The registry's public key, or a file that holds it.
+    #[arg(long, value_name = "KEY", requires = "registry")]
+    pub(crate) registry_key: Option<String>,
+    /// Who must have cosigned the registry's head (C2SP tlog-policy). Without it that is not checked.
+    #[arg(long, value_name = "FILE", requires = "registry")]
+    pub(crate) registry_policy: Option<PathBuf>,
     /// The directory of recordings, where it is not beside the ledger.
     #[arg(long, value_name = "DIR")]
     pub(crate) recordings: Option<PathBuf>,
@@ -567,6 +579,116 @@ pub(crate) struct WitnessServe {
     /// Go on after the clock ran ahead and was set right: later times of former cosignatures are forgotten.
     #[arg(long)]
     pub(crate) forget_times: bool,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Registry {
+    /// Make a registry with a fresh key.
+    Init(RegistryInit),
+    /// Enter a log with its two roots.
+    Join(RegistryJoin),
+    /// Enter a log's head.
+    Head(RegistryHead),
+    /// Enter a log's last head: nothing follows.
+    Retire(RegistryHead),
+    /// Have the registry's head cosigned by witnesses.
+    Cosign(RegistryCosign),
+    /// Have an authority give a time to the registry's head (RFC 3161).
+    Stamp(RegistryStamp),
+    /// Show the logs, and the registry's key.
+    Show(RegistryShow),
+    /// Verify the registry itself with its key from outside.
+    Verify(RegistryVerify),
+}
+
+/// Where a registry is.
+#[derive(Clone, Debug, Args)]
+pub(crate) struct RegistryDirectory {
+    /// The registry's directory.
+    #[arg(value_name = "DIR")]
+    pub(crate) directory: PathBuf,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct RegistryInit {
+    #[command(flatten)]
+    pub(crate) registry: RegistryDirectory,
+    /// The registry's name, a URL without its scheme, such as registry.example/prod. It is part of the key.
+    #[arg(long)]
+    pub(crate) name: String,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct RegistryJoin {
+    #[command(flatten)]
+    pub(crate) registry: RegistryDirectory,
+    /// The file with the two roots that `chancery init` printed for the log.
+    #[arg(value_name = "ROOTS")]
+    pub(crate) roots: PathBuf,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct RegistryHead {
+    #[command(flatten)]
+    pub(crate) registry: RegistryDirectory,
+    /// The file with a checkpoint of the log.
+    #[arg(value_name = "CHECKPOINT")]
+    pub(crate) note: PathBuf,
+    /// The log itself or a copy: it is verified, with every head that was entered before. Without it, its growth is taken
+    /// on the word of the log's key.
+    #[arg(long, value_name = "DIR")]
+    pub(crate) ledger: Option<PathBuf>,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct RegistryCosign {
+    #[command(flatten)]
+    pub(crate) registry: RegistryDirectory,
+    /// Who the witnesses are, where, and how many must cosign (C2SP tlog-policy).
+    #[arg(long, value_name = "FILE")]
+    pub(crate) policy: PathBuf,
+    /// Certificates (PEM) that their TLS may be checked against, beside the system's.
+    #[arg(long, value_name = "FILE")]
+    pub(crate) ca: Option<PathBuf>,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct RegistryStamp {
+    #[command(flatten)]
+    pub(crate) registry: RegistryDirectory,
+    /// Where the authority takes requests; http will do, for the answer is signed.
+    #[arg(long, value_name = "URL")]
+    pub(crate) tsa: String,
+    /// The certificates (PEM) of who vouches for the authority's certificate. An answer that does not verify is not kept.
+    #[arg(long, value_name = "FILE")]
+    pub(crate) tsa_ca: PathBuf,
+    /// Certificates (PEM) that the TLS of an https URL is checked against, instead of the system's.
+    #[arg(long, value_name = "FILE")]
+    pub(crate) ca: Option<PathBuf>,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct RegistryShow {
+    #[command(flatten)]
+    pub(crate) registry: RegistryDirectory,
+    /// The registry's public key, or a file that holds it, where the directory is a copy without the private one.
+    #[arg(long, value_name = "KEY", visible_alias = "registry")]
+    pub(crate) registry_key: Option<String>,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct RegistryVerify {
+    #[command(flatten)]
+    pub(crate) registry: RegistryDirectory,
+    /// The registry's public key, or a file that holds it.
+    #[arg(long, value_name = "KEY", visible_alias = "registry")]
+    pub(crate) registry_key: String,
+    /// Who the witnesses are and how many must have cosigned (C2SP tlog-policy). Without it their check is not made.
+    #[arg(long, value_name = "FILE")]
+    pub(crate) policy: Option<PathBuf>,
+    /// Who vouches for the authorities that stamped it: certificates (PEM). Without it their check is not made.
+    #[arg(long, value_name = "FILE")]
+    pub(crate) tsa_ca: Option<PathBuf>,
 }
 
 #[cfg(test)]

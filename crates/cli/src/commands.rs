@@ -6,6 +6,7 @@ pub(crate) mod evidence;
 pub(crate) mod init;
 pub(crate) mod ledger;
 pub(crate) mod policy;
+pub(crate) mod registry;
 pub(crate) mod reviewer;
 pub(crate) mod secret;
 pub(crate) mod serve;

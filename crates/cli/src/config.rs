@@ -4,6 +4,7 @@
 mod archive;
 mod load;
 mod lower;
+mod peers;
 #[cfg(test)]
 mod tests;
 
@@ -61,6 +62,11 @@ pub(crate) struct File {
 pub(crate) struct Ledger {
     /// A file that names the witnesses, their keys and addresses, and how many must cosign (C2SP tlog-policy).
     pub(crate) witnesses: Option<Spanned<String>>,
+    /// The file of certificates (PEM) that their TLS may be checked against, beside those of the system.
+    pub(crate) witness_ca: Option<Spanned<String>>,
+    /// Other gateways whose heads this one cosigns, at `/witness` of its https listener: a file with the keys of their logs,
+    /// or a directory of such files (`*.vkey`).
+    pub(crate) witness_for: Option<Spanned<String>>,
     /// How long commands that can have an effect go on without enough of them; 1m to 24h. Default 15m.
     pub(crate) max_unwitnessed: Option<Span>,
 }

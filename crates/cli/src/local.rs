@@ -27,6 +27,8 @@ use crate::output::Failure;
 
 /// The control socket's name in the state directory.
 pub(crate) const SOCKET: &str = "control.sock";
+/// The file of the gateway's own witness in the state directory.
+pub(crate) const WITNESS: &str = "witness";
 /// The issuer of the chains of local operators; no token can have it, since it is no URL.
 const LOCAL: &str = "local";
 const ANSWER_BYTES_MAX: usize = 64 * 1024;

@@ -71,6 +71,7 @@ async fn run(command: Command, out: Out) -> Done {
         Command::Evidence(args) => Box::pin(commands::evidence::run(args, out)).await,
         Command::Ledger(args) => Box::pin(commands::ledger::run(args, out)).await,
         Command::Archive(args) => Box::pin(commands::archive::run(args, out)).await,
+        Command::Registry(args) => Box::pin(commands::registry::run(args, out)).await,
         Command::Witness(args) => Box::pin(commands::witness::run(args, out)).await,
     }
 }

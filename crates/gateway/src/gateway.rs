@@ -137,6 +137,8 @@ pub(crate) struct Shared {
     witnessed_at: AtomicU64,
     /// How far the archive is.
     pub(crate) archived: Mutex<ArchiveStatus>,
+    /// The ledger's own witnesses were asked once since the start, and none of them knows another history.
+    uncontradicted: AtomicBool,
     stopping: AtomicBool,
     /// What outlives its session and must come to its end: ends of reviews, cancels on their way to a resource.
     ends: Mutex<JoinSet<()>>,
@@ -171,6 +173,15 @@ pub(crate) enum Note {
     Flush(oneshot::Sender<()>),
 }
 
+/// How TLS is spoken with a resource, if it is, under its name.
+fn upstream(resource: &ResourceSettings) -> Result<(ResourceName, Option<Upstream>), OpenError> {
+    let name = resource.resource.name.clone();
+    match Upstream::new(&resource.tls, &resource.host) {
+        Ok(tls) => Ok((name, tls)),
+        Err(why) => Err(OpenError::Tls(format!("resource {name}: {why}"))),
+    }
+}
+
 impl Gateway {
     /// Opens the state, recovers the ledger, closes what a former process left open, and writes `boot`.
     pub async fn open(state: StateDir, settings: Settings) -> Result<Self, OpenError> {
@@ -201,13 +212,7 @@ impl Gateway {
         let seeds = seeds(&catalog, &settings).await?;
         let issuers = Arc::new(Issuers::new(settings.issuers.clone(), &seeds, Some(save(catalog.clone())))?);
         let tls = settings.tls.as_ref().map(Tls::new).transpose().map_err(OpenError::Tls)?;
-        let mut upstream = HashMap::new();
-        for resource in &settings.resources {
-            let name = resource.resource.name.clone();
-            let tls = Upstream::new(&resource.tls, &resource.host)
-                .map_err(|why| OpenError::Tls(format!("resource {name}: {why}")))?;
-            upstream.insert(name, tls);
-        }
+        let upstream = settings.resources.iter().map(upstream).collect::<Result<_, _>>()?;
         let fingerprint = Zeroizing::new(state.fingerprint_key()?);
         let fingerprint_key = hmac::Key::new(hmac::HMAC_SHA256, fingerprint.as_slice());
         let (notes, inbox) = mpsc::channel(NOTES_MAX);
@@ -219,6 +224,7 @@ impl Gateway {
             began: Instant::now(),
             witnessed_at: AtomicU64::new(0),
             archived: Mutex::default(),
+            uncontradicted: AtomicBool::new(false),
             stopping: AtomicBool::new(false),
             ends: Mutex::default(),
             live: Mutex::default(),
@@ -250,6 +256,12 @@ impl Gateway {
         Ok(Self(shared))
     }
 
+    /// Whether this state directory may vouch for others: its own witnesses were asked since the start, and the ledger takes
+    /// entries. One that was put back to an earlier state has forgotten what it cosigned.
+    pub fn may_witness(&self) -> bool {
+        self.0.uncontradicted.load(Ordering::SeqCst) && self.0.sequencer.stalled().is_none()
+    }
+
     /// Binds the listeners, serves until `shutdown`, then drains.
     pub async fn serve(&self, shutdown: impl Future<Output = ()> + Send + 'static) -> Result<(), OpenError> {
         let mut witnesses = witnesses::Rounds::new(&self.0).map_err(OpenError::Witnesses)?;
@@ -260,6 +272,7 @@ impl Gateway {
                 return Err(OpenError::Stall(Stall::Frozen));
             }
         }
+        self.0.uncontradicted.store(true, Ordering::SeqCst);
         let uploads = Uploads::new(&self.0).map_err(OpenError::Archive)?;
         let listeners = serve::bind(&self.0).await?;
         let workers = Arc::new(Workers::start(&self.0.sequencer)?);

@@ -26,3 +26,4 @@ pub use archive::{Archive, ArchiveFault, ArchivePlace, ArchiveSettings, ArchiveS
 pub use exports::{ExportSettings, ExportTarget};
 pub use gateway::{Gateway, Health, LiveSession, OpenError};
 pub use settings::{Bounds, ResourceSettings, Settings, TlsIdentity, UpstreamTls};
+pub use witnesses::{Answer as WitnessAnswer, WitnessClient};

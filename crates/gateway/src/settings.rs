@@ -29,6 +29,8 @@ pub struct Settings {
     pub resources: Vec<ResourceSettings>,
     /// Who cosigns the heads of the ledger; `None`: nobody.
     pub witnesses: Option<Arc<WitnessPolicy>>,
+    /// Certificates (PEM) that their TLS may be checked against, beside those of the system.
+    pub witness_ca: Option<Vec<u8>>,
     /// How long commands that can have an effect go on without enough of them.
     pub max_unwitnessed: Duration,
     /// Where the ledger and its recordings are copied; `None`: nowhere.

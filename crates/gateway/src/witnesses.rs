@@ -10,9 +10,10 @@ use std::time::{Duration, Instant};
 use chancery_ledger::{
     AddCheckpoint, Alert, Checkpoint, Entry, LogVerifier, Roots, SignedCheckpoint, WitnessKey, WitnessPolicy,
 };
+use chancery_model::Digest;
 use chancery_store::Level;
 use futures_util::future::join_all;
-use reqwest::{Client, StatusCode, redirect};
+use reqwest::{Certificate, Client, StatusCode, redirect};
 
 use crate::gateway::Shared;
 
@@ -25,7 +26,8 @@ const ANSWER_BYTES_MAX: usize = 16 * 1024;
 const SIZE_TYPE: &str = "text/x.tlog.size";
 
 /// What came of asking one witness.
-enum Answer {
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Answer {
     /// Its signature line, which holds.
     Cosigned(String),
     /// It cosigned another size last.
@@ -36,10 +38,108 @@ enum Answer {
     Unheard(String),
 }
 
+/// Speaks to witnesses as a log does.
+#[derive(Clone, Debug)]
+pub struct WitnessClient(Client);
+
+impl WitnessClient {
+    /// A client for the witnesses that the policy gives an address. Their TLS is checked against the system's certificates
+    /// and those of `ca` (PEM).
+    pub fn new(policy: &WitnessPolicy, ca: Option<&[u8]>) -> Result<Self, String> {
+        // Fails only where a provider is installed already, which is as good.
+        let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
+        let here = [SocketAddr::from((Ipv4Addr::LOCALHOST, 0))];
+        let mut client = Client::builder()
+            .redirect(redirect::Policy::none())
+            .timeout(TIMEOUT)
+            .referer(false)
+            .no_proxy()
+            .resolve_to_addrs("localhost", &here)
+            .user_agent("chancery");
+        if policy.reachable().all(|(.., url)| url.starts_with("http:")) {
+            // No TLS will be spoken; a machine without any certificates must not fail for it.
+            client = client.tls_certs_only([]);
+        } else if let Some(pem) = ca {
+            let certificates = Certificate::from_pem_bundle(pem).map_err(|error| error.to_string())?;
+            client = client.tls_certs_merge(certificates);
+        }
+        client.build().map(Self).map_err(|error| error.to_string())
+    }
+
+    /// Asks a witness that is thought to have cosigned `known` entries for `head`; `prove` makes the proof from a size on.
+    /// A witness says where it is if it is somewhere else; then it is asked once more.
+    pub async fn ask<P, F>(&self, known: u64, key: &WitnessKey, url: &str, head: &SignedCheckpoint, prove: P) -> Answer
+    where
+        P: Fn(u64) -> F,
+        F: Future<Output = Result<Vec<Digest>, String>>,
+    {
+        let size = head.checkpoint.size;
+        match self.ask_from(known, key, url, head, &prove).await {
+            Answer::Knows(longer) if longer > size => {
+                Answer::Conflict(format!("it cosigned {longer} entries, and there are {size}"))
+            }
+            Answer::Knows(other) if other != known => {
+                if other < known {
+                    tracing::error!(
+                        witness = key.name(),
+                        was = known,
+                        now = other,
+                        "a witness forgot what it cosigned"
+                    );
+                }
+                match self.ask_from(other, key, url, head, &prove).await {
+                    Answer::Knows(again) if again == other => {
+                        Answer::Conflict(format!("it has another root for {other} entries"))
+                    }
+                    answer => answer,
+                }
+            }
+            Answer::Knows(same) => Answer::Conflict(format!("it has another root for {same} entries")),
+            answer => answer,
+        }
+    }
+
+    async fn ask_from<P, F>(&self, old: u64, key: &WitnessKey, url: &str, head: &SignedCheckpoint, prove: &P) -> Answer
+    where
+        P: Fn(u64) -> F,
+        F: Future<Output = Result<Vec<Digest>, String>>,
+    {
+        let proof = match old {
+            0 => Vec::new(),
+            old => match prove(old).await {
+                Ok(proof) => proof,
+                Err(error) => return Answer::Unheard(error),
+            },
+        };
+        let body = AddCheckpoint { old, proof, note: head.note.clone() }.encode();
+        let to = format!("{}/add-checkpoint", url.trim_end_matches('/'));
+        let response = match self.0.post(to).body(body).send().await {
+            Ok(response) => response,
+            Err(error) => return Answer::Unheard(error.without_url().to_string()),
+        };
+        let (status, is_size) = (response.status(), content_type(&response) == Some(SIZE_TYPE));
+        let Some(text) = bounded(response).await else { return Answer::Unheard("no readable answer".into()) };
+        match status {
+            StatusCode::OK => match cosignature(&text, key, &head.checkpoint) {
+                Some(line) => Answer::Cosigned(line),
+                None => Answer::Unheard("it answered without a cosignature of its own that holds".into()),
+            },
+            StatusCode::CONFLICT if is_size => match text.trim_end().parse() {
+                Ok(size) => Answer::Knows(size),
+                Err(_) => Answer::Unheard("it answered with a conflict and no size".into()),
+            },
+            StatusCode::UNPROCESSABLE_ENTITY => {
+                Answer::Conflict(format!("what it saw of {old} entries is not the beginning of these"))
+            }
+            other => Answer::Unheard(format!("it answered {other}")),
+        }
+    }
+}
+
 /// Asks the witnesses, round by round.
 pub(crate) struct Rounds {
     shared: Arc<Shared>,
-    client: Client,
+    client: WitnessClient,
     policy: Arc<WitnessPolicy>,
     log: LogVerifier,
     /// What each cosigned last, as far as is known.
@@ -52,19 +152,7 @@ impl Rounds {
     /// `None` if no witness is configured.
     pub(crate) fn new(shared: &Arc<Shared>) -> Result<Option<Self>, String> {
         let Some(policy) = shared.settings.witnesses.clone() else { return Ok(None) };
-        let here = [SocketAddr::from((Ipv4Addr::LOCALHOST, 0))];
-        let mut client = Client::builder()
-            .redirect(redirect::Policy::none())
-            .timeout(TIMEOUT)
-            .referer(false)
-            .no_proxy()
-            .resolve_to_addrs("localhost", &here)
-            .user_agent("chancery");
-        if policy.reachable().all(|(.., url)| url.starts_with("http:")) {
-            // No TLS will be spoken; a machine without any certificates must not fail for it.
-            client = client.tls_certs_only([]);
-        }
-        let client = client.build().map_err(|error| error.to_string())?;
+        let client = WitnessClient::new(&policy, shared.settings.witness_ca.as_deref())?;
         let roots = Roots::parse(&shared.sequencer.roots()).map_err(|error| error.to_string())?;
         let (shared, log) = (shared.clone(), roots.log().clone());
         Ok(Some(Self { shared, client, policy, log, known: BTreeMap::new(), done: 0 }))
@@ -126,58 +214,17 @@ impl Rounds {
         note.map(|note| self.log.open(&note)).transpose().map_err(|error| error.to_string())
     }
 
-    /// A witness says where it is if it is not where it was thought to be; then it is asked once more.
     async fn ask(&self, name: &str, key: &WitnessKey, url: &str, head: &SignedCheckpoint) -> Answer {
         let size = head.checkpoint.size;
         let known = self.known.get(name).copied().unwrap_or(0);
-        match self.ask_from(known, key, url, head).await {
-            Answer::Knows(longer) if longer > size => {
-                Answer::Conflict(format!("it cosigned {longer} entries, and there are {size}"))
+        let prove = |old| {
+            let sequencer = self.shared.sequencer.clone();
+            async move {
+                let proof = tokio::task::spawn_blocking(move || sequencer.consistency(old, size)).await;
+                proof.map_err(|error| error.to_string())?.map_err(|error| error.to_string())
             }
-            Answer::Knows(other) if other != known => match self.ask_from(other, key, url, head).await {
-                Answer::Knows(again) if again == other => {
-                    Answer::Conflict(format!("it has another root for {other} entries"))
-                }
-                answer => answer,
-            },
-            Answer::Knows(same) => Answer::Conflict(format!("it has another root for {same} entries")),
-            answer => answer,
-        }
-    }
-
-    async fn ask_from(&self, old: u64, key: &WitnessKey, url: &str, head: &SignedCheckpoint) -> Answer {
-        let unheard = |error: &dyn std::fmt::Display| Answer::Unheard(error.to_string());
-        let (sequencer, size) = (self.shared.sequencer.clone(), head.checkpoint.size);
-        let proof = match old {
-            0 => Vec::new(),
-            old => match tokio::task::spawn_blocking(move || sequencer.consistency(old, size)).await {
-                Ok(Ok(proof)) => proof,
-                Ok(Err(error)) => return unheard(&error),
-                Err(error) => return unheard(&error),
-            },
         };
-        let body = AddCheckpoint { old, proof, note: head.note.clone() }.encode();
-        let to = format!("{}/add-checkpoint", url.trim_end_matches('/'));
-        let response = match self.client.post(to).body(body).send().await {
-            Ok(response) => response,
-            Err(error) => return unheard(&error.without_url()),
-        };
-        let (status, is_size) = (response.status(), content_type(&response) == Some(SIZE_TYPE));
-        let Some(text) = bounded(response).await else { return Answer::Unheard("no readable answer".into()) };
-        match status {
-            StatusCode::OK => match cosignature(&text, key, &head.checkpoint) {
-                Some(line) => Answer::Cosigned(line),
-                None => Answer::Unheard("it answered without a cosignature of its own that holds".into()),
-            },
-            StatusCode::CONFLICT if is_size => match text.trim_end().parse() {
-                Ok(size) => Answer::Knows(size),
-                Err(_) => Answer::Unheard("it answered with a conflict and no size".into()),
-            },
-            StatusCode::UNPROCESSABLE_ENTITY => {
-                Answer::Conflict(format!("what it saw of {old} entries is not the beginning of these"))
-            }
-            other => Answer::Unheard(format!("it answered {other}")),
-        }
+        self.client.ask(known, key, url, head, prove).await
     }
 
     fn freeze(&self, witness: &str, why: &str) {

@@ -124,6 +124,10 @@ impl Roots {
     pub fn log(&self) -> &LogVerifier {
         &self.log
     }
+    /// The ladder's root in the form of signed-note, if it is among them.
+    pub fn ladder_key(&self) -> Option<String> {
+        self.ladder.as_ref().map(LogVerifier::verifier_key)
+    }
     /// Whether the ladder's root is among them.
     pub fn has_ladder(&self) -> bool {
         self.ladder.is_some()

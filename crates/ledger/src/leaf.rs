@@ -92,7 +92,7 @@ impl Leaf {
 }
 
 /// The fields of one object. Refuses a key that does not sort after the one before it, hence duplicates too.
-struct Fields(BTreeMap<String, Value>);
+pub(crate) struct Fields(pub(crate) BTreeMap<String, Value>);
 
 impl<'de> serde::Deserialize<'de> for Fields {
     fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {

@@ -19,7 +19,10 @@ mod log;
 mod note;
 mod proof;
 mod recording;
+mod registry;
 mod staged;
+#[cfg(not(target_arch = "wasm32"))]
+mod stamp;
 mod tile;
 mod tree;
 mod verify;
@@ -42,10 +45,16 @@ pub use log::{Epochs, Log, OpenSession, Stamp};
 pub use note::{Checkpoint, LogSigner, LogVerifier, SignedCheckpoint};
 pub use proof::{ProofError, TiledTree};
 pub use recording::{ChainCheck, RecordingChain};
+pub use registry::{
+    Grew, Handed, REGISTRY_ENTRIES_MAX, REGISTRY_LINE_BYTES_MAX, REGISTRY_ORIGINS_MAX, Registered, RegisteredHead,
+    Registration, Registry, TimeStamp, read_registry,
+};
 pub use staged::{
     Durability, Durable, FrameLog, FrameRef, FrameSlot, Mismatch, Narrow, Place, Placed, PlacedFrame, Recorded, Slot,
     Staged, StagedFrame, ToEntry, ToFrame, stage, stage_frame,
 };
+#[cfg(not(target_arch = "wasm32"))]
+pub use stamp::{STAMP_BYTES_MAX, stamp_request, verify_stamp};
 pub use tile::{BUNDLE_ENTRIES, Tile, TileBuilder, bundle, bundle_path, parse_bundle, tile_path};
 pub use tree::{
     Hasher, Range, consistency_proof, inclusion_proof, leaf_hash, node_hash, root, verify_consistency, verify_inclusion,

@@ -173,6 +173,10 @@ impl LogVerifier {
     pub(crate) fn key(&self) -> [u8; 32] {
         self.key
     }
+    /// Whether both are one key, whatever their names.
+    pub fn is_same_key(&self, other: &Self) -> bool {
+        self.key == other.key
+    }
     /// Opens a note: one of its signatures is this key's and holds, and its origin is the key's name. Signatures of
     /// other keys are ignored.
     pub fn open(&self, note: &str) -> Result<SignedCheckpoint, LedgerError> {

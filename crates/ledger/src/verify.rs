@@ -37,9 +37,14 @@ pub enum Check {
     Rolling,
     /// Recordings are whole, chained and those that the entries speak of.
     Recordings,
+    /// All the logs that are registered are there, each as far as it was registered. Made of several logs, by the registry.
+    Origins,
+    /// An authority for timestamps gave a time to the head of the registry. Made of a registry, where one is named.
+    Stamp,
 }
 
 impl Check {
+    /// Those of one log.
     const ALL: [Self; 9] = [
         Self::Lines,
         Self::Order,
@@ -63,6 +68,8 @@ impl Check {
             Self::Sessions => "sessions",
             Self::Rolling => "rolling",
             Self::Recordings => "recordings",
+            Self::Origins => "origins",
+            Self::Stamp => "stamp",
         }
     }
 }

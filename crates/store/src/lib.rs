@@ -7,6 +7,7 @@ mod archive;
 mod catalog;
 mod export;
 mod recordings;
+mod registry;
 mod sequencer;
 mod state;
 mod witness;
@@ -23,6 +24,7 @@ pub use export::{ExportError, Exported, export};
 pub use recordings::{
     OnClosed, RecordFault, RecordedSession, Recorder, RecorderOptions, RecordingReader, Spool, Unspooled,
 };
+pub use registry::{RegistryDir, RegistryError, RegistryFiles};
 pub use sequencer::{
     Appended, Appending, Blob, Clock, Directory, LedgerItem, LedgerReader, Level, MemoryVolume, OpenError, Options,
     Outside, Pending, Recovery, Sequencer, Stall, Volume, system_clock, verify,

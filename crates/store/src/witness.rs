@@ -4,7 +4,7 @@
 //!
 //! The file's format is `docs/spec/witness.md`. Not here: HTTP, and what a request must prove, which is `chancery-ledger`'s.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::ffi::OsString;
 use std::fmt::Write as _;
 use std::fs::{self, DirBuilder, File, OpenOptions};
@@ -242,6 +242,8 @@ pub struct Witness {
 /// What the one lock is for.
 struct Desk {
     state: WitnessState,
+    /// The origins that are answered; `None`: all that are known.
+    only: Option<BTreeSet<String>>,
     replace: Replace,
     broken: bool,
     evidence_full: bool,
@@ -289,7 +291,7 @@ impl Witness {
 
     fn of(path: PathBuf, state: WitnessState, lock: File) -> Result<Self, WitnessError> {
         let cosigner = Cosigner::from_seed(&state.name, &state.seed).map_err(|_| WitnessError::Name)?;
-        let desk = Desk { state, replace: Box::new(replace), broken: false, evidence_full: false };
+        let desk = Desk { state, only: None, replace: Box::new(replace), broken: false, evidence_full: false };
         Ok(Self { path, cosigner, desk: Mutex::new(desk), _lock: lock })
     }
 
@@ -315,6 +317,11 @@ impl Witness {
         desk.put(&self.path, Cosigned::never(key)).map_err(WitnessError::from)
     }
 
+    /// From now on it answers these logs alone. What it knows of others is kept: a log that comes back finds its last head.
+    pub fn only(&self, origins: impl IntoIterator<Item = String>) {
+        self.reading().only = Some(origins.into_iter().collect());
+    }
+
     /// Takes times of former cosignatures that are later than `now` (seconds since 1970 UTC) for those of a clock that ran
     /// ahead. The file says so with the next head.
     pub fn forget_times(&self, now: u64) {
@@ -332,7 +339,9 @@ impl Witness {
             return Err(Refused::Broken);
         }
         let (request, claimed) = parse(body).map_err(Refused::Unwitnessed)?;
-        let known = desk.state.logs.get(claimed.origin).ok_or(Refused::Unwitnessed(Unwitnessed::Unknown))?;
+        let asked_for = desk.only.as_ref().is_none_or(|only| only.contains(claimed.origin));
+        let known = desk.state.logs.get(claimed.origin).filter(|_| asked_for);
+        let known = known.ok_or(Refused::Unwitnessed(Unwitnessed::Unknown))?;
         let sent = claimed.checkpoint.ok_or(Refused::Unwitnessed(Unwitnessed::Malformed))?;
         let head = match known.log.judge(&request) {
             Ok(head) => head,

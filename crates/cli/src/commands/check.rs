@@ -8,6 +8,7 @@ use chancery_store::Catalog;
 use serde_json::json;
 
 use crate::args;
+use crate::commands::serve::peers;
 use crate::config::{self, Configuration};
 use crate::local::Local;
 use crate::output::{Done, Exit, Failure, Out, clean_lines};
@@ -82,6 +83,7 @@ async fn state(path: &Path, configuration: &Configuration) -> Vec<Problem> {
         }
     }
     local.close().await;
+    problems.extend(peers::problems(configuration).into_iter().map(problem));
     problems
 }
 

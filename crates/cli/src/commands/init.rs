@@ -5,12 +5,12 @@ use std::io::Write;
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::Path;
 
-use chancery_store::{Catalog, StateDir};
+use chancery_store::{Catalog, StateDir, Witness};
 use serde_json::json;
 
 use crate::args;
 use crate::commands::ledger::ROOTS_FILE;
-use crate::local::{open_ledger, state_failure};
+use crate::local::{WITNESS, open_ledger, state_failure};
 use crate::output::{Done, Exit, Failure, Out, clean};
 
 const CONFIG: &str = include_str!("init/chancery.toml");
@@ -40,24 +40,29 @@ pub(crate) async fn run(args: args::Init, out: Out) -> Done {
     let roots = sequencer.roots();
     sequencer.close();
     write_new(&directory.join("state").join(ROOTS_FILE), &roots, 0o600)?;
+    let witness = Witness::create(&directory.join("state").join(WITNESS), &format!("{origin}/witness"));
+    let witness = witness.map_err(|error| Failure::no(error.to_string()))?.verifier_key();
     // The configuration comes last: a crash before it leaves a directory that `serve` does not start from.
     write_new(&directory.join("chancery.toml"), &CONFIG.replace("@NAME@", &args.name), 0o644)?;
-    say(directory, &roots, out);
+    say(directory, &roots, &witness, out);
     Ok(Exit::Yes)
 }
 
-fn say(directory: &Path, roots: &str, out: Out) {
+fn say(directory: &Path, roots: &str, witness: &str, out: Out) {
     let shown = clean(&directory.display().to_string());
     out.line(format!("made {shown}: chancery.toml, policies/, server.pem, state/ (keys, catalog, ledger)"));
     out.line("roots of the ledger, to be kept elsewhere (whoever verifies it needs them; also in state/ledger.vkey):");
     roots.lines().for_each(|root| out.line(format!("  {root}")));
+    out.line("key of its witness, if it is to witness other gateways (for the policies of those; `ledger status` shows it, too):");
+    out.line(format!("  {witness}"));
     out.line("next:");
     let config = clean(&directory.join("chancery.toml").display().to_string());
     out.line(format!("  1. edit {config}: an [[issuer]] and a [[resource]]"));
     out.line(format!("  2. chancery secret set NAME --username ROLE --config {config}"));
     out.line(format!("  3. chancery check --config {config}"));
     out.line(format!("  4. chancery serve --config {config}"));
-    out.document(&json!({ "directory": directory, "ledger_roots": roots.lines().collect::<Vec<_>>() }));
+    out.document(&json!({ "directory": directory, "ledger_roots": roots.lines().collect::<Vec<_>>(),
+                          "witness_key": witness }));
 }
 
 /// A certificate of its own making, for this host alone, so that the first start is inside TLS.

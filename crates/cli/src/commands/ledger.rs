@@ -1,18 +1,22 @@
 //! `chancery ledger`: the head, and the verification of a ledger that lives or was copied. Reads only.
 
+mod several;
+
 use std::fs;
 use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use chancery_ledger::{Checkpoint, Leaf, LogSigner, Roots, Verdict, WitnessPolicy};
+use chancery_ledger::{Checkpoint, Finding, Leaf, LogSigner, Report, Roots, Verdict, WitnessPolicy};
 use chancery_model::Timestamp;
-use chancery_store::{Directory, ExportError, LedgerItem, LedgerReader, Outside, RecordingReader, export, verify};
+use chancery_store::{
+    Directory, ExportError, LedgerItem, LedgerReader, Outside, RecordingReader, WitnessState, export, verify,
+};
 use serde_json::json;
 
 use crate::args;
 use crate::commands::check;
-use crate::local::read_small;
+use crate::local::{WITNESS, read_small};
 use crate::output::{Done, Exit, Failure, Out, clean};
 
 /// The roots in a state directory: the log's public key and that of its first epoch, so that a copy without the private
@@ -31,7 +35,7 @@ pub(crate) async fn run(args: args::Ledger, out: Out) -> Done {
 }
 
 /// Where a ledger is and how it is checked.
-struct Place {
+pub(super) struct Place {
     ledger: PathBuf,
     recordings: Option<PathBuf>,
     roots: Roots,
@@ -39,28 +43,60 @@ struct Place {
 
 impl Place {
     fn of(directory: &Path, roots: Option<&str>, recordings: Option<&Path>) -> Result<Self, Failure> {
-        let inner = directory.join("ledger");
-        let (state, ledger) =
-            if inner.is_dir() { (Some(directory), inner) } else { (directory.parent(), directory.to_owned()) };
-        if !ledger.join("entries").is_dir() {
-            return Err(Failure::unsure(format!("{} holds no ledger", directory.display()))
-                .hint("name a state directory, or a ledger directory with `entries` in it"));
-        }
+        let (state, ledger) = found(directory)?;
         let text = match roots {
             Some(roots) => given(roots)?,
-            None => state.and_then(own_roots).ok_or_else(|| {
-                Failure::unsure("the roots of the log are not known")
-                    .hint("--roots FILE, with the keys that `chancery init` printed")
-            })?,
+            None => state.and_then(own_roots).ok_or_else(unknown_roots)?,
         };
-        let roots = Roots::parse(&text).map_err(|error| Failure::usage(format!("the roots: {error}")))?;
+        let roots = parsed(&text)?;
+        Ok(Self::with(state, ledger, roots, recordings))
+    }
+    /// A directory whose roots are known.
+    pub(super) fn known(directory: &Path, roots: Roots) -> Result<Self, Failure> {
+        let (state, ledger) = found(directory)?;
+        Ok(Self::with(state, ledger, roots, None))
+    }
+    fn with(state: Option<&Path>, ledger: PathBuf, roots: Roots, recordings: Option<&Path>) -> Self {
         let beside = || state.map(|state| state.join("recordings")).filter(|path| path.is_dir());
         let recordings = recordings.map(Path::to_owned).or_else(beside);
-        Ok(Self { ledger, recordings, roots })
+        Self { ledger, recordings, roots }
     }
     fn reader(&self) -> Result<LedgerReader, Failure> {
-        Ok(LedgerReader::new(Arc::new(Directory::shared(&self.ledger).map_err(unreadable)?)))
+        reader(&self.ledger)
     }
+    /// Verifies it, with its recordings where they are.
+    pub(super) fn verify(&self, outside: Outside) -> Result<Report, Failure> {
+        let recordings = match &self.recordings {
+            Some(path) => Some(RecordingReader::new(Arc::new(Directory::shared(path).map_err(unreadable)?))),
+            None => None,
+        };
+        verify(&self.reader()?, recordings.as_ref(), outside).map_err(unreadable)
+    }
+}
+
+/// The state directory, where there is one, and the ledger in it.
+fn found(directory: &Path) -> Result<(Option<&Path>, PathBuf), Failure> {
+    let inner = directory.join("ledger");
+    let (state, ledger) =
+        if inner.is_dir() { (Some(directory), inner) } else { (directory.parent(), directory.to_owned()) };
+    if !ledger.join("entries").is_dir() {
+        return Err(Failure::unsure(format!("{} holds no ledger", directory.display()))
+            .hint("name a state directory, or a ledger directory with `entries` in it"));
+    }
+    Ok((state, ledger))
+}
+
+fn reader(ledger: &Path) -> Result<LedgerReader, Failure> {
+    Ok(LedgerReader::new(Arc::new(Directory::shared(ledger).map_err(unreadable)?)))
+}
+
+fn unknown_roots() -> Failure {
+    Failure::unsure("the roots of the log are not known")
+        .hint("--roots FILE, with the keys that `chancery init` printed")
+}
+
+fn parsed(roots: &str) -> Result<Roots, Failure> {
+    Roots::parse(roots).map_err(|error| Failure::usage(format!("the roots: {error}")))
 }
 
 pub(crate) fn given(roots: &str) -> Result<String, Failure> {
@@ -119,11 +155,14 @@ fn status(args: &args::Config, out: Out) -> Done {
         let word = archived.map_or("nothing yet".to_owned(), |size| format!("{size} entries"));
         out.line(format!("archived    {word} (`chancery archive status` asks the archive)"));
     }
+    let witness = WitnessState::read(&configuration.state.join(WITNESS)).ok();
+    let witness = witness.as_ref().map(WitnessState::verifier_key);
+    out.line(format!("as witness  {}", clean(witness.unwrap_or("-"))));
     if let Some(damage) = damage {
         out.line(format!("damaged     after entry {size}: {damage}"));
     }
     out.document(&json!({ "key": place.roots.log().verifier_key(), "entries": size, "checkpoint": from, "root": root, "last": time,
-                          "archived": archived, "damaged": damage }));
+                          "archived": archived, "damaged": damage, "witness_key": witness }));
     Ok(if damage.is_none() { Exit::Yes } else { Exit::No })
 }
 
@@ -148,65 +187,90 @@ fn exported(args: &args::ExportLedger, out: Out) -> Done {
     Ok(Exit::Yes)
 }
 
-/// The roots, the witnesses and the checkpoints that were given.
-fn outside(args: &args::Verify, roots: Roots) -> Result<Outside, Failure> {
-    let text = |path: &PathBuf| {
-        let bytes = read_small(path, NOTE_BYTES_MAX);
-        let bytes = bytes.map_err(|error| Failure::unsure(format!("{}: {error}", path.display())))?;
-        String::from_utf8(bytes.to_vec()).map_err(|_| Failure::unsure(format!("{}: not text", path.display())))
-    };
-    let policy = args.policy.as_ref().map(text).transpose()?;
-    let witnesses = policy.as_deref().map(WitnessPolicy::parse).transpose();
-    let witnesses = witnesses.map_err(|error| Failure::usage(format!("the policy: {error}")))?;
-    Ok(Outside { roots, witnesses, checkpoints: args.checkpoints.iter().map(text).collect::<Result<_, _>>()? })
+/// A text file that was named: a policy, a checkpoint.
+pub(super) fn text(path: &Path) -> Result<String, Failure> {
+    let bytes = read_small(path, NOTE_BYTES_MAX);
+    let bytes = bytes.map_err(|error| Failure::unsure(format!("{}: {error}", path.display())))?;
+    String::from_utf8(bytes.to_vec()).map_err(|_| Failure::unsure(format!("{}: not text", path.display())))
+}
+
+/// A policy of witnesses that was named.
+pub(super) fn policy(path: Option<&PathBuf>) -> Result<Option<WitnessPolicy>, Failure> {
+    let policy = path.map(|path| text(path)).transpose()?;
+    let policy = policy.as_deref().map(WitnessPolicy::parse).transpose();
+    policy.map_err(|error| Failure::usage(format!("the policy: {error}")))
 }
 
 fn verified(args: &args::Verify, out: Out) -> Done {
-    let directory = match &args.directory {
+    if args.directories.len() > 1 || args.registry.is_some() {
+        return several::verified(args, out);
+    }
+    if args.roots.len() > 1 {
+        return Err(Failure::usage("the roots of several logs were given, and one log"));
+    }
+    let directory = match args.directories.first() {
         Some(directory) => directory.clone(),
         None => check::configuration(&args.config.config)?.state,
     };
-    let place = Place::of(&directory, args.roots.as_deref(), args.recordings.as_deref())?;
-    let recordings = match &place.recordings {
-        Some(path) => Some(RecordingReader::new(Arc::new(Directory::shared(path).map_err(unreadable)?))),
-        None => None,
-    };
-    let outside = outside(args, place.roots.clone())?;
+    let place = Place::of(&directory, args.roots.first().map(String::as_str), args.recordings.as_deref())?;
+    let checkpoints = args.checkpoints.iter().map(|path| text(path)).collect::<Result<_, _>>()?;
+    let outside = Outside { roots: place.roots.clone(), witnesses: policy(args.policy.as_ref())?, checkpoints };
     let unwitnessed = outside.witnesses.is_none();
-    let report = verify(&place.reader()?, recordings.as_ref(), outside).map_err(unreadable)?;
-    let exit_of = |verdict| match verdict {
+    let report = place.verify(outside)?;
+    say_findings(&report.findings, out);
+    say_verdict(&report, out);
+    if unwitnessed {
+        out.line(NOT_EXCLUDED);
+    }
+    let mut document = documented(&report, &place.roots);
+    if let Some(fields) = document.as_object_mut() {
+        let excluded = !unwitnessed && report.verdict() == Verdict::Pass;
+        fields.insert("rewrite_excluded".to_owned(), excluded.into());
+    }
+    out.document(&document);
+    Ok(exit_of(report.verdict()))
+}
+
+const NOT_EXCLUDED: &str =
+    "not excluded: that who held all keys from the beginning wrote it anew (no --policy says who witnessed it)";
+
+pub(super) fn exit_of(verdict: Verdict) -> Exit {
+    match verdict {
         Verdict::Pass => Exit::Yes,
         Verdict::Fail => Exit::No,
         Verdict::Inconclusive => Exit::Unsure,
-    };
-    for finding in &report.findings {
+    }
+}
+
+pub(super) fn say_findings(findings: &[Finding], out: Out) {
+    for finding in findings {
         let word = format!("{:<12}", finding.verdict.to_string());
         let at = finding.entry.map_or(String::new(), |entry| format!("  entry {entry}"));
         let what = if finding.what.is_empty() { String::new() } else { format!("  {}", clean(&finding.what)) };
         out.line(format!("{} {:<11}{at}{what}", out.paint(exit_of(finding.verdict), &word), finding.check.as_str()));
     }
+}
+
+pub(super) fn say_verdict(report: &Report, out: Out) {
     let verdict = report.verdict();
-    let bad = report.first_bad_entry();
     let shown = out.paint(exit_of(verdict), &verdict.to_string());
     out.line(format!("{shown}: {} entries, root {}", report.size, report.root));
-    if let Some(bad) = bad {
+    if let Some(bad) = report.first_bad_entry() {
         out.line(format!("first bad entry: {bad}"));
     }
-    if unwitnessed {
-        out.line(
-            "not excluded: that who held all keys from the beginning wrote it anew (no --policy says who witnessed it)",
-        );
-    }
-    let findings: Vec<_> = report
-        .findings
-        .iter()
-        .map(|one| {
-            json!({ "check": one.check.as_str(), "verdict": one.verdict.to_string(), "entry": one.entry,
-                    "last": one.last, "what": one.what, "failures": one.failures })
-        })
-        .collect();
-    out.document(&json!({ "verdict": verdict.to_string(), "entries": report.size, "root": report.root.to_string(),
-                          "first_bad_entry": bad, "rewrite_excluded": !unwitnessed && verdict == Verdict::Pass,
-                          "key": place.roots.log().verifier_key(), "findings": findings }));
-    Ok(exit_of(verdict))
+}
+
+pub(super) fn findings_document(findings: &[Finding]) -> Vec<serde_json::Value> {
+    let one = |one: &Finding| {
+        json!({ "check": one.check.as_str(), "verdict": one.verdict.to_string(), "entry": one.entry,
+                "last": one.last, "what": one.what, "failures": one.failures })
+    };
+    findings.iter().map(one).collect()
+}
+
+/// What is said of one log.
+fn documented(report: &Report, roots: &Roots) -> serde_json::Value {
+    json!({ "verdict": report.verdict().to_string(), "entries": report.size, "root": report.root.to_string(),
+            "first_bad_entry": report.first_bad_entry(), "key": roots.log().verifier_key(),
+            "findings": findings_document(&report.findings) })
 }

@@ -1,6 +1,7 @@
 //! `chancery serve`: the gateway, its API and its control socket in one process, until it is asked to end.
 
 pub(super) mod http;
+pub(super) mod peers;
 mod reload;
 mod socket;
 
@@ -29,6 +30,7 @@ pub(crate) async fn run(args: args::Config, _: Out) -> Done {
         tracing::warn!(problem = %problem, "configuration");
     }
     let state = StateDir::open(&configuration.state).map_err(|error| state_failure(&error))?;
+    let witness = tokio::task::block_in_place(|| peers::open(&configuration))?;
     let key = Zeroizing::new(state.fingerprint_key().map_err(|error| state_failure(&error))?);
     let socket_path = configuration.state.join(SOCKET);
     let (end, ended) = watch::channel(false);
@@ -43,7 +45,11 @@ pub(crate) async fn run(args: args::Config, _: Out) -> Done {
         let listener = TcpListener::bind(address).await;
         let listener = listener.map_err(|error| Failure::no(format!("cannot listen on {address}: {error}")))?;
         let tls = crate::tls::server(identity).map_err(Failure::no)?;
-        let router = chancery_console::router(Arc::new(desk(&gateway, &configuration)));
+        let mut router = chancery_console::router(Arc::new(desk(&gateway, &configuration)));
+        if let Some(witness) = witness {
+            tracing::info!(key = witness.verifier_key(), logs = configuration.peers.len(), "witness of other logs");
+            router = router.merge(peers::router(witness, gateway.clone()));
+        }
         let room = Arc::new(Semaphore::new(http::CONNECTIONS_MAX));
         tasks.push(tokio::spawn(http::serve(listener, Some(tls), room, router, ended.clone())));
     }

@@ -149,7 +149,8 @@ fn tls(args: &args::WitnessServe) -> Result<Option<Arc<ServerConfig>>, Failure> 
     crate::tls::server(&identity).map(Some).map_err(Failure::no)
 }
 
-fn router(witness: Arc<Witness>) -> Router {
+/// The one door of a witness.
+pub(super) fn router(witness: Arc<Witness>) -> Router {
     Router::new()
         .route("/add-checkpoint", post(add_checkpoint))
         .layer(DefaultBodyLimit::max(ADD_CHECKPOINT_BYTES_MAX))
@@ -205,7 +206,7 @@ fn at(seconds: u64) -> Timestamp {
 }
 
 /// A file that cannot be used, with what to do.
-fn failure(error: &WitnessError) -> Failure {
+pub(super) fn failure(error: &WitnessError) -> Failure {
     match error {
         WitnessError::Exists(_) => Failure::no(error).hint("choose another file, or use the one that is there"),
         WitnessError::InUse(_) => Failure::no(error).hint("a witness serves from it, or another command has it open"),

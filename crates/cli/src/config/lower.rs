@@ -16,7 +16,7 @@ use aws_lc_rs::hkdf;
 use chancery_gateway::issuers::IssuerSource;
 use chancery_gateway::{ArchiveSettings, ExportSettings, ResourceSettings, Settings, TlsIdentity, UpstreamTls};
 use chancery_identity::{Algorithm, IssuerRules};
-use chancery_ledger::WitnessPolicy;
+use chancery_ledger::{LogVerifier, WitnessPolicy};
 use chancery_mask::{ColumnRule, Detector, MaskRules, Operator, TokenKey};
 use chancery_model::{Assurance, Digest, Durability, Protocol, ResourceName};
 use chancery_policy::{Problem, ReviewRule, RuleSet};
@@ -24,6 +24,7 @@ use toml::Spanned;
 
 use super::archive::{place, region_of_environment};
 use super::load::Text;
+use super::peers;
 use super::{Archive, File, Issuer, Mask, Resource, Review, Span};
 use crate::oauth;
 
@@ -69,6 +70,10 @@ pub(crate) struct Configuration {
     pub(crate) reviews: Vec<ReviewRule>,
     /// Who cosigns the heads of the ledger.
     pub(crate) witnesses: Option<Arc<WitnessPolicy>>,
+    /// Certificates that their TLS may be checked against, beside the system's.
+    pub(crate) witness_ca: Option<Vec<u8>>,
+    /// Whose logs this gateway witnesses.
+    pub(crate) peers: Vec<LogVerifier>,
     /// How long commands that can have an effect go on without them.
     pub(crate) max_unwitnessed: Duration,
     /// Where events for other systems go.
@@ -99,6 +104,7 @@ impl Configuration {
             issuers: self.issuers.clone(),
             resources: self.resources.iter().map(keyed).collect(),
             witnesses: self.witnesses.clone(),
+            witness_ca: self.witness_ca.clone(),
             max_unwitnessed: self.max_unwitnessed,
             archive: self.archive.clone(),
             rules,
@@ -195,6 +201,8 @@ impl Lower<'_> {
             self.whole_odd("[retention] is not enforced in this release: nothing is deleted", "watch the disk");
         }
         let witnesses = file.ledger.witnesses.and_then(|name| self.witnesses(&name));
+        let witness_ca = file.ledger.witness_ca.and_then(|ca| self.pem(&ca, "CERTIFICATE"));
+        let peers = file.ledger.witness_for.map(|name| self.peers(&name, https.is_some())).unwrap_or_default();
         let max_unwitnessed = file.ledger.max_unwitnessed.map_or(MAX_UNWITNESSED, |Span(span)| span);
         if !(MINUTE..=24 * 60 * MINUTE).contains(&max_unwitnessed) {
             let problem = self.text.whole("`max_unwitnessed` in [ledger] must be 1m to 24h");
@@ -214,6 +222,8 @@ impl Lower<'_> {
             resources,
             reviews,
             witnesses,
+            witness_ca,
+            peers,
             max_unwitnessed,
             exports,
             archive,
@@ -278,6 +288,30 @@ impl Lower<'_> {
                 let span = how.endpoint.filter(|_| why.contains("endpoint")).map_or(url.span(), |one| one.span());
                 self.wrong(span, why, hint);
                 None
+            }
+        }
+    }
+
+    /// The logs that this gateway witnesses.
+    fn peers(&mut self, name: &Spanned<String>, served: bool) -> Vec<LogVerifier> {
+        if !served {
+            self.wrong(name.span(), "peers are witnessed over https, and nothing listens", "set `https` in [listen]");
+        }
+        match peers::read(&self.path(name.get_ref())) {
+            Ok(peers) => {
+                if peers.is_empty() {
+                    self.odd(
+                        name.span(),
+                        "no log is named: none is witnessed",
+                        "add the first root of each peer's log",
+                    );
+                }
+                peers
+            }
+            Err(why) => {
+                let hint = "the roots that `chancery init` printed for each peer, in a file or in files *.vkey";
+                self.wrong(name.span(), why, hint);
+                Vec::new()
             }
         }
     }

@@ -155,6 +155,7 @@ async fn a_listener_for_others_needs_tls() {
             issuers: Vec::new(),
             resources: Vec::new(),
             witnesses: None,
+            witness_ca: None,
             max_unwitnessed: std::time::Duration::from_secs(900),
             archive: None,
             rules: Arc::new(rules),

@@ -343,3 +343,17 @@ fn evidence_of_a_fork_is_kept_once_and_within_bounds() {
     assert_eq!(place.evidence().len(), EVIDENCE_MAX);
     assert!(witness.witness(&grown(33, 40), NOW + 1).is_ok());
 }
+
+#[test]
+fn a_log_that_is_not_asked_for_is_unknown_and_not_forgotten() {
+    let place = Place::new();
+    let witness = place.witness();
+    let first = grown(0, 3);
+    witness.witness(&first, NOW).expect("it grew");
+    witness.only(["gw.test/b".to_owned()]);
+    let second = grown(3, 5);
+    assert_eq!(witness.witness(&second, NOW + 1), no(Unwitnessed::Unknown));
+    witness.only([ORIGIN.to_owned()]);
+    assert_eq!(witness.witness(&first, NOW + 1), no(Unwitnessed::Conflict(3)));
+    witness.witness(&second, NOW + 1).expect("it grew from what was seen before");
+}
