@@ -7,7 +7,7 @@ mod act;
 
 use chancery_model::{Digest, Durability as Profile, EntryRef, RuleId};
 
-use crate::{ActDeny, Entry, KeyEpoch, LedgerError, SessionClose};
+use crate::{ActDeny, Entry, Export, KeyEpoch, LedgerError, SessionClose};
 
 /// The hard limit of an entry's line. A bundle's length prefix is 16 bits; the rest is room for its other uses.
 pub const ENTRY_BYTES_MAX: usize = 60 * 1024;
@@ -192,12 +192,7 @@ fn fields(line: &mut Line<'_, '_>, entry: &Entry<'_>, tally: &Tally) {
             line.hex_if("s", e.session.as_ref().map(|s| &s.0));
             line.text("what", e.what);
         }
-        Entry::Export(e) => {
-            line.hex("by", &e.by);
-            line.hex("cr", &e.manifest.0);
-            integer(line.key("from"), e.from.0);
-            integer(line.key("to"), e.to.0);
-        }
+        Entry::Export(e) => export(line, e),
         Entry::Stall(e) => line.text("reason", e.reason),
         Entry::Gap(e) => {
             line.text("cause", e.cause);
@@ -222,6 +217,13 @@ fn fields(line: &mut Line<'_, '_>, entry: &Entry<'_>, tally: &Tally) {
             approval_fields(line, entry)
         }
     }
+}
+
+fn export(line: &mut Line<'_, '_>, e: &Export) {
+    line.hex("by", &e.by);
+    line.hex("cr", &e.manifest.0);
+    integer(line.key("from"), e.from.0);
+    integer(line.key("to"), e.to.0);
 }
 
 fn epoch(line: &mut Line<'_, '_>, e: &KeyEpoch) {

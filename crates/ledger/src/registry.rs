@@ -1,6 +1,7 @@
 //! The registry: a small log that says which logs there are and how far each had come, so that none can be left out or put
 //! back unseen. Format and rules: `docs/spec/registry.md`. Not here: files, clocks, and what is in the logs.
 
+#[cfg(not(target_arch = "wasm32"))]
 mod stamps;
 
 use std::collections::BTreeMap;
@@ -15,6 +16,7 @@ use crate::{
     WitnessPolicy, consistency_proof, leaf_hash,
 };
 
+#[cfg(not(target_arch = "wasm32"))]
 pub use stamps::TimeStamp;
 
 /// The longest line.
