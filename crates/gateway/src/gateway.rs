@@ -208,8 +208,7 @@ impl Gateway {
                 .map_err(|why| OpenError::Tls(format!("resource {name}: {why}")))?;
             upstream.insert(name, tls);
         }
-        let fingerprint = Zeroizing::new(state.fingerprint_key()?);
-        let fingerprint_key = hmac::Key::new(hmac::HMAC_SHA256, fingerprint.as_slice());
+        let fingerprint_key = hmac::Key::new(hmac::HMAC_SHA256, Zeroizing::new(state.fingerprint_key()?).as_slice());
         let (notes, inbox) = mpsc::channel(NOTES_MAX);
         let lineage = |r: &ResourceSettings| (r.resource.name.clone(), Arc::new(Lineage::new(bounds.catalog_wait)));
         let lineage = settings.resources.iter().map(lineage).collect();
