@@ -8,7 +8,7 @@ import time
 
 import pytest
 
-from rig import ledger
+from rig import ledger, ocsf
 from rig.process import free_port
 
 TOKEN = "s3cr3t-of-the-collector"
@@ -111,10 +111,21 @@ def test_events_in_a_file_are_all_entries_over_a_restart(work, tmp_path):
     assert sequence(events) == list(range(len(entries)))
     for event, entry in zip(events, entries):
         assert event["metadata"]["event_code"] == entry["k"]
+        assert ocsf.wrong(event) == [], event
     done = [event for event in events if event["metadata"]["event_code"] == "act.done"]
     assert {event["database"]["name"] for event in done} == {"shop"}
     assert all(event["actor"]["user"]["name"] for event in done)
     assert {1, 5} <= {event["activity_id"] for event in done}
+
+
+def test_standard_output_has_the_events_and_the_log_does_not(work):
+    front, some = work([{"name": "out", "to": "stdout", "format": "ocsf"}])
+    some()
+    log = front.directory / "serve.log"
+    until(lambda: '"event_code":"session.close"' in log.read_text())
+    front.stop()
+    lines = [line for line in log.read_text().splitlines() if line.startswith("{")]
+    assert sequence(parsed(lines)) == list(range(len(lines)))
 
 
 @pytest.mark.seconds(150)

@@ -136,9 +136,12 @@ impl Export {
         ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
         loop {
             ticks.tick().await;
-            if let Err(why) = self.round().await {
-                self.trouble(&why);
-                tokio::time::sleep(RETRY_MAX).await;
+            match self.round().await {
+                Ok(()) => drop(lock(&self.shared.undelivered).remove(&self.name)),
+                Err(why) => {
+                    self.trouble(&why);
+                    tokio::time::sleep(RETRY_MAX).await;
+                }
             }
         }
     }
