@@ -395,6 +395,9 @@ pub(crate) struct ExportPack {
     /// it goes into the pack. May be given several times, in order.
     #[arg(long = "postgres-log", value_name = "FILE")]
     pub(crate) postgres_logs: Vec<PathBuf>,
+    /// The page that verifies packs in a browser (`make browser`), to lie in the pack as verify.html.
+    #[arg(long, value_name = "FILE")]
+    pub(crate) page: Option<PathBuf>,
     /// Cut the pack into parts of at most so many bytes (95MB, 1GB): FILE.001, FILE.002, …
     #[arg(long, value_name = "SIZE", value_parser = crate::commands::evidence::size)]
     pub(crate) split: Option<u64>,

@@ -65,6 +65,10 @@ async fn make(args: &args::ExportPack, configuration: &Configuration, local: &Lo
     let (derived, manifest) = tokio::task::block_in_place(|| {
         let catalog = FromCatalog { people, approvals, seen };
         let generator = generator()?;
+        if let Some(page) = &args.page {
+            let bytes = fs::read(page).map_err(|error| Failure::usage(format!("{}: {error}", page.display())))?;
+            staging.put("verify.html", &bytes);
+        }
         let derived = source.write(&first, catalog, (&from, &generator), &mut staging)?;
         let files = staging.listed(rank).map_err(unwritable)?;
         let manifest = sealed(&from, generator, files, &mut staging)?;

@@ -2,10 +2,9 @@
 
 use std::path::PathBuf;
 
-use chancery_evidence::{PackFinding, PackReport, PackVerifier, Trusted};
+use chancery_evidence::{PackReport, PackVerifier, Trusted};
 use chancery_ledger::{Roots, Verdict, WitnessPolicy};
 use chancery_policy::approval::{NAMESPACE, verify_sshsig};
-use serde_json::json;
 
 use super::read;
 use crate::args;
@@ -81,19 +80,7 @@ fn said(report: &PackReport, explain: bool, unwitnessed: bool, out: Out) {
             out.line(format!("      {at}{}", clean(&one.what)));
         }
     }
-    out.document(&json!({
-        "verdict": report.verdict().to_string(), "entries": report.size, "root": report.root.to_string(),
-        "first_bad_entry": report.first_bad_entry, "checks": report.checks.iter().map(document).collect::<Vec<_>>(),
-        "controls": report.controls.all().map(|(control, found)| json!({
-            "control": control.id, "result": found.result(), "tested": found.tested, "exceptions": found.count,
-            "entries": found.exceptions.iter().map(|one| one.entry).collect::<Vec<_>>(),
-        })).collect::<Vec<_>>(),
-    }));
-}
-
-fn document(finding: &PackFinding) -> serde_json::Value {
-    json!({ "check": finding.check, "verdict": finding.verdict.to_string(), "entry": finding.entry,
-            "what": finding.what, "failures": finding.failures })
+    out.document(&report.document());
 }
 
 /// What a check means, for who did not write it.
