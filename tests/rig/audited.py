@@ -1,7 +1,6 @@
 """A small house that is audited: a database with a log of its own, a gateway with masks, review rules and a witness, people and
 agents who do what people and agents do, and the packs that are made of it."""
 
-import base64
 import json
 import os
 import pathlib
@@ -9,6 +8,7 @@ import re
 import secrets
 import shutil
 import ssl
+import struct
 import subprocess
 import tempfile
 import time
@@ -17,7 +17,7 @@ import urllib.request
 
 from . import gateway as gateways
 from . import ledger, postgres, wire
-from .pack import Auditor
+from .pack import Auditor, note
 from .process import Process, accepts, free_port
 
 RULES = """
@@ -119,6 +119,14 @@ class Held:
         return errors[0] if errors else None
 
 
+def payload(shown):
+    """What is signed (docs/spec/pack.md), of a review as the API shows it."""
+    fields = (b"chancery/approval/1", b"approve", bytes.fromhex(shown["id"][4:]), bytes.fromhex(shown["digest"]),
+              shown["needed"][0]["rule"].encode(), bytes.fromhex(shown["rules"]), struct.pack(">q", shown["expires_at_micros"]),
+              struct.pack(">Q", shown["uses"]), shown["resource"].encode())
+    return b"".join(struct.pack(">Q", len(field)) + field for field in fields)
+
+
 def query(sql):
     return wire.message("Q", wire.cstring(sql))
 
@@ -205,6 +213,17 @@ class House:
         with answer:
             return answer.status, json.load(answer)
 
+    def shown(self, review, name="dora"):
+        """A review as the API shows it. A client is told of one a moment before others can see it."""
+        token = self.token(name)
+        return wait(lambda: (answer := self.api(token, f"reviews/{review}"))[0] == 200 and answer[1])
+
+    def answer(self, review, name, *agents, over=None):
+        """An approval straight to the API, signed by a key of the person over a review; the status."""
+        signature = self.signed(payload(self.shown(over or review)), name)
+        body = {"rule": "dba", "assurance": "signed", "key": self.public(name), "signature": signature}
+        return self.api(self.token(name, *agents), f"reviews/{review}/approve", body)[0]
+
     def signed(self, payload, name):
         """An SSH signature of a reviewer over these bytes."""
         return subprocess.run(["ssh-keygen", "-Y", "sign", "-n", "chancery-approval@v1", "-f", self.where / f"{name}.key"],
@@ -262,6 +281,40 @@ def letters(count=24):
 
 
 
+class Thief:
+    """A copy of the gateway's directory, in the hands of somebody who can do with it what they like."""
+
+    def __init__(self, story, home):
+        self.house, self.home, self.state, self.config = story.house, home, home / "state", home / "chancery.toml"
+        self.config.write_text(self.config.read_text().replace(str(self.house.front.directory), str(home)))
+        self.origin = (self.state / "origin").read_text().strip()
+        self.lines = [frame.line for frame in ledger.frames(self.state)]
+        newest = dict(line.split() for line in (self.state / "keys/epoch").read_text().splitlines())
+        self.seeds = {int(number): bytes.fromhex(seed) for number, seed in newest.items()}
+
+    def signers(self):
+        """The log's key and that of the newest epoch, as a head is signed."""
+        last = max(self.seeds)
+        return (self.origin, self.house.log_seed), (f"{self.origin}/epoch/{last}", self.seeds[last])
+
+    def put(self, lines):
+        """Puts the ledger down anew, under a head that the stolen keys sign."""
+        for file in (self.state / "ledger/entries").glob("*.seg"):
+            file.unlink()
+        frames = b"".join(struct.pack("<II", len(line), ledger.crc32c(line)) + line for line in lines)
+        (self.state / "ledger/entries" / f"{0:020}.seg").write_bytes(b"CLEDGER1" + bytes(8) + frames + bytes(4096))
+        for gone in ("tiles", "checkpoints", "witnessed"):
+            place = self.state / "ledger" / gone
+            shutil.rmtree(place) if place.is_dir() else place.unlink(missing_ok=True)
+        (self.state / "ledger/checkpoint").write_bytes(note(self.origin, lines, *self.signers()))
+        self.lines = lines
+
+    def export(self, out, *words, since="2020-01-01"):
+        """A pack of it, made by the program itself."""
+        self.house.front.run("evidence", "export", "--from", since, "--out", out, *words, "--config", self.config)
+        return out
+
+
 # --- what happens in the house ---------------------------------------------------------------------------------------
 
 # Ways to ask for what is tagged.
@@ -292,10 +345,12 @@ class Story:
         self.house, self.answers, self.heard = house, {}, b""
         self.tagged = [f"canary{letters()}" for _ in range(SECRETS // 2)]
         self.plain = [f"canary{letters()}" for _ in range(SECRETS // 2)]
-        self.server_ready = time.time()
 
     def play(self):
         house = self.house
+        # What came before was setting up.
+        self.since = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(time.time() + 1))
+        wait(lambda: time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()) >= self.since)
         house.start()
         self.canaries()
         for first, who in enumerate([("ada",), ("ada", "agent"), ("ada", "agent", "sub-agent"), ("dora",), ("rex",)]):
@@ -313,7 +368,29 @@ class Story:
         self.killed()
         house.witnessed()
         house.stop()
+        self.pack = house.export("--postgres-log", house.log(), since=self.since)
+        # The last head that the witness cosigned, and the whole state: keys of today, too.
+        self.seen = house.where / "seen"
+        shutil.copy(house.state / "ledger/witnessed", self.seen)
+        shutil.copytree(house.front.directory, house.where / "copy")
+        self.unseen = self.unwitnessed()
         return self
+
+    def unwitnessed(self):
+        """Some more, while the witness is away; its pack."""
+        house = self.house
+        house.witness.stop()
+        house.start()
+        house.work("rex", first=3000)
+        house.stop()
+        pack = house.export("--postgres-log", house.log(), since=self.since)
+        house.witness.start()
+        return pack
+
+    def elsewhere(self, directory):
+        """The gateway's directory as it was when the first pack was made, copied to another place: a `Thief`."""
+        shutil.copytree(self.house.where / "copy", directory)
+        return Thief(self, pathlib.Path(directory))
 
     def canaries(self):
         with self.house.connect("dora") as line:
@@ -349,9 +426,10 @@ class Story:
         def attempt(name, who, by, sql="UPDATE orders SET amount = 3 WHERE id = 3"):
             with house.connect(*who) as line:
                 held = self.hold(line, query(sql), name)
-                done = house.review("approve", held.review, *by)
-                self.answers[name]["code"] = done.returncode
-                if done.returncode != 0:
+                self.answers[name]["code"] = code = house.review("approve", held.review, *by).returncode
+                if code != 0:
+                    # Past the program's own refusal, straight to the API, with a signature that holds.
+                    self.answers[name]["status"] = house.answer(held.review, *by)
                     assert house.review("deny", held.review, "rex").returncode == 0
                 self.answers[name]["end"] = held.end()
 
@@ -363,24 +441,16 @@ class Story:
     def swaps(self):
         """An approval of one thing for another."""
         house = self.house
-        token, text, parametrised = house.token("dora"), "UPDATE orders SET amount = 4 WHERE id = 4", \
-            "UPDATE orders SET amount = 5 WHERE id = $1"
+        text, parametrised = "UPDATE orders SET amount = 4 WHERE id = 4", "UPDATE orders SET amount = 5 WHERE id = $1"
 
         def extended(value):
             return wire.Connection.extended_messages(parametrised, [value]) + wire.message("S")
 
-        def payload(review):
-            status, shown = house.api(token, f"reviews/{review}")
-            assert status == 200, shown
-            return base64.b64decode(shown["needed"][0]["payload"])
-
         def swap(name, first, second, resource="shop"):
             with house.connect("ada") as one, house.connect("ada", resource=resource) as two:
                 kept, other = self.hold(one, first, f"{name}: signed"), self.hold(two, second, f"{name}: used for")
-                signature = house.signed(payload(kept.review), "dora")
-                payload(other.review)
-                status, _ = house.api(token, f"reviews/{other.review}/approve", {
-                    "rule": "dba", "assurance": "signed", "key": house.public("dora"), "signature": signature})
+                house.shown(other.review)
+                status = house.answer(other.review, "dora", over=kept.review)
                 assert house.review("deny", other.review, "rex").returncode == 0
                 self.answers[f"{name}: used for"] |= {"status": status, "end": other.end()}
                 assert house.review("deny", kept.review, "rex").returncode == 0

@@ -280,7 +280,7 @@ class Forger(Pack):
         """Other rows of a population, in all of its files."""
         jsonl = b"".join(dump(row) + b"\n" for row in rows)
         ipe = self.ipe(population)
-        keys = [row["entry"] for row in rows]
+        keys = [row["entry"] for row in rows if row["entry"] is not None]
         ipe |= {"row_count": len(rows), "sha256": sha(jsonl), "first_key": keys[0] if keys else None,
                 "last_key": keys[-1] if keys else None}
         self.files[self.path("populations", population, ".jsonl")] = jsonl
@@ -334,7 +334,7 @@ def csv(columns, rows):
         text = value if isinstance(value, str) else "" if value is None else "; ".join(value) if isinstance(value, list) else \
             json.dumps(value)
         text = "'" + text if not isinstance(value, int) and text[:1] in ("=", "+", "-", "@", "\t", "\r") and text else text
-        return '"' + text.replace('"', '""') + '"' if any(c in text for c in ',"\r\n') else text
+        return '"' + text.replace('"', '""') + '"' if any(c in text for c in ',;"\r\n') else text
     lines = [columns] + [[row[column] for column in columns] for row in rows]
     return "".join(",".join(map(field, line)) + "\r\n" for line in lines).encode()
 
