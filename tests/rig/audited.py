@@ -1,6 +1,7 @@
 """A small house that is audited: a database with a log of its own, a gateway with masks, review rules and a witness, people and
 agents who do what people and agents do, and the packs that are made of it."""
 
+import hashlib
 import json
 import os
 import pathlib
@@ -17,8 +18,9 @@ import urllib.request
 
 from . import gateway as gateways
 from . import ledger, postgres, wire
-from .pack import Auditor, note
+from .pack import Auditor, note, relay, vkey
 from .process import Process, accepts, free_port
+from .tlog import expand
 
 RULES = """
 @id("all-connect")
@@ -291,11 +293,26 @@ class Thief:
         self.lines = [frame.line for frame in ledger.frames(self.state)]
         newest = dict(line.split() for line in (self.state / "keys/epoch").read_text().splitlines())
         self.seeds = {int(number): bytes.fromhex(seed) for number, seed in newest.items()}
+        self.log_seed = story.house.log_seed
 
-    def signers(self):
-        """The log's key and that of the newest epoch, as a head is signed."""
-        last = max(self.seeds)
-        return (self.origin, self.house.log_seed), (f"{self.origin}/epoch/{last}", self.seeds[last])
+    def another(self):
+        """Makes it another log of the same name: with keys of its own, and the entries signed by them."""
+        entries, self.log_seed = [json.loads(line) for line in self.lines], hashlib.sha256(b"log").digest()
+        self.seeds = {entry["e"]: hashlib.sha256(b"epoch %d" % entry["e"]).digest() for entry in entries if entry["k"] == "key.epoch"}
+        for entry in entries:
+            if entry["k"] == "key.epoch":
+                entry["key"] = expand(self.seeds[entry["e"]])[2].hex()
+        self.put(relay(entries, self.origin, self.log_seed, self.seeds, anew=True))
+        (self.state / "keys/log-ed25519.seed").write_bytes(self.log_seed)
+        (self.state / "keys/epoch").write_text(f"{max(self.seeds)} {self.seeds[max(self.seeds)].hex()}\n")
+        roots = self.state / "ledger.vkey"
+        roots.write_text(f"{vkey(self.origin, self.log_seed)}\n{vkey(self.origin + '/epoch/0', self.seeds[0])}\n")
+        return roots
+
+    def signers(self, epoch=None):
+        """The log's key and that of an epoch, as a head is signed; the newest, or one that was stolen while it ran."""
+        epoch = max(self.seeds) if epoch is None else epoch
+        return (self.origin, self.log_seed), (f"{self.origin}/epoch/{epoch}", {**self.house.seeds, **self.seeds}[epoch])
 
     def put(self, lines):
         """Puts the ledger down anew, under a head that the stolen keys sign."""

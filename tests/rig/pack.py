@@ -86,16 +86,16 @@ def seal_entry(entry, origin, seed):
     entry["sig"] = sign(seed, text.encode()).hex()
 
 
-def relay(entries, origin, log=None, epochs=()):
+def relay(entries, origin, log=None, epochs=(), anew=False):
     """Lines of changed entries, consistent again in all that needs no key that is not here: places, rolling hashes, counts,
     references, roots, and the signatures of epochs as far as `log` and `epochs` (seeds by number) go. A key of an epoch that
-    ended is not here, usually; then the newest that is signs in its place."""
+    ended is not here, usually; then the newest that is signs in its place. `anew`: every epoch, not those behind a change alone."""
     lines, hashes, roll, moved = [], [], {}, {}
     epochs = dict(epochs)
     for old in entries:
         entry = {**old, "n": len(lines)}
         kind, session = entry["k"], entry.get("s")
-        changed = lines and moved and any(was != now for was, now in moved.items())
+        changed = anew or any(was != now for was, now in moved.items())
         if kind == "key.epoch" and changed:
             entry["size"], entry["root"] = entry["n"], root_of(hashes).hex()
             before = epochs.get(entry["e"] - 1) if entry["e"] else log
@@ -275,6 +275,7 @@ class Forger(Pack):
             if path == "ledger/checkpoint":
                 files.update(made)
         self.files = files
+        self.tell(lines)
 
     def put_rows(self, population, rows):
         """Other rows of a population, in all of its files."""
@@ -306,12 +307,9 @@ class Forger(Pack):
         kept = [row | {"entry": row["entry"] - (row["entry"] > at)} for row in approvals if row["entry"] != at]
         self.files["reviews/approvals.jsonl"] = b"".join(dump(row) + b"\n" for row in kept)
 
-    def head(self, signed, lines=None):
-        """Another checkpoint, and what speaks of it."""
-        self.files["ledger/checkpoint"] = signed
-        _, size, root = signed.decode().split("\n")[:3]
-        lines = lines or self.lines()
-        self.manifest["checkpoints"][0] |= {"size": int(size), "root": root_of([leaf_hash(line) for line in lines]).hex()}
+    def tell(self, lines):
+        """What the manifest and each list say of the head, whatever is signed."""
+        self.manifest["checkpoints"][0] |= {"size": len(lines), "root": root_of([leaf_hash(line) for line in lines]).hex()}
         head = self.manifest["checkpoints"][0]
         for path in [path for path in self.files if path.endswith(".ipe.json")]:
             ipe = json.loads(self.files[path])
@@ -373,7 +371,7 @@ class Auditor:
         for name in says or (set(checks) & set(others) if one["verdict"] == "PASS" and not policy else ()):
             assert checks[name]["verdict"] == others[name]["verdict"], (name, failing(one), failing(other))
         controls = {each["control"]: each for each in one["controls"]}
-        return Said(one["verdict"], one["first_bad_entry"], checks, controls, others, ours.stdout + theirs.stdout)
+        return Said(one["verdict"], one["first_bad_entry"], checks, controls, others, f"{failing(one)} {failing(other)}")
 
     def passes(self, pack, **how):
         """That both pass it: what each test of tampering begins with."""
