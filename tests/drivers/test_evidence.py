@@ -21,7 +21,7 @@ def forger(story, auditor):
     """The story's pack in a forger's hands. Untouched it passes, witnesses and all."""
     auditor.passes(story.pack)
     auditor.passes(story.pack, policy=story.house.policy, checkpoints=[story.seen])
-    return Forger(story.pack)
+    return Forger(story.pack, story.house.log_seed)
 
 
 def renumber(line, index):
@@ -56,7 +56,7 @@ def names(check, session, entries):
 def test_the_forger_has_a_careful_hand(story, auditor, tmp_path):
     """What is read and put down again without a change is the same bytes: lists, tiles, sums and manifest, too."""
     whole = story.pack.read_bytes()
-    forger = Forger(story.pack)
+    forger = Forger(story.pack, story.house.log_seed)
     forger.become(forger.lines())
     for population in forger.populations():
         forger.put_rows(population, forger.rows(population))
@@ -93,7 +93,7 @@ def test_01_delete_a_middle_record(story, auditor, forger, tmp_path):
 
 def test_01_delete_a_middle_record_with_its_command(story, auditor, tmp_path):
     """A command and its outcome, gone as a pair; rolling hashes, counts, references and roots made right. What is signed tells."""
-    forger = Forger(story.pack)
+    forger = Forger(story.pack, story.house.log_seed)
     entries = forger.entries()
     done = middle(entries, "act.done")
     start = next(entry for entry in entries if (entry["k"], entry.get("s"), entry.get("q")) == ("act.start", done["s"], done["q"]))
@@ -103,6 +103,14 @@ def test_01_delete_a_middle_record_with_its_command(story, auditor, tmp_path):
     said = everywhere(auditor, forger.seal(), tmp_path, says=("sessions", "rolling", "tail", "ladder"))
     assert said.verdict == "FAIL" and said.checks["sessions"]["verdict"] == said.checks["rolling"]["verdict"] == "PASS", said.text
     assert said.checks["ladder"]["verdict"] == "FAIL" and said.checks["tail"]["verdict"] == "FAIL"
+
+
+def test_00_a_manifest_that_the_log_did_not_sign(story, auditor, forger, tmp_path):
+    """A reminder for people is changed, sums and manifest made right, by somebody without the log's key."""
+    forger.files["trust/roots.txt"] += b"\n"
+    forger.log = bytes(32)
+    said = everywhere(auditor, forger.seal(), tmp_path, says=("manifest", "lines"))
+    assert said.verdict == "FAIL" and said.checks["manifest"]["verdict"] == "FAIL" and said.bad is None, said.text
 
 
 def test_01_delete_a_row(story, auditor, forger, tmp_path):
@@ -289,7 +297,7 @@ def test_09_seal_downgrade(story, auditor, forger, tmp_path):
     assert said.verdict == "FAIL" and said.checks["ladder"]["entry"] == ends[-1] - 1, said.text
     # The entry of an epoch is taken out; all else is as if it had never been, as far as keys go.
     thief.put(relay([entry for entry in entries if entry["n"] != ends[2]], thief.origin, thief.house.log_seed, thief.seeds))
-    forger = Forger(story.pack)
+    forger = Forger(story.pack, story.house.log_seed)
     forger.become(thief.lines)
     forger.without(ends[2])
     forger.files["ledger/checkpoint"] = (thief.state / "ledger/checkpoint").read_bytes()

@@ -128,6 +128,12 @@ def note(origin, lines, *signers):
     return f"{body}\n{signed}".encode()
 
 
+def sealed(name, manifest, seed):
+    """What the log's key says of a manifest."""
+    body = f"chancery/pack/1\n{sha(manifest)}\n"
+    return f"{body}\n{DASH} {name} {b64(key_id(name, 1, expand(seed)[2]) + sign(seed, body.encode()))}\n".encode()
+
+
 def vkey(name, seed):
     """A verifier key of signed-note."""
     public = expand(seed)[2]
@@ -208,7 +214,7 @@ class Pack:
         path = pathlib.Path(path)
         self.files = dict(members(path.read_bytes()))
         self.manifest = json.loads(self.files.pop("MANIFEST.json"))
-        self._manifest = dump(self.manifest) + b"\n"
+        self._manifest, self._note = dump(self.manifest) + b"\n", self.files.pop("MANIFEST.note")
 
     @property
     def origin(self):
@@ -247,7 +253,7 @@ class Pack:
         return next(line for line in lines if line["control"] == control)
 
     def all(self):
-        return [("MANIFEST.json", self._manifest), *self.files.items()]
+        return [("MANIFEST.json", self._manifest), ("MANIFEST.note", self._note), *self.files.items()]
 
     def write(self, path):
         """As an archive."""
@@ -264,7 +270,11 @@ class Pack:
 
 
 class Forger(Pack):
-    """A pack that is changed. `seal` puts right what checksums say."""
+    """A pack that is changed. `seal` puts right what checksums say, and signs for it with the log's stolen seed."""
+
+    def __init__(self, path, log):
+        super().__init__(path)
+        self.log = log
 
     def become(self, lines):
         """Other entries, with tiles that are theirs."""
@@ -323,6 +333,7 @@ class Forger(Pack):
         self.files["SHA256SUMS"] = "".join(f"{sha(data)}  {path}\n" for path, data in listed).encode()
         self.manifest["files"] = [{"path": path, "bytes": len(data), "sha256": sha(data)} for path, data in self.files.items()]
         self._manifest = dump(self.manifest) + b"\n"
+        self._note = sealed(self.origin, self._manifest, self.log)
         return self
 
 
@@ -364,6 +375,7 @@ class Auditor:
         theirs = self.python(pack, "--json", *(["--checkpoint", *checkpoints] if checkpoints else []))
         assert ours.stdout and theirs.stdout, (ours, theirs)
         one, other = json.loads(ours.stdout), json.loads(theirs.stdout)
+        assert "checks" in one and "checks" in other, (ours.returncode, one, theirs.returncode, other)
         checks, others = ({each["check"]: each for each in said["checks"]} for said in (one, other))
         if not policy:
             assert (ours.returncode, one["verdict"], one["root"], one["entries"]) == \

@@ -244,7 +244,14 @@ class Verifier:
         return self.db.execute(f"INSERT OR IGNORE INTO {table} VALUES ({','.join('?' * len(row))})", row).rowcount > 0
 
     def run(self, pack):
-        self.read_manifest(pack.member("MANIFEST.json"))
+        manifest = pack.member("MANIFEST.json")
+        self.read_manifest(manifest)
+        try:
+            form, many, signed_by = read_signed(pack.member("MANIFEST.note").read(MAX_NOTE + 1), "chancery/pack/1\n(" + DIGEST + ")")
+            holds = many == 1 and form[1] == manifest.hash.hexdigest() and signed_by(*self.log)
+            self.hold(holds, "manifest", None, "MANIFEST.note is of another manifest, or not signed by the log's key alone")
+        except ValueError as problem:
+            self.hold(False, "manifest", None, f"MANIFEST.note: {problem}")
         for stated in self.manifest["files"]:
             path, section = stated["path"], stated["path"].split("/")[0]
             member = pack.member(path)
@@ -562,16 +569,20 @@ def key_id(name, key):
     return sha256(name.encode("utf-8") + b"\n\1" + key)[:4]
 def read_note(data):
     """A C2SP tlog-checkpoint in a signed-note: origin, size, root, and who signed it; ValueError if it is none."""
+    form, _, signed_by = read_signed(data, "([^\n]+)\n(0|[1-9][0-9]{0,18})\n(.{43}=)")
+    return form[1], int(form[2]), base64.b64decode(form[3], validate=True), signed_by
+def read_signed(data, form):
+    """A C2SP signed-note of this form: its groups, how many signed it, and whether one did; ValueError if it is none."""
     body, _, tail = data[:MAX_NOTE].decode("utf-8").rpartition("\n\n")
-    form = re.fullmatch("([^\n]+)\n(0|[1-9][0-9]{0,18})\n(.{43}=)", body)
+    form = re.fullmatch(form, body)
     lines = re.findall(r"— ([^\s+]+) (.+)\n", tail)
     if not form or not lines or "".join(f"— {name} {data}\n" for name, data in lines) != tail:
-        raise ValueError("it is not a checkpoint in a signed note")
+        raise ValueError("it is not a signed note of its form")
     signatures = [(name, base64.b64decode(data, validate=True)) for name, data in lines]
     def signed_by(name, key):  # once at least, and each signature that says so holds
         mine = [data[4:] for other, data in signatures if other == name and data[:4] == key_id(name, key)]
         return mine != [] and all(ed25519_holds(key, data, body.encode("utf-8") + b"\n") for data in mine)
-    return form[1], int(form[2]), base64.b64decode(form[3], validate=True), signed_by
+    return form, len(signatures), signed_by
 
 class Tree:
     """The Merkle tree of RFC 6962 §2.1, as the roots of its whole subtrees from left to right."""
