@@ -67,8 +67,8 @@ LIBRARIES = sorted(pathlib.Path("/usr/lib").glob("*/faketime/libfaketime.so.1"))
 
 @pytest.mark.seconds(120)
 def test_06_clock_rollback(house, tmp_path):
-    """The host's clock is set back by two hours under a gateway that runs: what is written keeps its order, and the control
-    clock-steady has the interval."""
+    """The host's clock is set back by two hours under a gateway that runs: it refuses. A step ahead is flagged by the control
+    clock-steady. The order of what is written is that of the log in both."""
     if not LIBRARIES:
         pytest.skip("libfaketime (apt-get install faketime)")
     clock = tmp_path / "clock"
@@ -81,27 +81,32 @@ def test_06_clock_rollback(house, tmp_path):
     before = at.auditor.passes(at.export())
     assert before.controls["clock-steady"]["result"] == "holds"
     at.start()
-    line = at.connect("ada")
-    line.query("INSERT INTO notes VALUES (100, 'before')")
-    clock.write_text("-2h")
-    time.sleep(2.5)
-    refused = []
-    for number in range(101, 104):
-        refused += [wire.fields(body)["C"] for kind, body in line.simple(f"INSERT INTO notes VALUES ({number}, 'x')") if kind == "E"]
-    line.close()
-    try:
-        at.connect("dora").close()
-    except (wire.ServerError, wire.Closed) as error:
-        refused.append(str(error))
+    with at.connect("ada") as line:
+        line.query("INSERT INTO notes VALUES (100, 'before')")
+        clock.write_text("-2h")
+        time.sleep(1.5)
+        # Nothing is written behind what is written: commands are refused while it lasts, and whoever connects.
+        for number in range(101, 104):
+            said = line.simple(f"INSERT INTO notes VALUES ({number}, 'in between')")
+            assert [wire.fields(body)["C"] for kind, body in said if kind == "E"] == ["58030"]
+        with pytest.raises((wire.ServerError, wire.Closed)):
+            at.connect("dora")
+        assert "the wall clock is behind the ledger" in at.front.process.tail(20000)
+        clock.write_text("+0")
+        audited.wait(lambda: not [kind for kind, _ in line.simple("INSERT INTO notes VALUES (104, 'after')") if kind == "E"])
+        assert line.query("SELECT id FROM notes WHERE id >= 100 ORDER BY id") == [["100"], ["104"]]
+        since = len(at.entries())
+        clock.write_text("+4")
+        line.query("INSERT INTO notes VALUES (105, 'ahead')")
     clock.write_text("+0")
+    time.sleep(4.5)
     at.stop()
     out = at.export()
     said = at.auditor.passes(out)
     assert said.checks["order"]["verdict"] == "PASS"
-    steady = Pack(out).control("clock-steady")
-    # A token of now is one of the future to a gateway in the past: who connects is refused.
-    assert refused or steady["result"] == "exceptions", (refused, steady)
-    assert steady["result"] == "exceptions", "the report shows the interval"
+    # A step that was written behind is flagged, and where.
+    steady = said.controls["clock-steady"]
+    assert steady["result"] == "exceptions" and min(steady["entries"]) >= since - 1, steady
     rows = list(csv.DictReader(io.StringIO(Pack(out).files["controls/exceptions.csv"].decode())))
     found = [row for row in rows if row["control"] == "clock-steady"]
     assert found and all("the wall clock stepped" in row["what"] and row["at"] for row in found), rows
@@ -296,8 +301,7 @@ def test_12_policy_flicker_that_was_never_applied(story, auditor, pack, tmp_path
     assert found["result"] == "exceptions" and found["entries"] == named, ours
     theirs = json.loads(auditor.python(out, "--json").stdout)
     # What does not hold of a control is an exception to one, a failure to the other; neither passes.
-    checks = {each["check"]: each for each in theirs["checks"]}
-    assert ours["verdict"] != "PASS" and (checks["controls"]["verdict"], checks["controls"]["entry"]) == ("FAIL", named[0]), theirs
+    assert ours["verdict"] != "PASS" and (theirs["verdict"], theirs["first_bad_entry"]) == ("FAIL", named[0]), theirs
 
 
 # --- 13 --------------------------------------------------------------------------------------------------------------
@@ -438,7 +442,7 @@ def without_intent(house, pack):
 def test_15_fail_closed_when_killed(story, pack):
     """Killed in the middle of a statement: nothing ran whose intent is not in the pack, and the recovery says what was open."""
     missing, looked = without_intent(story.house, Pack(story.unseen))
-    assert missing == [] and looked > 30
+    assert missing == [] and looked > 20
     kinds = [row["kind"] for row in pack.rows("P20")]
     assert "session lost" in kinds and "restart" in kinds, kinds
     unknown = [row for row in pack.rows("P05") if row["outcome"] == "unknown"]

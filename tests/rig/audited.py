@@ -145,10 +145,10 @@ class House:
             self.server.psql(f"CREATE DATABASE {name}")
             self.server.psql(sql, name)
         certificate, key = authority.issue(f"house-{self.where.name}")
-        options = {"rules": RULES, "masks": MASKS, "reviews": REVIEWS} | options
+        options = {"rules": RULES, "masks": MASKS, "reviews": REVIEWS, "ledger": {"witnesses": "witnesses.policy"}} | options
         self.front = gateways.Gateway(self.where / "home", provider,
                                       {"shop": (self.server, "shop"), "annex": (self.server, "annex")}, ca=authority.certificate,
-                                      certificate=certificate, key=key, ledger={"witnesses": "witnesses.policy"}, **options)
+                                      certificate=certificate, key=key, **options)
         self.front.prepare_state()
         self.state, self.roots = self.front.directory / "state", self.where / "auditor.roots"
         shutil.copy(self.state / "ledger.vkey", self.roots)
