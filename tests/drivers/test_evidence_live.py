@@ -461,7 +461,7 @@ def test_15_fail_closed_without_space_or_witnesses(house):
     at = house(ledger={"witnesses": "witnesses.policy", "max_unwitnessed": "1m"})
     small = at.where / "small"
     small.mkdir()
-    mounted = subprocess.run(["mount", "-t", "tmpfs", "-o", "size=96m", "tmpfs", small], capture_output=True, text=True, timeout=20)
+    mounted = subprocess.run(["mount", "-t", "tmpfs", "-o", "size=640m", "tmpfs", small], capture_output=True, text=True, timeout=20)
     if mounted.returncode != 0:
         pytest.skip("mount (CAP_SYS_ADMIN)")
     try:
@@ -479,13 +479,9 @@ def full(at, small):
     at.start()
     at.work("ada", first=0)
     filler = small / "filler"
-    with open(filler, "wb", buffering=0) as file:
-        for size in (1 << 20, 4096):
-            try:
-                while True:
-                    file.write(bytes(size))
-            except OSError:
-                pass
+    with open(filler, "wb") as file:
+        # All but a megabyte.
+        os.posix_fallocate(file.fileno(), 0, shutil.disk_usage(small).free - (1 << 20))
     refused = 0
     try:
         with at.connect("ada") as line:
@@ -507,6 +503,7 @@ def full(at, small):
     said = at.auditor.passes(out)
     missing, looked = without_intent(at, Pack(out))
     assert missing == [] and looked > 3, said.text
+    assert "stall" in [row["kind"] for row in Pack(out).rows("P20")]
 
 
 def away(at):
