@@ -12,7 +12,7 @@ import pytest
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1]))
 
 from rig import gateway as gateways  # noqa: E402
-from rig import idp, postgres, process, tls, wire  # noqa: E402
+from rig import audited, idp, postgres, process, tls, wire  # noqa: E402
 from rig.need import need  # noqa: E402
 
 SERVERS = ("distribution", "newest")
@@ -101,6 +101,16 @@ def provider(directory):
     started = need(lambda: idp.Provider(directory / "idp").start())
     yield started
     started.stop()
+
+
+@pytest.fixture(scope="session")
+def story(directory, authority, provider):
+    """What happened in a house that is audited (rig/audited.py), and the packs of it."""
+    house = need(lambda: audited.House(directory, provider, authority))
+    try:
+        yield audited.Story(house).play()
+    finally:
+        house.close()
 
 
 @pytest.fixture(scope="session", params=SERVERS)

@@ -125,10 +125,10 @@ class Gateway:
         self.process.wait_until(lambda: accepts(self.port))
         return self
 
-    def run(self, *arguments, stdin="", check=True):
+    def run(self, *arguments, stdin="", check=True, environment=None):
         """Runs the program to its end; with `check` off, the finished process whatever its exit code."""
         done = subprocess.run([str(self.program), *map(str, arguments)], input=stdin, text=True, capture_output=True, timeout=60,
-                              env=self.environment)
+                              env=self.environment | (environment or {}))
         if check and done.returncode != 0:
             words = " ".join(map(str, arguments))
             raise Broken(f"chancery {words}: exit {done.returncode}\n{done.stdout[-2000:]}{done.stderr[-2000:]}")

@@ -19,6 +19,8 @@ PEOPLE = {
     "ada": {"password": "ada-password", "groups": ["analyst"]},
     "dora": {"password": "dora-password", "groups": ["dba"]},
     "rex": {"password": "rex-password", "groups": ["dba"]},
+    # Ada's other account.
+    "ada-admin": {"password": "ada-admin-password", "groups": ["dba"]},
 }
 CLIENTS = {
     "terminal": {"secret": "terminal-secret", "groups": []},

@@ -45,6 +45,9 @@ class Server:
     `major` is a number, or "distribution" or "newest".
     """
 
+    # The second is all that a server says here that collects its log in files.
+    READY = ("ready to accept connections", "redirecting log output to logging collector")
+
     def __init__(self, directory, major="distribution", certificate=None, key=None, settings=()):
         self.directory = pathlib.Path(directory)
         self.binaries, self.major = self._choose(major)
@@ -83,7 +86,9 @@ class Server:
             arguments += ["-c", setting]
         self.process = Process(f"PostgreSQL {self.major}", arguments, self.directory / "log", user=self._as, cwd="/",
                                stop=signal.SIGINT)
-        self.process.wait_until(lambda: "ready to accept connections" in self.process.tail() and accepts(self.port))
+        self.process.wait_until(lambda: any(words in self.process.tail() for words in self.READY) and accepts(self.port))
+        while subprocess.run([tool("pg_isready"), "-h", self.host, "-p", str(self.port)], capture_output=True).returncode:
+            self.process.wait_until(lambda: accepts(self.port))
         return self
 
     def _reach_binaries(self):

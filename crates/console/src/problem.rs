@@ -38,6 +38,10 @@ impl Problem {
     pub(crate) fn absent() -> Self {
         Self::new(StatusCode::NOT_FOUND, "there is no such thing")
     }
+    /// Whether somebody who knows of the thing was told no.
+    pub(crate) fn is_refusal(&self) -> bool {
+        matches!(self.status, StatusCode::FORBIDDEN | StatusCode::CONFLICT)
+    }
     pub(crate) fn conflict(detail: impl Into<String>) -> Self {
         Self::new(StatusCode::CONFLICT, detail)
     }

@@ -1,6 +1,6 @@
 //! Writing down who looked and who decided, before they see or it counts.
 
-use chancery_ledger::{Entry, View};
+use chancery_ledger::{Alert, Entry, View};
 use chancery_model::{Delegation, EntryRef, SessionId};
 use chancery_store::Level;
 
@@ -24,4 +24,12 @@ pub(crate) async fn record(desk: &Desk, entry: &Entry<'_>) -> Result<EntryRef, P
 pub(crate) async fn view(desk: &Desk, by: &Delegation, what: &str, session: SessionId) -> Result<(), Problem> {
     let by = chain_id(desk, by).await?;
     record(desk, &Entry::View(View { by, what, session: Some(session) })).await.map(drop)
+}
+
+/// Writes down that an approval was refused. Nothing waits for it: it was refused whether this is on record or not.
+pub(crate) fn refused(desk: &Desk, session: SessionId) {
+    let entry = Entry::Alert(Alert { code: "approval-refused", session: Some(session) });
+    if let Err(stall) = desk.sequencer.append_entry(&entry, Level::Written) {
+        tracing::error!(reason = %stall, "the refusal of an approval is not on record");
+    }
 }

@@ -92,14 +92,30 @@ pub(crate) async fn approve(
     body: Result<Bytes, BytesRejection>,
 ) -> Result<Json<view::Decided>, Problem> {
     let (review, subject) = find(&desk, &caller, &id).await?;
+    let session = review.session;
+    let answered = yes(&desk, &caller, (review, &subject), body).await;
+    if let Err(problem) = &answered
+        && problem.is_refusal()
+    {
+        record::refused(&desk, session);
+    }
+    answered
+}
+
+async fn yes(
+    desk: &Desk,
+    caller: &Caller,
+    (review, subject): (Review, &Subject),
+    body: Result<Bytes, BytesRejection>,
+) -> Result<Json<view::Decided>, Problem> {
     let asked: view::Approve = read(body)?;
     caller.may_change()?;
-    let mut approval = approval(&desk, &caller, &asked).await?;
+    let mut approval = approval(desk, caller, &asked).await?;
     // The reasons of `check` are for people; the door is `authorize_api`, which knows whether they are reviewers.
     check(&review, &approval, &caller.rules, caller.now).map_err(|error| Problem::approval(&error))?;
     let action = ApiAction::DecideReview(&review, &approval.rule);
     let authorized =
-        authorize_api(&subject, action, review.id, &caller.rules, caller.now).map_err(|_| refused(&caller, &review))?;
+        authorize_api(subject, action, review.id, &caller.rules, caller.now).map_err(|_| refused(caller, &review))?;
     let answered = |other: &Approval| {
         other.rule == approval.rule
             && (&other.reviewer.issuer, &other.reviewer.subject)
@@ -108,7 +124,7 @@ pub(crate) async fn approve(
     if review.approvals.iter().any(answered) {
         return Err(Problem::conflict("you have approved this already"));
     }
-    let entry = decide(&desk, &caller, &review, &approval, true).await?;
+    let entry = decide(desk, caller, &review, &approval, true).await?;
     approval.entry = Some(entry);
     let id = authorized.into_inner();
     let failed = |error| Problem::catalog(&error);

@@ -214,8 +214,9 @@ class Lists:
             placed = pop not in self.judged or like(n, int) and like(row.get("at"), TIME)
             if columns != row.keys() or not placed:
                 raise ValueError("a row has other columns than the first, or neither entry nor time")
-            first = table["first_key"] if table["row_count"] else n
-            table.update(row_count=table["row_count"] + 1, first_key=first, last_key=n, columns=columns)
+            first, last = table["first_key"], table["last_key"]  # a row of P19 may have no entry
+            table.update(row_count=table["row_count"] + 1, first_key=n if first is None else first,
+                         last_key=last if n is None else n, columns=columns)
             if pop in self.judged:
                 self.insert("row", pop, n, microseconds(row["at"]), *map(row.get, ROW))
         table.update({"sha256": file.raw.hash.hexdigest()} if kind == "jsonl" else {})
