@@ -39,7 +39,7 @@ FILES = """directory/chains[.]jsonl rules/[0-9a-f]{64}[.]rules reconciliation/po
     recordings/[0-9a-f]{32}[.]rec ledger/checkpoint ledger/tile(?:/[0-9a-z]{1,9}(?:[.]p)?){1,9}
     populations/P[0-9]{2}[.](?:jsonl|csv|ipe[.]json) controls/results[.]jsonl controls/control-matrix[.]csv
     controls/exceptions[.]csv controls/results[.]oscal[.]json controls/findings[.]ocsf[.]jsonl report[.]html
-    README[.]txt cuec[.]md verify[.]py lists[.]py trust/roots[.]txt SHA256SUMS""".split()
+    README[.]txt cuec[.]md verify[.](?:py|html) lists[.]py trust/roots[.]txt SHA256SUMS""".split()
 LAYOUT = re.compile("|".join(f"({path})" for path in FILES)).fullmatch
 class Malformed(Exception): """The container or the manifest has not the form of pack.md."""
 def must(holds, what, error=Malformed):

@@ -45,6 +45,8 @@ pub use log::{Epochs, Log, OpenSession, Stamp};
 pub use note::{Checkpoint, LogSigner, LogVerifier, SignedCheckpoint};
 pub use proof::{ProofError, TiledTree};
 pub use recording::{ChainCheck, RecordingChain};
+#[cfg(not(target_arch = "wasm32"))]
+pub use registry::TimeStamp;
 pub use registry::{
     Grew, Handed, REGISTRY_ENTRIES_MAX, REGISTRY_LINE_BYTES_MAX, REGISTRY_ORIGINS_MAX, Registered, RegisteredHead,
     Registration, Registry, read_registry,
@@ -53,8 +55,6 @@ pub use staged::{
     Durability, Durable, FrameLog, FrameRef, FrameSlot, Mismatch, Narrow, Place, Placed, PlacedFrame, Recorded, Slot,
     Staged, StagedFrame, ToEntry, ToFrame, stage, stage_frame,
 };
-#[cfg(not(target_arch = "wasm32"))]
-pub use registry::TimeStamp;
 #[cfg(not(target_arch = "wasm32"))]
 pub use stamp::{STAMP_BYTES_MAX, stamp_request, verify_stamp};
 pub use tile::{BUNDLE_ENTRIES, Tile, TileBuilder, bundle, bundle_path, parse_bundle, tile_path};
