@@ -4,7 +4,7 @@
 use std::collections::VecDeque;
 
 use chancery_ledger::{EntryKind, Leaf};
-use foldhash::{HashMap, HashSet};
+use foldhash::HashMap;
 
 use crate::collect::Scope;
 use crate::fields::{number, session, text, texts};
@@ -175,12 +175,22 @@ struct InForce {
     until: Option<i64>,
 }
 
+/// What an approval was used for: session, number of the command, digest.
+#[derive(PartialEq, Eq)]
+struct Use(Option<String>, Option<u64>, Option<String>);
+
+impl Use {
+    fn of(leaf: &Leaf) -> Self {
+        Self(session(leaf), leaf.command, text(leaf, "ch"))
+    }
+}
+
 /// Collects what the controls look at.
 pub(crate) struct Controls {
     found: Vec<Found>,
     rules: VecDeque<InForce>,
-    /// Reviews used, and the commands that said they use one, of sessions that are open.
-    uses: HashSet<String>,
+    /// Reviews used, with session, command and digest of the use; and the commands that said they use one.
+    uses: HashMap<String, Use>,
     claims: HashMap<String, (u64, i64)>,
     /// Command numbers of open sessions that were refused.
     refused: HashMap<String, Vec<u64>>,
@@ -194,7 +204,7 @@ impl Default for Controls {
         Self {
             found: vec![Found::default(); CONTROLS.len()],
             rules: VecDeque::new(),
-            uses: HashSet::default(),
+            uses: HashMap::default(),
             claims: HashMap::default(),
             refused: HashMap::default(),
             boot: String::new(),
@@ -270,8 +280,16 @@ impl Controls {
 
     pub(crate) fn started(&mut self, scope: &Scope, leaf: &Leaf, session: &str, command: u64) {
         self.ruled(scope, leaf);
-        if let Some(review) = text(leaf, "rev").filter(|review| !self.uses.contains(review)) {
-            self.claims.insert(review, (leaf.index, leaf.wall));
+        if let Some(review) = text(leaf, "rev") {
+            match self.uses.get(&review) {
+                None => drop(self.claims.insert(review, (leaf.index, leaf.wall))),
+                Some(used) if *used == Use::of(leaf) => {}
+                Some(_) if scope.period.contains(leaf.wall) => {
+                    let what = "the approval that it names was used for another command";
+                    self.except(ControlId::ApprovalBinding, leaf.index, leaf.wall, what);
+                }
+                Some(_) => {}
+            }
         }
         let refused = self.refused.get(session).is_some_and(|commands| commands.contains(&command));
         if scope.period.contains(leaf.wall) {
@@ -347,7 +365,7 @@ impl Controls {
     ) {
         let review = text(leaf, "rev").unwrap_or_default();
         self.claims.remove(&review);
-        let again = !self.uses.insert(review);
+        let again = self.uses.insert(review, Use::of(leaf)).is_some();
         if !scope.period.contains(leaf.wall) {
             return;
         }

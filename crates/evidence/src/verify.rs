@@ -395,6 +395,7 @@ impl PackVerifier {
     pub fn finish(self) -> Result<PackReport, NoPack> {
         if self.contained {
             self.container.finish()?;
+            self.inner.is_whole()?;
         }
         self.inner.finish()
     }
@@ -622,6 +623,12 @@ impl Inner {
             self.derive();
         }
         Ok(())
+    }
+
+    /// A container ends with the manifest's last file.
+    fn is_whole(&self) -> Result<(), NoPack> {
+        let listed = self.manifest.as_ref().and_then(|(manifest, _)| manifest.files.get(self.read));
+        listed.map_or(Ok(()), |listed| Err(NoPack(format!("the container ends before {}", listed.path))))
     }
 
     fn finish(mut self) -> Result<PackReport, NoPack> {

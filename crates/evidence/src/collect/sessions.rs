@@ -12,6 +12,8 @@ use crate::{Population, Value};
 #[derive(Default)]
 pub(super) struct Sessions {
     open: HashMap<String, Open>,
+    /// Commands that had no outcome when their session ended: nothing completes them any more.
+    left: Vec<Act>,
     /// Sessions of the period, if they are to be compared with something.
     comparison: Option<Comparison>,
 }
@@ -72,7 +74,8 @@ impl Sessions {
                 }
             }
             (Some(EntryKind::SessionClose | EntryKind::Crash), _) => {
-                if let Some(open) = self.open.remove(&id) {
+                if let Some(mut open) = self.open.remove(&id) {
+                    self.left.append(&mut open.acts);
                     controls.closed(scope, leaf, (open.entry, open.at));
                     self.closed(scope, open, Some(leaf), sink);
                 }
@@ -99,7 +102,8 @@ impl Sessions {
     pub(super) fn finish(&mut self, scope: &Scope, controls: &mut Controls, sink: &mut dyn Sink) {
         let mut left: Vec<Open> = self.open.drain().map(|(_, open)| open).collect();
         left.sort_unstable_by_key(|open| open.entry);
-        let mut acts: Vec<Act> = left.iter_mut().flat_map(|open| open.acts.drain(..)).collect();
+        let mut acts: Vec<Act> =
+            left.iter_mut().flat_map(|open| open.acts.drain(..)).chain(self.left.drain(..)).collect();
         acts.sort_unstable_by_key(|act| act.entry);
         for act in acts {
             controls.running(scope, place(&act));
