@@ -19,6 +19,7 @@ mod log;
 mod note;
 mod proof;
 mod recording;
+mod seal;
 mod staged;
 mod tile;
 mod tree;
@@ -31,8 +32,8 @@ pub use block::{
 };
 pub use entry::{
     ActDeny, ActDone, ActStart, Alert, ApprovalDecide, ApprovalEnd, ApprovalRequest, ApprovalUse, Boot, Crash, Entry,
-    EntryKind, Export, Gap, Outcome, PolicyApply, PrincipalEntry, RecordingSegment, SecretChange, SessionClose,
-    SessionOpen, Shutdown, Stall, View,
+    EntryKind, Export, Gap, Outcome, PolicyApply, PrincipalEntry, RawSegment, RecordingSegment, SecretChange,
+    SessionClose, SessionOpen, Shred, Shutdown, Stall, Unseal, View,
 };
 pub use epoch::{EpochSigner, KeyEpoch, Roots};
 pub use error::LedgerError;
@@ -42,6 +43,7 @@ pub use log::{Epochs, Log, OpenSession, Stamp};
 pub use note::{Checkpoint, LogSigner, LogVerifier, SignedCheckpoint};
 pub use proof::{ProofError, TiledTree};
 pub use recording::{ChainCheck, RecordingChain};
+pub use seal::{Sealing, ToSeal};
 pub use staged::{
     Durability, Durable, FrameLog, FrameRef, FrameSlot, Mismatch, Narrow, Place, Placed, PlacedFrame, Recorded, Slot,
     Staged, StagedFrame, ToEntry, ToFrame, stage, stage_frame,

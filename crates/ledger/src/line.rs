@@ -187,6 +187,7 @@ fn fields(line: &mut Line<'_, '_>, entry: &Entry<'_>, tally: &Tally) {
             line.hex("cr", &e.digest.0);
             line.number("file", e.file);
         }
+        Entry::RawSegment(_) | Entry::Unseal(_) | Entry::Shred(_) => sealed_fields(line, entry),
         Entry::View(e) => {
             line.hex("by", &e.by);
             line.hex_if("s", e.session.as_ref().map(|s| &s.0));
@@ -231,6 +232,39 @@ fn epoch(line: &mut Line<'_, '_>, e: &KeyEpoch) {
     line.hex("root", &e.root.0);
     line.hex("sig", &e.signature);
     line.number("size", e.size);
+}
+
+fn sealed_fields(line: &mut Line<'_, '_>, entry: &Entry<'_>) {
+    match entry {
+        Entry::RawSegment(e) => {
+            line.number("bytes", e.bytes);
+            line.hex("com", &e.commitment.0);
+            line.hex("cr", &e.body.0);
+            line.hex("hd", &e.header.0);
+            line.hex("s", &e.session.0);
+            line.number("seg", e.index);
+            let ids = line.key("to");
+            ids.push(b'[');
+            for (i, id) in e.to.iter().enumerate() {
+                ids.extend_from_slice(if i > 0 { b",\"" } else { b"\"" });
+                hex(ids, id);
+                ids.push(b'"');
+            }
+            ids.push(b']');
+        }
+        Entry::Unseal(e) => {
+            line.hex("by", &e.by);
+            line.hex("rev", &e.review.0);
+            line.hex("s", &e.session.0);
+        }
+        Entry::Shred(e) => {
+            line.hex("by", &e.by);
+            line.hex("cr", &e.authority.0);
+            line.hex("s", &e.session.0);
+            line.text("what", e.what);
+        }
+        _ => {}
+    }
 }
 
 fn session_fields(line: &mut Line<'_, '_>, entry: &Entry<'_>, tally: &Tally) {
