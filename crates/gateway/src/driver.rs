@@ -12,8 +12,10 @@ use std::time::Duration;
 use bytes::{Bytes, BytesMut};
 use chancery_ledger::{EntryKind, Recorded, Staged, StagedFrame};
 use chancery_model::{CommandId, Refusal, RefusalCode, ReviewId, ReviewState, Timestamp};
-use chancery_session::{Closing, Context, Desk, Effect, Input, Level, Outcome, Ruling, Session, Tape};
-use chancery_store::{Appending, CatalogError, Pending, SessionNote, Spool, Stall, Unspooled};
+use chancery_session::{Closing, Context, Desk, Effect, Input, Level, Original, Outcome, Ruling, Session, Tape};
+use chancery_store::{
+    Appending, CatalogError, Pending, SealFault, SealSpool, SessionNote, Spool, Stall, Unspooled, Untaken,
+};
 use chancery_wire::Leg;
 use chancery_wire_pg::{CancelKey, PgRelay};
 use tokio::net::TcpStream;
@@ -60,6 +62,8 @@ pub(crate) struct Parts {
     pub(crate) session: Session<PgRelay>,
     pub(crate) legs: Legs,
     pub(crate) spool: Spool,
+    /// Where its originals go, if they are kept.
+    pub(crate) seal: Option<SealSpool>,
     pub(crate) mailbox: Mailbox,
     pub(crate) settings: ResourceSettings,
     pub(crate) context: Arc<Context>,
@@ -77,10 +81,11 @@ pub(crate) enum ForLedger {
     Outcome(Staged<Outcome>, Level),
 }
 
-/// Something for a session's recording.
+/// Something for a session's recording, or for its sealer.
 enum ForRecording {
     Tape(StagedFrame<Tape>),
     Note(chancery_session::Note),
+    Original(Original),
 }
 
 /// What the sessions of one turn want in the ledger, by session.
@@ -313,6 +318,7 @@ impl Driver {
                 Effect::Conclude(staged, level) => tray.push((own, ForLedger::Outcome(staged, level))),
                 Effect::Tape(staged) => self.spool(ForRecording::Tape(staged), now),
                 Effect::Note(note) => self.spool(ForRecording::Note(note), now),
+                Effect::Seal(original) => self.spool(ForRecording::Original(original), now),
                 Effect::AwaitDisk(entry) => self.await_disk(entry),
                 Effect::Find(command, digest) => self.find(command, digest),
                 Effect::Ask(review) => self.ask(*review),
@@ -394,17 +400,43 @@ impl Driver {
                 Err(Unspooled::Full(staged)) => return self.await_room(ForRecording::Tape(staged)),
                 Err(Unspooled::Fault(fault)) => fault,
             },
+            ForRecording::Original(original) => return self.seal(original, now),
         };
         tracing::error!(session = %self.parts.context.id, %fault, "recording failed");
         self.stop_recording(now);
     }
 
+    /// An original goes to the sealer, and nowhere else. What cannot be sealed ends the session, as what cannot be recorded
+    /// does.
+    #[inline(never)]
+    fn seal(&mut self, original: Original, now: Timestamp) {
+        let taken = match &self.parts.seal {
+            Some(seal) => seal.take(original),
+            None => Err(Untaken::Fault(SealFault::Closed)),
+        };
+        match taken {
+            Ok(()) => {}
+            Err(Untaken::Full(original)) => self.await_room(ForRecording::Original(original)),
+            Err(Untaken::Fault(fault)) => {
+                tracing::error!(session = %self.parts.context.id, %fault, "sealing failed");
+                self.stop_recording(now);
+            }
+        }
+    }
+
     #[inline(never)]
     fn await_room(&mut self, frame: ForRecording) {
+        let seal = self.parts.seal.clone().filter(|_| matches!(frame, ForRecording::Original(_)));
         self.unrecorded.push_back(frame);
         let spool = self.parts.spool.clone();
         self.begin(async move {
-            Worked::Room(matches!(tokio::time::timeout(RECORDER_PAUSE, spool.space()).await, Ok(Ok(()))))
+            let room = async {
+                match seal {
+                    Some(seal) => seal.space().await.is_ok(),
+                    None => spool.space().await.is_ok(),
+                }
+            };
+            Worked::Room(tokio::time::timeout(RECORDER_PAUSE, room).await == Ok(true))
         });
     }
 
@@ -620,7 +652,7 @@ impl Driver {
     #[inline(never)]
     pub(crate) fn depart<L: Send + 'static>(self, broken: bool, released: L) {
         let Self { parts, waits_for, ending, commands, .. } = self;
-        let Parts { shared, legs, spool, context, cancel, place, .. } = parts;
+        let Parts { shared, legs, spool, seal, context, cancel, place, .. } = parts;
         for id in waits_for {
             lock(&shared.waiting).remove(&id);
         }
@@ -631,7 +663,7 @@ impl Driver {
             tracing::error!(session = %context.id, "a session panicked");
         }
         tokio::spawn(async move {
-            close(&shared, &context, &spool, reason, commands).await;
+            close(&shared, &context, &spool, seal, reason, commands).await;
             shared.drop_cancel_key(cancel);
             lock(&shared.live).remove(&context.id);
             drop((place, released));
@@ -639,7 +671,21 @@ impl Driver {
     }
 }
 
-async fn close(shared: &Shared, context: &Arc<Context>, spool: &Spool, reason: &'static str, commands: u64) {
+async fn close(
+    shared: &Shared,
+    context: &Arc<Context>,
+    spool: &Spool,
+    seal: Option<SealSpool>,
+    reason: &'static str,
+    commands: u64,
+) {
+    // Every segment is on record before the session's end is.
+    if let Some(seal) = seal
+        && let Err(fault) = seal.finish().await
+    {
+        tracing::error!(session = %context.id, %fault, "the last originals of a session are lost");
+        shared.alert_of("originals-lost", context.id);
+    }
     let recording = match spool.sync().await {
         Ok(head) => head,
         Err(fault) => {
