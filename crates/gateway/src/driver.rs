@@ -26,6 +26,7 @@ use crate::catalog::{Found, Lineage, Version};
 use crate::gateway::{Note, Shared, lock, now};
 use crate::mailbox::{Delivered, Mail, Mailbox};
 use crate::reviews;
+use crate::seals;
 use crate::settings::ResourceSettings;
 use crate::socket::{Arrived, Buffer, Outbox, Socket};
 use crate::stream::Stream;
@@ -114,6 +115,8 @@ pub(crate) struct Driver {
     catalog: Version,
     /// Frames for which the recorder has no room now.
     unrecorded: VecDeque<ForRecording>,
+    /// An original was not sealed, and never will be.
+    originals_lost: bool,
     ending: Option<&'static str>,
     /// Last words are not waited for any longer than this.
     gone_at: Option<Timestamp>,
@@ -144,6 +147,7 @@ impl Driver {
             commands: 0,
             catalog: Version::default(),
             unrecorded: VecDeque::new(),
+            originals_lost: false,
             ending: None,
             gone_at: None,
             gave_up: false,
@@ -419,6 +423,7 @@ impl Driver {
             Err(Untaken::Full(original)) => self.await_room(ForRecording::Original(original)),
             Err(Untaken::Fault(fault)) => {
                 tracing::error!(session = %self.parts.context.id, %fault, "sealing failed");
+                self.originals_lost = true;
                 self.stop_recording(now);
             }
         }
@@ -449,10 +454,15 @@ impl Driver {
 
     #[inline(never)]
     fn stop_recording(&mut self, now: Timestamp) {
+        self.originals_lost |= self.waits_for_sealer();
         self.unrecorded.clear();
         let why = "record unavailable: the recording cannot be written";
         let refusal = Refusal::new(RefusalCode::RecordUnavailable, why, self.parts.context.id.to_string());
         self.tell(Input::End(refusal, "record-unavailable"), now);
+    }
+
+    fn waits_for_sealer(&self) -> bool {
+        self.unrecorded.iter().any(|frame| matches!(frame, ForRecording::Original(_)))
     }
 
     /// Puts an entry into the ledger.
@@ -651,6 +661,7 @@ impl Driver {
     /// panicked, so what became of its commands is not known; the next start says so.
     #[inline(never)]
     pub(crate) fn depart<L: Send + 'static>(self, broken: bool, released: L) {
+        let lost = self.originals_lost || self.waits_for_sealer();
         let Self { parts, waits_for, ending, commands, .. } = self;
         let Parts { shared, legs, spool, seal, context, cancel, place, .. } = parts;
         for id in waits_for {
@@ -663,7 +674,10 @@ impl Driver {
             tracing::error!(session = %context.id, "a session panicked");
         }
         tokio::spawn(async move {
-            close(&shared, &context, &spool, seal, reason, commands).await;
+            if let Some(seal) = seal {
+                seals::end(&shared, context.id, &seal, lost).await;
+            }
+            close(&shared, &context, &spool, reason, commands).await;
             shared.drop_cancel_key(cancel);
             lock(&shared.live).remove(&context.id);
             drop((place, released));
@@ -671,21 +685,7 @@ impl Driver {
     }
 }
 
-async fn close(
-    shared: &Shared,
-    context: &Arc<Context>,
-    spool: &Spool,
-    seal: Option<SealSpool>,
-    reason: &'static str,
-    commands: u64,
-) {
-    // Every segment is on record before the session's end is.
-    if let Some(seal) = seal
-        && let Err(fault) = seal.finish().await
-    {
-        tracing::error!(session = %context.id, %fault, "the last originals of a session are lost");
-        shared.alert_of("originals-lost", context.id);
-    }
+async fn close(shared: &Shared, context: &Arc<Context>, spool: &Spool, reason: &'static str, commands: u64) {
     let recording = match spool.sync().await {
         Ok(head) => head,
         Err(fault) => {

@@ -204,13 +204,7 @@ impl Gateway {
         let seeds = seeds(&catalog, &settings).await?;
         let issuers = Arc::new(Issuers::new(settings.issuers.clone(), &seeds, Some(save(catalog.clone())))?);
         let tls = settings.tls.as_ref().map(Tls::new).transpose().map_err(OpenError::Tls)?;
-        let mut upstream = HashMap::new();
-        for resource in &settings.resources {
-            let name = resource.resource.name.clone();
-            let tls = Upstream::new(&resource.tls, &resource.host)
-                .map_err(|why| OpenError::Tls(format!("resource {name}: {why}")))?;
-            upstream.insert(name, tls);
-        }
+        let upstream = settings.resources.iter().map(upstream).collect::<Result<HashMap<_, _>, _>>()?;
         let fingerprint = Zeroizing::new(state.fingerprint_key()?);
         let fingerprint_key = hmac::Key::new(hmac::HMAC_SHA256, fingerprint.as_slice());
         let (notes, inbox) = mpsc::channel(NOTES_MAX);
@@ -633,6 +627,15 @@ pub(crate) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 pub(crate) fn now() -> Timestamp {
     let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
     Timestamp(i64::try_from(since.as_micros()).unwrap_or(i64::MAX))
+}
+
+/// What TLS towards a resource is checked against.
+fn upstream(resource: &ResourceSettings) -> Result<(ResourceName, Option<Upstream>), OpenError> {
+    let name = resource.resource.name.clone();
+    match Upstream::new(&resource.tls, &resource.host) {
+        Ok(tls) => Ok((name, tls)),
+        Err(why) => Err(OpenError::Tls(format!("resource {name}: {why}"))),
+    }
 }
 
 async fn seeds(catalog: &Catalog, settings: &Settings) -> Result<Vec<Seed>, CatalogError> {

@@ -68,6 +68,17 @@ pub(crate) async fn begin(shared: &Shared, context: &Context, settings: &SealSet
     Ok(seals.spool(context.id, Arc::new(Segments(sealer))))
 }
 
+/// The last segment is closed and on record before the session's end is. `lost`: an original did not reach the sealer.
+pub(crate) async fn end(shared: &Shared, session: SessionId, seal: &SealSpool, lost: bool) {
+    let sealed = seal.finish().await;
+    if let Err(fault) = &sealed {
+        tracing::error!(%session, %fault, "the last originals of a session are lost");
+    }
+    if lost || sealed.is_err() {
+        shared.alert_of("originals-lost", session);
+    }
+}
+
 /// What a session's key is called where it is sealed.
 fn name(session: SessionId) -> String {
     session.0.iter().map(|byte| format!("{byte:02x}")).collect()

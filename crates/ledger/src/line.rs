@@ -181,24 +181,8 @@ fn fields(line: &mut Line<'_, '_>, entry: &Entry<'_>, tally: &Tally) {
             line.text("change", e.change);
             line.number("ver", e.version);
         }
-        Entry::RecordingSegment(e) => {
-            line.number("blocks", e.blocks);
-            line.number("bytes", e.bytes);
-            line.hex("cr", &e.digest.0);
-            line.number("file", e.file);
-        }
-        Entry::RawSegment(_) | Entry::Unseal(_) | Entry::Shred(_) => sealed_fields(line, entry),
-        Entry::View(e) => {
-            line.hex("by", &e.by);
-            line.hex_if("s", e.session.as_ref().map(|s| &s.0));
-            line.text("what", e.what);
-        }
-        Entry::Export(e) => {
-            line.hex("by", &e.by);
-            line.hex("cr", &e.manifest.0);
-            integer(line.key("from"), e.from.0);
-            integer(line.key("to"), e.to.0);
-        }
+        Entry::RecordingSegment(_) | Entry::RawSegment(_) => segment_fields(line, entry),
+        Entry::Unseal(_) | Entry::Shred(_) | Entry::View(_) | Entry::Export(_) => deed_fields(line, entry),
         Entry::Stall(e) => line.text("reason", e.reason),
         Entry::Gap(e) => {
             line.text("cause", e.cause);
@@ -234,8 +218,43 @@ fn epoch(line: &mut Line<'_, '_>, e: &KeyEpoch) {
     line.number("size", e.size);
 }
 
-fn sealed_fields(line: &mut Line<'_, '_>, entry: &Entry<'_>) {
+/// What somebody did with what is kept.
+fn deed_fields(line: &mut Line<'_, '_>, entry: &Entry<'_>) {
     match entry {
+        Entry::Unseal(e) => {
+            line.hex("by", &e.by);
+            line.hex("rev", &e.review.0);
+            line.hex("s", &e.session.0);
+        }
+        Entry::Shred(e) => {
+            line.hex("by", &e.by);
+            line.hex("cr", &e.authority.0);
+            line.hex("s", &e.session.0);
+            line.text("what", e.what);
+        }
+        Entry::View(e) => {
+            line.hex("by", &e.by);
+            line.hex_if("s", e.session.as_ref().map(|s| &s.0));
+            line.text("what", e.what);
+        }
+        Entry::Export(e) => {
+            line.hex("by", &e.by);
+            line.hex("cr", &e.manifest.0);
+            integer(line.key("from"), e.from.0);
+            integer(line.key("to"), e.to.0);
+        }
+        _ => {}
+    }
+}
+
+fn segment_fields(line: &mut Line<'_, '_>, entry: &Entry<'_>) {
+    match entry {
+        Entry::RecordingSegment(e) => {
+            line.number("blocks", e.blocks);
+            line.number("bytes", e.bytes);
+            line.hex("cr", &e.digest.0);
+            line.number("file", e.file);
+        }
         Entry::RawSegment(e) => {
             line.number("bytes", e.bytes);
             line.hex("com", &e.commitment.0);
@@ -251,17 +270,6 @@ fn sealed_fields(line: &mut Line<'_, '_>, entry: &Entry<'_>) {
                 ids.push(b'"');
             }
             ids.push(b']');
-        }
-        Entry::Unseal(e) => {
-            line.hex("by", &e.by);
-            line.hex("rev", &e.review.0);
-            line.hex("s", &e.session.0);
-        }
-        Entry::Shred(e) => {
-            line.hex("by", &e.by);
-            line.hex("cr", &e.authority.0);
-            line.hex("s", &e.session.0);
-            line.text("what", e.what);
         }
         _ => {}
     }
