@@ -302,8 +302,15 @@ def test_a_crash_cuts_the_open_segment(shop, provider, directory):
     assert kinds.count("crash") == 1 and kinds.count("raw.segment") == 1 and "session.close" not in kinds
     review = approved(front, provider, session)
     out = directory / f"{session}-cut"
+    # The operator does it without a gateway, too, by the rules on disk: others than those it was approved under do not do.
+    front.stop()
+    rules = pathlib.Path(front.directory) / "policies" / "rig.cedar"
+    text = rules.read_text()
+    rules.write_text(text + '\nforbid (principal, action == Action::"grant", resource);\n')
+    changed = unseal(front, session, review, out)
+    assert changed.returncode == 1 and "rules changed" in changed.stderr and not out.exists()
+    rules.write_text(text)
     assert unseal(front, session, review, out).returncode == 0
     assert sorted(path.name for path in out.iterdir()) == ["00000000.age", "segments.json"]
     assert raw_canaries(front) == []
-    front.stop()
     check(front)
