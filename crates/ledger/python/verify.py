@@ -25,7 +25,7 @@ FORM = {  # ledger.md, Entry: of the values whose form it gives
     "v": lambda v: type(v) is int and v == 1, "k": text(".+"), "o": text(".+"), "d": lambda v: type(v) is list,
     "ref": lambda v: type(v) is list and all(map(text("[0-9]+:[0-9a-f]{64}"), v)), "x": text("read|write"),
     "out": text("completed|failed|skipped|suspended|unknown|cancelled"), "end": text("expired|withdrawn"),
-    **{k: lambda v: type(v) is int and v >= 0 for k in "n t m q e size life_ms acts leaves blocks bytes file seg".split()},
+    **{k: lambda v: type(v) is int and v >= 0 for k in "n t m q e size life_ms acts leaves blocks bytes file".split()},
     **dict.fromkeys("b s a by".split(), text("[0-9a-f]{32}")), "key.epoch sig": text("[0-9a-f]{128}"),
     **dict.fromkeys("p ch cm cr hd root roll key".split(), text("[0-9a-f]{64}"))}
 
