@@ -30,6 +30,7 @@ has_psql() { have psql; }
 has_node() { have node; }
 has_npm() { have npm; }
 has_javac() { have javac && have java; }
+has_age() { have age && have age-keygen; }
 has_jdbc() { [ -e /usr/share/java/postgresql.jar ]; }
 has_chromium() { have chromium || have chromium-browser || have google-chrome; }
 has_haproxy() { [ -x /usr/sbin/haproxy ] || have haproxy; }
@@ -43,6 +44,7 @@ if [ "$GROUP" != build ]; then
   need has_openssl openssl
   need has_postgres postgresql
   need has_psql postgresql-client
+  need has_age age
   need has_pgbench postgresql-contrib
   need has_node nodejs
   need has_npm npm

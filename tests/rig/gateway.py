@@ -44,18 +44,18 @@ class Gateway:
     """One gateway on loopback in front of one or more PostgreSQL servers.
 
     `resources` maps a resource's name to (server, database); `masks` and `reviews` are lists of tables for
-    chancery.toml; `rules` is Cedar text; `durability` is "balanced" or "strict".
+    chancery.toml; `rules` is Cedar text; `durability` is "balanced" or "strict"; `seal` is a table for each resource.
     """
 
     def __init__(self, directory, provider, resources, *, rules=DEFAULT_RULES, masks=(), reviews=(), ca=None,
                  certificate=None, key=None, durability="balanced", profile="debug", upstream_tls=False, ledger=None,
                  archive=None, archive_how=None, environment=None, exports=(),
-                 name="gw-a"):
+                 name="gw-a", seal=None):
         self.directory, self.provider, self.resources = pathlib.Path(directory), provider, resources
         self.rules, self.masks, self.reviews, self.durability = rules, masks, reviews, durability
         self.ca, self.certificate, self.key, self.upstream_tls = ca, certificate, key, upstream_tls
         self.ledger, self.archive, self.archive_how, self.exports = ledger, archive, archive_how, exports
-        self.name = name
+        self.name, self.seal = name, seal
         self.environment = {**os.environ, **(environment or {})}
         self.program = binary(profile)
         self.host, self.port, self.https, self.process = "127.0.0.1", free_port(), free_port(), None
@@ -82,6 +82,7 @@ class Gateway:
                 "name": name, "protocol": "postgres", "address": f"{server.host}:{server.port}", "database": database,
                 "secret": self.secret(server), "labels": {"env": "rig"}, "durability": self.durability,
                 "tls": {"mode": "verify-full", "ca": str(self.ca)} if self.upstream_tls else {"mode": "disable"},
+                **({"seal": self.seal} if self.seal else {}),
             }))
         if self.ledger:
             tables.append(("ledger", self.ledger))
@@ -124,6 +125,11 @@ class Gateway:
         self.process = Process("chancery", arguments, self.directory / "serve.log", env=self.environment)
         self.process.wait_until(lambda: accepts(self.port))
         return self
+
+    def remote(self, token, *arguments):
+        """Runs a command against its API as whoever the token speaks for; the finished process whatever its exit code."""
+        where = {"CHANCERY_GATEWAY": f"https://localhost:{self.https}", "CHANCERY_CA": str(self.ca), "CHANCERY_TOKEN": token}
+        return self.run(*arguments, check=False, environment=where)
 
     def run(self, *arguments, stdin="", check=True, environment=None):
         """Runs the program to its end; with `check` off, the finished process whatever its exit code."""

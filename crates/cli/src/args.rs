@@ -375,6 +375,58 @@ pub(crate) enum Evidence {
     Verify(VerifyPack),
     /// Draw a sample from a population of a pack, which neither side can steer.
     Sample(Sample),
+    /// Ask for a session's sealed originals, or hand them out under an approval (operator, on the gateway's host).
+    Unseal(Unseal),
+    /// Destroy a session's sealed originals for good, for a legal reason (operator, on the gateway's host).
+    Shred(Shred),
+}
+
+#[derive(Debug, Args)]
+#[command(args_conflicts_with_subcommands = true, subcommand_negates_reqs = true)]
+pub(crate) struct Unseal {
+    #[command(subcommand)]
+    pub(crate) request: Option<UnsealCommand>,
+    /// The session.
+    #[arg(value_name = "SESSION", required = true)]
+    pub(crate) session: Option<String>,
+    /// The approved review. It is used up.
+    #[arg(long, value_name = "ID", required = true)]
+    pub(crate) review: Option<String>,
+    /// The directory to be made for the age files.
+    #[arg(long, value_name = "DIR", required = true)]
+    pub(crate) out: Option<PathBuf>,
+    #[command(flatten)]
+    pub(crate) config: Config,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum UnsealCommand {
+    /// Put a request before the reviewers, as yourself. You cannot approve it.
+    Request(UnsealRequest),
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct UnsealRequest {
+    /// The session.
+    #[arg(value_name = "SESSION")]
+    pub(crate) session: String,
+    /// Why they are needed. Reviewers read it, and their signatures are over it.
+    #[arg(long, value_name = "TEXT")]
+    pub(crate) reason: String,
+    #[command(flatten)]
+    pub(crate) remote: Remote,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Shred {
+    /// The session. It must have ended.
+    #[arg(value_name = "SESSION")]
+    pub(crate) session: String,
+    /// On whose authority: the order or request that demands it. Its SHA-256 stands in the ledger.
+    #[arg(long, value_name = "TEXT")]
+    pub(crate) authority: String,
+    #[command(flatten)]
+    pub(crate) config: Config,
 }
 
 #[derive(Debug, Args)]

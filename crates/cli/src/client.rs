@@ -6,6 +6,7 @@
 mod api;
 mod review;
 mod sign;
+pub(crate) mod unseal;
 
 use std::io::Read as _;
 use std::os::unix::process::CommandExt as _;

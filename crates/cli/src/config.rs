@@ -199,6 +199,20 @@ pub(crate) struct Resource {
     pub(crate) durability: Option<Spanned<String>>,
     /// Address and port of its own, for clients that cannot choose by database name.
     pub(crate) listen: Option<Spanned<String>>,
+    /// Keeps what it sends, unmasked, for somebody outside. Default: not kept.
+    pub(crate) seal: Option<Seal>,
+}
+
+/// `seal` of a resource.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Seal {
+    /// Those who can open it: age recipients (`age1…`, X25519). Their private keys are kept away from the gateway.
+    pub(crate) to: Spanned<Vec<String>>,
+    /// What it is kept for, in words; reviewers read it.
+    pub(crate) purpose: Spanned<String>,
+    /// The `[[review]]` under which it is handed out.
+    pub(crate) review: Spanned<String>,
 }
 
 /// `tls` of a resource.

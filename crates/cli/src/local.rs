@@ -3,6 +3,8 @@
 //!
 //! The socket is in the state directory and for its owner alone; whoever reaches it could write the files, too.
 
+mod originals;
+
 use std::fs::File;
 use std::io::{self, Read};
 use std::os::unix::fs::PermissionsExt;
@@ -14,6 +16,7 @@ use aws_lc_rs::{digest, hmac};
 use bytes::Bytes;
 use chancery_ledger::{Alert, Entry, Export, LogSigner, PrincipalEntry, SecretChange, View};
 use chancery_model::{Delegation, Digest, Principal, PrincipalKind, ResourceName, SessionId, Timestamp};
+use chancery_policy::RuleSet;
 use chancery_store::{Catalog, Directory, Level, Options, ReviewerKey, Sequencer, StateDir, StateError, system_clock};
 use http_body_util::{BodyExt, Full, Limited};
 use hyper::{Request, header};
@@ -74,12 +77,30 @@ pub(crate) struct NewExport {
     pub(crate) manifest: String,
 }
 
+/// Sealed originals that are to be handed out.
+#[derive(Deserialize, Serialize)]
+pub(crate) struct NewUnseal {
+    pub(crate) session: String,
+    pub(crate) review: String,
+}
+
+/// Sealed originals that are to be destroyed.
+#[derive(Deserialize, Serialize)]
+pub(crate) struct NewShred {
+    pub(crate) session: String,
+    /// On whose authority, in words.
+    pub(crate) authority: String,
+}
+
 /// One thing that the operator does.
 pub(crate) enum Deed {
     Export(NewExport),
     Secret(NewSecret),
     Key(NewKey),
     View(NewView),
+    /// With the rules by which its approval is judged; a gateway that runs takes its own.
+    Unseal(NewUnseal, Option<Arc<RuleSet>>),
+    Shred(NewShred),
 }
 
 /// A gateway's state, for the operator.
@@ -121,7 +142,8 @@ impl Local {
                 let key = state.fingerprint_key().map_err(|error| state_failure(&error))?;
                 let operator = operator(rustix::process::getuid().as_raw());
                 let by = remember(&self.catalog, sequencer, &key, &operator).await?;
-                perform(deed, &self.catalog, sequencer, by, &operator).await
+                let ground = Ground { catalog: &self.catalog, sequencer, state: &self.path };
+                perform(deed, &ground, by, &operator).await
             }
         }
     }
@@ -194,15 +216,23 @@ pub(crate) fn open_ledger(state: &StateDir) -> Result<Sequencer, Failure> {
     opened.map(|(sequencer, _)| sequencer).map_err(|error| ledger_failure(&error))
 }
 
+/// What a deed works on.
+pub(crate) struct Ground<'a> {
+    pub(crate) catalog: &'a Catalog,
+    pub(crate) sequencer: &'a Sequencer,
+    /// The state directory.
+    pub(crate) state: &'a Path,
+}
+
 /// Carries a deed out: its entry is on disk first. If we crash between the two, the ledger speaks of a change that was
 /// not made; never the other way round.
 pub(crate) async fn perform(
     deed: &Deed,
-    catalog: &Catalog,
-    sequencer: &Sequencer,
+    ground: &Ground<'_>,
     by: [u8; 16],
     operator: &Delegation,
 ) -> Result<(), Failure> {
+    let Ground { catalog, sequencer, .. } = *ground;
     match deed {
         Deed::Export(export) => {
             let manifest = Digest::from_hex(&export.manifest).ok_or_else(|| malformed("manifest"))?;
@@ -227,6 +257,8 @@ pub(crate) async fn perform(
             catalog.add_reviewer_key(&key).await.map_err(|error| Failure::no(format!("the key is not kept: {error}")))
         }
         Deed::Secret(secret) => new_secret(secret, catalog, sequencer, by).await,
+        Deed::Unseal(unseal, rules) => originals::unseal(unseal, rules.as_deref(), ground, by).await,
+        Deed::Shred(shred) => originals::shred(shred, ground, by).await,
     }
 }
 
@@ -334,6 +366,8 @@ async fn ask(socket: &Path, deed: &Deed) -> Result<(), Failure> {
         Deed::Key(key) => ("/local/reviewer-keys", serde_json::to_vec(key)),
         Deed::View(view) => ("/local/views", serde_json::to_vec(view)),
         Deed::Export(export) => ("/local/exports", serde_json::to_vec(export)),
+        Deed::Unseal(unseal, _) => ("/local/unseals", serde_json::to_vec(unseal)),
+        Deed::Shred(shred) => ("/local/shreds", serde_json::to_vec(shred)),
     };
     let body = body.map_err(|error| Failure::no(error.to_string()))?;
     let silent = |error: &dyn std::fmt::Display| {

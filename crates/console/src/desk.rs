@@ -66,6 +66,17 @@ pub struct ResourceView {
     pub database: String,
     /// Whether clients must use TLS.
     pub tls: bool,
+    /// How its sealed originals are handed out; `None`: none are kept.
+    pub seal: Option<SealView>,
+}
+
+/// Sealed originals of a resource.
+#[derive(Clone, Debug)]
+pub struct SealView {
+    /// The review rule under which they are handed out.
+    pub review: String,
+    /// What they are kept for.
+    pub purpose: String,
 }
 
 /// How the gateway is. Everybody who reaches the port may read it: no names, no addresses.

@@ -16,7 +16,8 @@ mod router;
 mod sessions;
 #[cfg(test)]
 mod tests;
+mod unseal;
 pub mod view;
 
-pub use desk::{Answer, Desk, Handle, Health, Number, ResourceView};
+pub use desk::{Answer, Desk, Handle, Health, Number, ResourceView, SealView};
 pub use router::router;

@@ -209,7 +209,7 @@ fn refused(caller: &Caller, review: &Review) -> Problem {
     Problem::forbidden("you are not a reviewer under this rule")
 }
 
-fn read<T: DeserializeOwned>(body: Result<Bytes, BytesRejection>) -> Result<T, Problem> {
+pub(crate) fn read<T: DeserializeOwned>(body: Result<Bytes, BytesRejection>) -> Result<T, Problem> {
     let body = body.map_err(|rejection| match rejection.status() {
         StatusCode::PAYLOAD_TOO_LARGE => Problem::new(StatusCode::PAYLOAD_TOO_LARGE, "the body is larger than 64 KiB"),
         _ => Problem::bad("the body cannot be read"),

@@ -10,7 +10,7 @@ use axum::routing::{MethodRouter, get, post};
 
 use crate::desk::Desk;
 use crate::problem::Problem;
-use crate::{door, general, reviews, sessions};
+use crate::{door, general, reviews, sessions, unseal};
 
 /// Signatures are less than 16 KiB, reasons less than 4; nothing else is sent.
 const BODY_BYTES_MAX: usize = 64 * 1024;
@@ -28,6 +28,7 @@ pub(crate) fn guarded() -> Vec<Endpoint> {
         ("POST", "/api/v1/reviews/{id}/deny", post(reviews::deny)),
         ("GET", "/api/v1/sessions", get(sessions::list)),
         ("POST", "/api/v1/sessions/{id}/end", post(sessions::end)),
+        ("POST", "/api/v1/sessions/{id}/unseal", post(unseal::request)),
     ]
 }
 

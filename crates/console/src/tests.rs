@@ -26,7 +26,7 @@ use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{TcpListener, TcpStream};
 
 use crate::router::guarded;
-use crate::{Desk, Health, ResourceView, router};
+use crate::{Desk, Health, ResourceView, SealView, router};
 
 const IDP: &str = "https://idp.example";
 const ORIGIN: &str = "test.example/log";
@@ -192,6 +192,7 @@ impl World {
                 port: 5432,
                 database: "shop".into(),
                 tls: true,
+                seal: Some(SealView { review: "dba".into(), purpose: "fraud".into() }),
             }],
             end_session: Arc::new(|id| Box::pin(async move { id == SESSION })),
             now,
@@ -227,6 +228,7 @@ impl World {
             last_activity: now,
         };
         self.catalog.note_sessions(&[SessionNote::Opened(record)]).await.expect("kept");
+        self.catalog.put_seal_key(SESSION, &shop().name, b"sealed", now).await.expect("kept");
     }
     fn review(&self, id: ReviewId, needed: &str) -> Review {
         Review {
@@ -324,7 +326,7 @@ impl World {
 
 /// What a stranger (a valid token, no groups) gets at each endpoint, and which entry the endpoint leaves when it is used
 /// by somebody who may.
-const CASES: [(&str, &str, u16, Option<&str>); 8] = [
+const CASES: [(&str, &str, u16, Option<&str>); 9] = [
     ("GET", "/api/v1/whoami", 200, None),
     ("GET", "/api/v1/resources", 200, None),
     ("GET", "/api/v1/reviews", 200, None),
@@ -333,6 +335,7 @@ const CASES: [(&str, &str, u16, Option<&str>); 8] = [
     ("POST", "/api/v1/reviews/{id}/deny", 404, Some("approval.decide")),
     ("GET", "/api/v1/sessions", 200, None),
     ("POST", "/api/v1/sessions/{id}/end", 404, Some("view")),
+    ("POST", "/api/v1/sessions/{id}/unseal", 404, Some("approval.request")),
 ];
 
 fn concrete(path: &str) -> String {
@@ -420,6 +423,7 @@ async fn every_telling_endpoint_leaves_its_entry() {
                 let path = format!("/api/v1/reviews/{other}/deny");
                 world.post(&path, &world.dana(), json!({"reason": "not now"})).await
             }
+            Some("unseal") => world.post(&concrete(path), &operator, json!({"reason": "case 7"})).await,
             Some("end") => world.ask(method, &concrete(path), Some(&operator), "").await,
             _ => world.get(&concrete(path), &world.dana()).await,
         };
@@ -590,4 +594,41 @@ async fn odd_requests_get_problems() {
     let (status, _, why) = world.raw("GET /health/ready HTTP/1.1\r\nHost: gw\r\nConnection: close\r\n\r\n").await;
     assert!(status == 503 && why.contains("the rules were rejected"), "{why}");
     assert_eq!(world.state(REVIEW).await, ReviewState::Pending);
+}
+
+#[tokio::test]
+async fn originals_are_asked_for_by_those_who_may_and_approved_by_others() {
+    let world = World::new().await;
+    let key = SshKey::new();
+    world.enrol("dana", &key).await;
+    let path = format!("/api/v1/sessions/{SESSION}/unseal");
+    let ask = json!({"reason": "case 7: who saw the account?"});
+    // Not the one whose session it is, nor her agent: it is what was masked from them.
+    let alice = world.fake_issuer.token("alice", &["analysts"], json!({}));
+    assert_eq!(world.post(&path, &alice, ask.clone()).await.0, 404);
+    assert_eq!(world.post(&path, &world.dana(), ask.clone()).await.0, 404);
+    // Somebody who may ask and may review: not both at once.
+    let both = world.fake_issuer.token("dana", &["operators", "dba"], json!({}));
+    assert_eq!(world.post(&path, &both, json!({"reason": " "})).await.0, 400);
+    assert_eq!(world.entries(), Vec::<String>::new());
+    let (status, own) = world.post(&path, &both, ask.clone()).await;
+    assert_eq!((status, own["needed"].as_str()), (200, Some("dba")), "{own}");
+    let id = |requested: &Value| ReviewId::parse(requested["id"].as_str().expect("an id")).expect("an id");
+    let review = world.catalog.review(id(&own)).await.expect("read").expect("there");
+    let message = payload(&review, "dba");
+    assert_eq!(world.approve(review.id, &both, "dba", Some((&key, &message))).await.0, 403, "her own request");
+    assert_eq!(review.digest, chancery_policy::unseal_digest(&SESSION, &review.text, &review.chain));
+    // Asked by another, she may.
+    let operator = world.fake_issuer.token("olga", &["operators"], json!({}));
+    let (_, asked) = world.post(&path, &operator, ask).await;
+    let review = world.catalog.review(id(&asked)).await.expect("read").expect("there");
+    let message = payload(&review, "dba");
+    let (status, decided) = world.approve(review.id, &world.dana(), "dba", Some((&key, &message))).await;
+    assert_eq!((status, decided["state"].as_str()), (200, Some("approved")), "{decided}");
+    // A start of the gateway ends what clients waited for, and nothing else.
+    let withdrawn = world.catalog.withdraw_all_pending(Timestamp(START * 1_000_000)).await.expect("withdrawn");
+    assert_eq!((withdrawn, world.state(id(&own)).await), (vec![REVIEW], ReviewState::Pending));
+    // Without a key there is nothing to hand out.
+    world.catalog.destroy_seal_key(SESSION).await.expect("destroyed");
+    assert_eq!(world.post(&path, &operator, json!({"reason": "again"})).await.0, 409);
 }

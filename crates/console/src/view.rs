@@ -304,3 +304,22 @@ pub struct Health {
     /// Why not.
     pub reasons: Vec<String>,
 }
+
+/// Asks for the sealed originals of a session.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct RequestUnseal {
+    /// Why they are needed. Reviewers read it, and their signatures are over it.
+    pub reason: String,
+}
+
+/// A request that waits for its reviewers.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct Requested {
+    /// The review.
+    pub id: String,
+    /// The review rule that must approve.
+    pub needed: String,
+    /// When the request ends.
+    pub expires_at: String,
+}

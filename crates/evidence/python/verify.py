@@ -14,10 +14,10 @@ GRAVITY = PASS, INCONCLUSIVE, FAIL = "PASS", "INCONCLUSIVE", "FAIL"
 LISTED = "sessions rolling recordings directory rules approvals populations controls".split()  # by lists.py
 CHECKS = "container manifest lines order checkpoints ladder tail tiles".split() + LISTED
 MAX_ENTRY, MAX_NOTE, MAX_MANIFEST, MAX_MANIFEST_NOTE = 61_440, 65_536, 64 << 20, 4096
-# ledger.md, Entry: the kinds and their keys ("?" behind one that may be absent), besides those of every entry.
-BASE = frozenset("v k o n t m b".split())
+BASE = frozenset("v k o n t m b".split())  # ledger.md, Entry: of every entry; then those of the kinds ("?": or absent)
 KINDS = """boot config dangerous loss_ms prof root size ver/shutdown reason/stall reason/heartbeat/crash q? s
 key.epoch e key life_ms root sig size/policy.apply by? p source/principal a com/secret.change by? c change ver
+raw.segment bytes com cr hd s seg to/unseal by rev s/shred by cr s what
 session.open a auth c d p prof proto s/session.close acts cm? leaves reason roll s/approval.use ch q ref rev s
 act.start a c ch d fp p prof q rev? s x/act.done bytes cm? masked out q rows s sqlstate? us/gap cause from to
 act.deny a? c? ch? code d p q s/approval.request a c ch needed p q rev s until/rec.segment blocks bytes cr file
@@ -29,8 +29,8 @@ ID, DIGEST, TIME = "[0-9a-f]{32}", "[0-9a-f]{64}", "[0-9]{4}(-[0-9]{2}){2}T([0-9
 FORM = {"v": 1, "k": ".+", "o": ".+", "d": [".*"], "ref": ["[0-9]+:" + DIGEST], "x": "read|write", "rev": ".*",
         "out": "completed|failed|skipped|suspended|unknown|cancelled", "end": "expired|withdrawn", "c": ".*",
         "key.epoch sig": DIGEST * 2, "approval.decide d": ("approve|deny", ".*"), "needed": [".*"],
-        **dict.fromkeys("n t m q e size life_ms acts leaves blocks bytes file until masked".split(), int),
-        **dict.fromkeys("b s a by".split(), ID), **dict.fromkeys("p ch cm cr com root roll key".split(), DIGEST)}
+        **dict.fromkeys("n t m q e size life_ms acts leaves blocks bytes file seg until masked".split(), int),
+        **dict.fromkeys("b s a by".split(), ID), **dict.fromkeys("p ch cm cr com hd root roll key".split(), DIGEST)}
 MANIFEST = {"pack_version": 1, "created_at": TIME, "period": {"from": TIME, "to": TIME}, "controls": [".*"],
             "checkpoints": [{"origin": ".*", "size": int, "root": DIGEST, "directory": "ledger"}], "generator": dict(
             name=".*", version=".*", binary_sha256=DIGEST), "files": [dict(path=".*", bytes=int, sha256=DIGEST)]}

@@ -212,6 +212,12 @@ impl Maker {
             (None, None),
             json!({"blocks": 212, "bytes": 1_048_576, "cr": hex(12, 32), "file": 0}),
         );
+        let segment = json!({"bytes": 90_000, "com": hex(14, 32), "cr": hex(15, 32), "hd": hex(16, 32), "seg": 0,
+            "to": [hex(17, 8)]});
+        self.add(EntryKind::RawSegment, (Some(1), None), segment);
+        self.add(EntryKind::Unseal, (Some(1), None), json!({"by": hex(2, 16), "rev": hex(0xdd, 16)}));
+        let shred = json!({"by": hex(2, 16), "cr": hex(18, 32), "what": "sealed"});
+        self.add(EntryKind::Shred, (Some(1), None), shred);
         self.add(EntryKind::View, (Some(1), None), json!({"by": hex(2, 16), "what": "replay"}));
         let export = json!({"by": hex(2, 16), "cr": hex(13, 32), "from": START, "to": START + 365 * DAY});
         self.add(EntryKind::Export, (None, None), export);

@@ -10,7 +10,7 @@ use chancery_ledger::{ActDeny, Entry, FrameKind, Recorded};
 use chancery_model::{Durability, Refusal, RefusalCode, SessionId, Timestamp};
 use chancery_policy::Permit;
 use chancery_session::{Closing, Context, Grip, Opening, Ruling, Session, SessionLimits};
-use chancery_store::{Appended, Level, SessionNote, SessionRecord, Stall};
+use chancery_store::{Appended, Level, SealSpool, SessionNote, SessionRecord, Stall};
 use chancery_wire::{Limits, WireError};
 use chancery_wire_pg::{Accept, AcceptConfig, AcceptStep, DialReady, Login, PgRelay, RelayConfig};
 use tokio::net::TcpStream;
@@ -20,6 +20,7 @@ use crate::dial::dial;
 use crate::driver::{Driver, Legs, Parts};
 use crate::gateway::{Live, LiveSession, Note, Shared, lock, now};
 use crate::mailbox::{Mail, Mailbox};
+use crate::seals;
 use crate::settings::ResourceSettings;
 use crate::socket::Socket;
 use crate::stream::Stream;
@@ -218,6 +219,7 @@ fn context(
         fingerprint_key: shared.fingerprint_key.clone(),
         mask: settings.mask.clone(),
         only_read: identity.read_only,
+        seals: settings.seal.is_some(),
         wait: login.startup.wait,
         seed,
         limits: SessionLimits::default(),
@@ -289,6 +291,7 @@ struct Established {
     upstream: Stream,
     ready: DialReady,
     catalog: Arc<chancery_mask::Catalog>,
+    seal: Option<SealSpool>,
 }
 
 async fn establish(
@@ -317,7 +320,15 @@ async fn establish(
         tracing::warn!(session = %context.id, resource = %name, %failure, "catalog not read");
         refusal(format!("the catalog of the resource {name} cannot be read"))
     })?;
-    Ok(Established { upstream, ready, catalog })
+    let seal = match &settings.seal {
+        None => None,
+        Some(kept) => Some(seals::begin(shared, context, kept).await.map_err(|why| {
+            tracing::error!(session = %context.id, resource = %name, why, "originals cannot be sealed");
+            let why = "record unavailable: what the resource sends cannot be kept as it must be";
+            Refusal::new(RefusalCode::RecordUnavailable, why, context.id.to_string())
+        })?),
+    };
+    Ok(Established { upstream, ready, catalog, seal })
 }
 
 #[allow(clippy::too_many_arguments)]
@@ -333,7 +344,7 @@ async fn assemble(
     peer: SocketAddr,
     place: OwnedSemaphorePermit,
 ) -> Option<Box<Driver>> {
-    let Established { upstream, ready, catalog } = established;
+    let Established { upstream, ready, catalog, seal } = established;
     let mailbox = Mailbox::default();
     let minor_secret = |length: usize| {
         let mut secret = vec![0; length];
@@ -382,7 +393,7 @@ async fn assemble(
     let header = header(&context, peer, &admitted.claimed);
     session.begin(FrameKind::Header, header.into(), started);
     let backend = admitted.backend;
-    let parts = Parts { shared, session, legs, spool, mailbox, settings, context, backend, cancel, place };
+    let parts = Parts { shared, session, legs, spool, seal, mailbox, settings, context, backend, cancel, place };
     Some(Box::new(Driver::new(parts)))
 }
 

@@ -12,8 +12,10 @@ use std::time::Duration;
 use bytes::{Bytes, BytesMut};
 use chancery_ledger::{EntryKind, Recorded, Staged, StagedFrame};
 use chancery_model::{CommandId, Refusal, RefusalCode, ReviewId, ReviewState, Timestamp};
-use chancery_session::{Closing, Context, Desk, Effect, Input, Level, Outcome, Ruling, Session, Tape};
-use chancery_store::{Appending, CatalogError, Pending, SessionNote, Spool, Stall, Unspooled};
+use chancery_session::{Closing, Context, Desk, Effect, Input, Level, Original, Outcome, Ruling, Session, Tape};
+use chancery_store::{
+    Appending, CatalogError, Pending, SealFault, SealSpool, SessionNote, Spool, Stall, Unspooled, Untaken,
+};
 use chancery_wire::Leg;
 use chancery_wire_pg::{CancelKey, PgRelay};
 use tokio::net::TcpStream;
@@ -24,6 +26,7 @@ use crate::catalog::{Found, Lineage, Version};
 use crate::gateway::{Note, Shared, lock, now};
 use crate::mailbox::{Delivered, Mail, Mailbox};
 use crate::reviews;
+use crate::seals;
 use crate::settings::ResourceSettings;
 use crate::socket::{Arrived, Buffer, Outbox, Socket};
 use crate::stream::Stream;
@@ -60,6 +63,8 @@ pub(crate) struct Parts {
     pub(crate) session: Session<PgRelay>,
     pub(crate) legs: Legs,
     pub(crate) spool: Spool,
+    /// Where its originals go, if they are kept.
+    pub(crate) seal: Option<SealSpool>,
     pub(crate) mailbox: Mailbox,
     pub(crate) settings: ResourceSettings,
     pub(crate) context: Arc<Context>,
@@ -77,10 +82,11 @@ pub(crate) enum ForLedger {
     Outcome(Staged<Outcome>, Level),
 }
 
-/// Something for a session's recording.
+/// Something for a session's recording, or for its sealer.
 enum ForRecording {
     Tape(StagedFrame<Tape>),
     Note(chancery_session::Note),
+    Original(Original),
 }
 
 /// What the sessions of one turn want in the ledger, by session.
@@ -109,6 +115,8 @@ pub(crate) struct Driver {
     catalog: Version,
     /// Frames for which the recorder has no room now.
     unrecorded: VecDeque<ForRecording>,
+    /// An original was not sealed, and never will be.
+    originals_lost: bool,
     ending: Option<&'static str>,
     /// Last words are not waited for any longer than this.
     gone_at: Option<Timestamp>,
@@ -139,6 +147,7 @@ impl Driver {
             commands: 0,
             catalog: Version::default(),
             unrecorded: VecDeque::new(),
+            originals_lost: false,
             ending: None,
             gone_at: None,
             gave_up: false,
@@ -313,6 +322,7 @@ impl Driver {
                 Effect::Conclude(staged, level) => tray.push((own, ForLedger::Outcome(staged, level))),
                 Effect::Tape(staged) => self.spool(ForRecording::Tape(staged), now),
                 Effect::Note(note) => self.spool(ForRecording::Note(note), now),
+                Effect::Seal(original) => self.spool(ForRecording::Original(original), now),
                 Effect::AwaitDisk(entry) => self.await_disk(entry),
                 Effect::Find(command, digest) => self.find(command, digest),
                 Effect::Ask(review) => self.ask(*review),
@@ -394,17 +404,44 @@ impl Driver {
                 Err(Unspooled::Full(staged)) => return self.await_room(ForRecording::Tape(staged)),
                 Err(Unspooled::Fault(fault)) => fault,
             },
+            ForRecording::Original(original) => return self.seal(original, now),
         };
         tracing::error!(session = %self.parts.context.id, %fault, "recording failed");
         self.stop_recording(now);
     }
 
+    /// An original goes to the sealer, and nowhere else. What cannot be sealed ends the session, as what cannot be recorded
+    /// does.
+    #[inline(never)]
+    fn seal(&mut self, original: Original, now: Timestamp) {
+        let taken = match &self.parts.seal {
+            Some(seal) => seal.take(original),
+            None => Err(Untaken::Fault(SealFault::Closed)),
+        };
+        match taken {
+            Ok(()) => {}
+            Err(Untaken::Full(original)) => self.await_room(ForRecording::Original(original)),
+            Err(Untaken::Fault(fault)) => {
+                tracing::error!(session = %self.parts.context.id, %fault, "sealing failed");
+                self.originals_lost = true;
+                self.stop_recording(now);
+            }
+        }
+    }
+
     #[inline(never)]
     fn await_room(&mut self, frame: ForRecording) {
+        let seal = self.parts.seal.clone().filter(|_| matches!(frame, ForRecording::Original(_)));
         self.unrecorded.push_back(frame);
         let spool = self.parts.spool.clone();
         self.begin(async move {
-            Worked::Room(matches!(tokio::time::timeout(RECORDER_PAUSE, spool.space()).await, Ok(Ok(()))))
+            let room = async {
+                match seal {
+                    Some(seal) => seal.space().await.is_ok(),
+                    None => spool.space().await.is_ok(),
+                }
+            };
+            Worked::Room(tokio::time::timeout(RECORDER_PAUSE, room).await == Ok(true))
         });
     }
 
@@ -417,10 +454,15 @@ impl Driver {
 
     #[inline(never)]
     fn stop_recording(&mut self, now: Timestamp) {
+        self.originals_lost |= self.waits_for_sealer();
         self.unrecorded.clear();
         let why = "record unavailable: the recording cannot be written";
         let refusal = Refusal::new(RefusalCode::RecordUnavailable, why, self.parts.context.id.to_string());
         self.tell(Input::End(refusal, "record-unavailable"), now);
+    }
+
+    fn waits_for_sealer(&self) -> bool {
+        self.unrecorded.iter().any(|frame| matches!(frame, ForRecording::Original(_)))
     }
 
     /// Puts an entry into the ledger.
@@ -619,8 +661,9 @@ impl Driver {
     /// panicked, so what became of its commands is not known; the next start says so.
     #[inline(never)]
     pub(crate) fn depart<L: Send + 'static>(self, broken: bool, released: L) {
+        let lost = self.originals_lost || self.waits_for_sealer();
         let Self { parts, waits_for, ending, commands, .. } = self;
-        let Parts { shared, legs, spool, context, cancel, place, .. } = parts;
+        let Parts { shared, legs, spool, seal, context, cancel, place, .. } = parts;
         for id in waits_for {
             lock(&shared.waiting).remove(&id);
         }
@@ -631,6 +674,9 @@ impl Driver {
             tracing::error!(session = %context.id, "a session panicked");
         }
         tokio::spawn(async move {
+            if let Some(seal) = seal {
+                seals::end(&shared, context.id, &seal, lost).await;
+            }
             close(&shared, &context, &spool, reason, commands).await;
             shared.drop_cancel_key(cancel);
             lock(&shared.live).remove(&context.id);

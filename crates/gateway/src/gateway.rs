@@ -14,7 +14,7 @@ use chancery_model::{Delegation, Digest, Durability, Refusal, ResourceName, Revi
 use chancery_policy::RuleSet;
 use chancery_secrets::Kek;
 use chancery_store::{
-    Catalog, CatalogError, Directory, Level, Options, Recorder, RecorderOptions, Sequencer, SessionNote, Stall,
+    Catalog, CatalogError, Directory, Level, Options, Recorder, RecorderOptions, Seals, Sequencer, SessionNote, Stall,
     StateDir, system_clock,
 };
 use chancery_wire_pg::{CancelKey, ScramKeys};
@@ -29,7 +29,7 @@ use crate::mailbox::{Mail, Mailbox};
 use crate::settings::{Bounds, ResourceSettings, Settings};
 use crate::tls::{Tls, Upstream};
 use crate::workers::Workers;
-use crate::{reviews, serve, witnesses};
+use crate::{reviews, seals, serve, witnesses};
 
 /// Clients that may be in the middle of their login.
 const LOGINS_MAX: usize = 1_024;
@@ -129,6 +129,8 @@ pub(crate) struct Shared {
     pub(crate) catalog: Catalog,
     pub(crate) sequencer: Sequencer,
     pub(crate) recorder: Recorder,
+    /// Where originals go; `None` where no resource keeps them.
+    pub(crate) seals: Option<Seals>,
     rules: ArcSwap<RuleSet>,
     rejected: AtomicBool,
     /// When this began. What is counted from it, no change of the wall clock makes longer or shorter.
@@ -207,12 +209,13 @@ impl Gateway {
         let on_closed =
             Box::new(move |segment| told.append_entry(&Entry::RecordingSegment(segment), Level::Written).is_ok());
         let recorder = Recorder::open(recordings, RecorderOptions::default(), on_closed)?;
+        let seals = seals::open(&state, &settings, &sequencer)?;
         let catalog = Catalog::open(&state.catalog()).await?;
 
         let seeds = seeds(&catalog, &settings).await?;
         let issuers = Arc::new(Issuers::new(settings.issuers.clone(), &seeds, Some(save(catalog.clone())))?);
         let tls = settings.tls.as_ref().map(Tls::new).transpose().map_err(OpenError::Tls)?;
-        let upstream = settings.resources.iter().map(upstream).collect::<Result<_, _>>()?;
+        let upstream = settings.resources.iter().map(upstream).collect::<Result<HashMap<_, _>, _>>()?;
         let fingerprint = Zeroizing::new(state.fingerprint_key()?);
         let fingerprint_key = hmac::Key::new(hmac::HMAC_SHA256, fingerprint.as_slice());
         let (notes, inbox) = mpsc::channel(NOTES_MAX);
@@ -240,6 +243,7 @@ impl Gateway {
             catalog,
             sequencer,
             recorder,
+            seals,
             issuers,
             kek: Kek::new(Zeroizing::new(state.wrap_key()?))?,
             fingerprint_key,
@@ -337,6 +341,9 @@ impl Gateway {
         let shared = self.0.clone();
         let closed = tokio::task::spawn_blocking(move || {
             shared.recorder.close();
+            if let Some(seals) = &shared.seals {
+                seals.close();
+            }
             if let Err(stall) =
                 shared.sequencer.append_entry(&Entry::Shutdown(Shutdown { reason: "asked" }), Level::Durable)
             {
@@ -388,6 +395,11 @@ impl Gateway {
     /// The ledger's one writer.
     pub fn sequencer(&self) -> &Sequencer {
         &self.0.sequencer
+    }
+
+    /// Its state directory.
+    pub fn state(&self) -> &std::path::Path {
+        self.0.state.path()
     }
 
     /// The issuers and their keys.
@@ -532,6 +544,13 @@ impl Shared {
     pub(crate) fn alert(&self, code: &str) {
         if let Err(stall) = self.sequencer.append_entry(&Entry::Alert(Alert { code, session: None }), Level::Written) {
             tracing::error!(code, %stall, "an alert is not on record");
+        }
+    }
+
+    pub(crate) fn alert_of(&self, code: &str, session: SessionId) {
+        let alert = Entry::Alert(Alert { code, session: Some(session) });
+        if let Err(stall) = self.sequencer.append_entry(&alert, Level::Written) {
+            tracing::error!(code, %session, %stall, "an alert is not on record");
         }
     }
 

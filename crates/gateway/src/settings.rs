@@ -9,6 +9,7 @@ use chancery_ledger::WitnessPolicy;
 use chancery_mask::MaskRules;
 use chancery_model::{Digest, Resource};
 use chancery_policy::RuleSet;
+use chancery_secrets::Recipients;
 
 use crate::archive::ArchiveSettings;
 use crate::issuers::IssuerSource;
@@ -86,6 +87,18 @@ pub struct ResourceSettings {
     pub listen: Option<SocketAddr>,
     /// What is masked in its answers.
     pub mask: Arc<MaskRules>,
+    /// Keeping what it sends, unmasked, for somebody outside; `None`: not kept.
+    pub seal: Option<Arc<SealSettings>>,
+}
+
+/// Originals of a resource are kept sealed.
+pub struct SealSettings {
+    /// Those who can open them.
+    pub to: Recipients,
+    /// What they are kept for, in words.
+    pub purpose: String,
+    /// The review rule under which they are handed out.
+    pub review: String,
 }
 
 /// TLS towards a resource, by libpq's words.

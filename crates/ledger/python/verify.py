@@ -11,6 +11,7 @@ MAX_ENTRY, MAX_NOTE, MAX_BLOCK = 61_440, 65_536, 1_048_576
 BASE = frozenset("v k o n t m b".split())
 KINDS = """boot config dangerous loss_ms prof root size ver/shutdown reason/stall reason/heartbeat/crash q? s
 key.epoch e key life_ms root sig size/policy.apply by? p source/principal a com/secret.change by? c change ver
+raw.segment bytes com cr hd s seg to/unseal by rev s/shred by cr s what
 session.open a auth c d p prof proto s/session.close acts cm? leaves reason roll s/approval.use ch q ref rev s
 act.start a c ch d fp p prof q rev? s x/act.done bytes cm? masked out q rows s sqlstate? us/gap cause from to
 act.deny a? c? ch? code d p q s/approval.request a c ch needed p q rev s until/rec.segment blocks bytes cr file
@@ -26,7 +27,7 @@ FORM = {  # ledger.md, Entry: of the values whose form it gives
     "out": text("completed|failed|skipped|suspended|unknown|cancelled"), "end": text("expired|withdrawn"),
     **{k: lambda v: type(v) is int and v >= 0 for k in "n t m q e size life_ms acts leaves blocks bytes file".split()},
     **dict.fromkeys("b s a by".split(), text("[0-9a-f]{32}")), "key.epoch sig": text("[0-9a-f]{128}"),
-    **dict.fromkeys("p ch cm cr root roll key".split(), text("[0-9a-f]{64}"))}
+    **dict.fromkeys("p ch cm cr hd root roll key".split(), text("[0-9a-f]{64}"))}
 
 class Verifier:
     """Reads a ledger once, front to back. `log`: name and key. `root_key`: the key of epoch 0, or None."""

@@ -44,6 +44,12 @@ pub enum Entry<'a> {
     ApprovalEnd(ApprovalEnd),
     /// A file of recordings is closed.
     RecordingSegment(RecordingSegment),
+    /// A segment of sealed originals is closed.
+    RawSegment(RawSegment<'a>),
+    /// Sealed originals of a session are about to be handed out.
+    Unseal(Unseal),
+    /// What is kept of a session is about to be destroyed.
+    Shred(Shred<'a>),
     /// Somebody looked at a recording or at entries.
     View(View<'a>),
     /// Evidence is about to leave in a pack.
@@ -79,6 +85,9 @@ pub enum EntryKind {
     ApprovalUse,
     ApprovalEnd,
     RecordingSegment,
+    RawSegment,
+    Unseal,
+    Shred,
     View,
     Export,
     Stall,
@@ -88,7 +97,7 @@ pub enum EntryKind {
 }
 
 impl EntryKind {
-    const ALL: [Self; 23] = [
+    const ALL: [Self; 26] = [
         Self::Boot,
         Self::Shutdown,
         Self::Heartbeat,
@@ -106,6 +115,9 @@ impl EntryKind {
         Self::ApprovalUse,
         Self::ApprovalEnd,
         Self::RecordingSegment,
+        Self::RawSegment,
+        Self::Unseal,
+        Self::Shred,
         Self::View,
         Self::Export,
         Self::Stall,
@@ -133,6 +145,9 @@ impl EntryKind {
             Self::ApprovalUse => "approval.use",
             Self::ApprovalEnd => "approval.end",
             Self::RecordingSegment => "rec.segment",
+            Self::RawSegment => "raw.segment",
+            Self::Unseal => "unseal",
+            Self::Shred => "shred",
             Self::View => "view",
             Self::Export => "export",
             Self::Stall => "stall",
@@ -157,6 +172,7 @@ impl EntryKind {
                 | Self::ActDeny
                 | Self::ApprovalEnd
                 | Self::RecordingSegment
+                | Self::RawSegment
                 | Self::Stall
                 | Self::Gap
                 | Self::Crash
@@ -186,6 +202,9 @@ impl Entry<'_> {
             Self::ApprovalUse(_) => EntryKind::ApprovalUse,
             Self::ApprovalEnd(_) => EntryKind::ApprovalEnd,
             Self::RecordingSegment(_) => EntryKind::RecordingSegment,
+            Self::RawSegment(_) => EntryKind::RawSegment,
+            Self::Unseal(_) => EntryKind::Unseal,
+            Self::Shred(_) => EntryKind::Shred,
             Self::View(_) => EntryKind::View,
             Self::Export(_) => EntryKind::Export,
             Self::Stall(_) => EntryKind::Stall,
@@ -468,6 +487,49 @@ pub struct RecordingSegment {
     pub blocks: u64,
     /// SHA-256 over the whole file.
     pub digest: Digest,
+}
+
+/// `raw.segment`.
+#[derive(Clone, Copy, Debug)]
+pub struct RawSegment<'a> {
+    /// The session.
+    pub session: SessionId,
+    /// Number of the segment in the session, from 0.
+    pub index: u64,
+    /// Length of the plaintext.
+    pub bytes: u64,
+    /// SHA-256 of the body.
+    pub body: Digest,
+    /// SHA-256 of the wrapped header.
+    pub header: Digest,
+    /// Ids of the recipients.
+    pub to: &'a [[u8; 8]],
+    /// Commitment to the plaintext.
+    pub commitment: Digest,
+}
+
+/// `unseal`.
+#[derive(Clone, Copy, Debug)]
+pub struct Unseal {
+    /// The session.
+    pub session: SessionId,
+    /// The review whose approval is used.
+    pub review: ReviewId,
+    /// Who: chain id.
+    pub by: [u8; 16],
+}
+
+/// `shred`.
+#[derive(Clone, Copy, Debug)]
+pub struct Shred<'a> {
+    /// The session.
+    pub session: SessionId,
+    /// What of it: `sealed`.
+    pub what: &'a str,
+    /// SHA-256 of the words that say on whose authority.
+    pub authority: Digest,
+    /// Who: chain id.
+    pub by: [u8; 16],
 }
 
 /// `view`.

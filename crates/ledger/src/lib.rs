@@ -20,6 +20,7 @@ mod note;
 mod proof;
 mod recording;
 mod registry;
+mod seal;
 mod staged;
 #[cfg(not(target_arch = "wasm32"))]
 mod stamp;
@@ -34,8 +35,8 @@ pub use block::{
 };
 pub use entry::{
     ActDeny, ActDone, ActStart, Alert, ApprovalDecide, ApprovalEnd, ApprovalRequest, ApprovalUse, Boot, Crash, Entry,
-    EntryKind, Export, Gap, Outcome, PolicyApply, PrincipalEntry, RecordingSegment, SecretChange, SessionClose,
-    SessionOpen, Shutdown, Stall, View,
+    EntryKind, Export, Gap, Outcome, PolicyApply, PrincipalEntry, RawSegment, RecordingSegment, SecretChange,
+    SessionClose, SessionOpen, Shred, Shutdown, Stall, Unseal, View,
 };
 pub use epoch::{EpochSigner, KeyEpoch, Roots};
 pub use error::LedgerError;
@@ -51,6 +52,7 @@ pub use registry::{
     Grew, Handed, REGISTRY_ENTRIES_MAX, REGISTRY_LINE_BYTES_MAX, REGISTRY_ORIGINS_MAX, Registered, RegisteredHead,
     Registration, Registry, read_registry,
 };
+pub use seal::{Sealing, ToSeal};
 pub use staged::{
     Durability, Durable, FrameLog, FrameRef, FrameSlot, Mismatch, Narrow, Place, Placed, PlacedFrame, Recorded, Slot,
     Staged, StagedFrame, ToEntry, ToFrame, stage, stage_frame,

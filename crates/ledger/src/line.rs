@@ -181,17 +181,8 @@ fn fields(line: &mut Line<'_, '_>, entry: &Entry<'_>, tally: &Tally) {
             line.text("change", e.change);
             line.number("ver", e.version);
         }
-        Entry::RecordingSegment(e) => {
-            line.number("blocks", e.blocks);
-            line.number("bytes", e.bytes);
-            line.hex("cr", &e.digest.0);
-            line.number("file", e.file);
-        }
-        Entry::View(e) => {
-            line.hex("by", &e.by);
-            line.hex_if("s", e.session.as_ref().map(|s| &s.0));
-            line.text("what", e.what);
-        }
+        Entry::RecordingSegment(_) | Entry::RawSegment(_) => segment_fields(line, entry),
+        Entry::Unseal(_) | Entry::Shred(_) | Entry::View(_) => deed_fields(line, entry),
         Entry::Export(e) => export(line, e),
         Entry::Stall(e) => line.text("reason", e.reason),
         Entry::Gap(e) => {
@@ -233,6 +224,57 @@ fn epoch(line: &mut Line<'_, '_>, e: &KeyEpoch) {
     line.hex("root", &e.root.0);
     line.hex("sig", &e.signature);
     line.number("size", e.size);
+}
+
+/// What somebody did with what is kept.
+fn deed_fields(line: &mut Line<'_, '_>, entry: &Entry<'_>) {
+    match entry {
+        Entry::Unseal(e) => {
+            line.hex("by", &e.by);
+            line.hex("rev", &e.review.0);
+            line.hex("s", &e.session.0);
+        }
+        Entry::Shred(e) => {
+            line.hex("by", &e.by);
+            line.hex("cr", &e.authority.0);
+            line.hex("s", &e.session.0);
+            line.text("what", e.what);
+        }
+        Entry::View(e) => {
+            line.hex("by", &e.by);
+            line.hex_if("s", e.session.as_ref().map(|s| &s.0));
+            line.text("what", e.what);
+        }
+        _ => {}
+    }
+}
+
+fn segment_fields(line: &mut Line<'_, '_>, entry: &Entry<'_>) {
+    match entry {
+        Entry::RecordingSegment(e) => {
+            line.number("blocks", e.blocks);
+            line.number("bytes", e.bytes);
+            line.hex("cr", &e.digest.0);
+            line.number("file", e.file);
+        }
+        Entry::RawSegment(e) => {
+            line.number("bytes", e.bytes);
+            line.hex("com", &e.commitment.0);
+            line.hex("cr", &e.body.0);
+            line.hex("hd", &e.header.0);
+            line.hex("s", &e.session.0);
+            line.number("seg", e.index);
+            let ids = line.key("to");
+            ids.push(b'[');
+            for (i, id) in e.to.iter().enumerate() {
+                ids.extend_from_slice(if i > 0 { b",\"" } else { b"\"" });
+                hex(ids, id);
+                ids.push(b'"');
+            }
+            ids.push(b']');
+        }
+        _ => {}
+    }
 }
 
 fn session_fields(line: &mut Line<'_, '_>, entry: &Entry<'_>, tally: &Tally) {

@@ -21,6 +21,8 @@ pub enum ApiAction<'a> {
     ShowSession(&'a Delegation),
     /// Play a session back or watch it live.
     Replay(&'a Delegation),
+    /// Ask for a session's sealed originals. Nobody may by right: they are what was masked from the session's own chain.
+    RequestUnseal,
     /// End a session.
     EndSession(&'a Delegation),
     /// See a review with the complete command; lists show only reviews that pass this.
@@ -36,6 +38,7 @@ impl ApiAction<'_> {
             Self::ListSessions => "list-sessions",
             Self::ShowSession(_) => "show-session",
             Self::Replay(_) => "replay",
+            Self::RequestUnseal => "request-unseal",
             Self::EndSession(_) => "end-session",
             Self::ShowReview(_) => "show-review",
             Self::DecideReview(..) => "decide-review",
@@ -82,7 +85,7 @@ pub fn authorize_api<T>(
         return Err(Denial::new(Why::RulesChanged, rules.digest()));
     }
     let by_right = match action {
-        ApiAction::ListSessions => false,
+        ApiAction::ListSessions | ApiAction::RequestUnseal => false,
         ApiAction::ShowSession(chain) | ApiAction::Replay(chain) | ApiAction::EndSession(chain) => {
             is_at_or_above(caller.chain(), chain)
         }

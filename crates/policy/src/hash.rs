@@ -1,7 +1,7 @@
 //! Digests over length-prefixed fields, so that no two different lists of fields hash alike.
 
 use aws_lc_rs::digest::{Context, SHA256};
-use chancery_model::{Delegation, Digest, ResourceName};
+use chancery_model::{Delegation, Digest, ResourceName, SessionId};
 
 /// Gathers fields, each after its length as eight bytes big endian: what is hashed, where it is to be kept.
 pub(crate) struct Preimage(Vec<u8>);
@@ -95,6 +95,12 @@ impl std::fmt::Debug for CommandDigests {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("CommandDigests").finish_non_exhaustive()
     }
+}
+
+/// What approvals of handing out a session's sealed originals bind to: the session, why, and who asks. Domain
+/// `chancery/unseal/1`.
+pub fn unseal_digest(session: &SessionId, reason: &str, requester: &Delegation) -> Digest {
+    Fields::new("chancery/unseal/1").put(&session.0).put(reason.as_bytes()).put(&requester.canonical()).finish()
 }
 
 /// The digest of one command by itself; see [`CommandDigests`].

@@ -34,6 +34,8 @@ pub enum Purpose {
     TlsKey,
     /// An OAuth client secret.
     ClientSecret,
+    /// The [`crate::SealKey`] of a session.
+    SealKey,
 }
 
 impl Purpose {
@@ -44,6 +46,7 @@ impl Purpose {
             Self::LedgerKey => "ledger-key",
             Self::TlsKey => "tls-key",
             Self::ClientSecret => "client-secret",
+            Self::SealKey => "seal-key",
         }
     }
 }

@@ -58,6 +58,8 @@ pub struct Context {
     pub mask: Arc<MaskRules>,
     /// The token allows reading only.
     pub only_read: bool,
+    /// What the resource sends is kept sealed, unmasked, for those outside who can open it.
+    pub seals: bool,
     /// False: held commands are refused at once with their review id.
     pub wait: bool,
     /// Random bytes from which review ids are drawn.

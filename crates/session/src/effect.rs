@@ -7,6 +7,7 @@ use chancery_ledger::{Frame, FrameKind, Staged, StagedFrame};
 use chancery_model::{CommandId, Digest, Review, ReviewId, ReviewState, TableName, Timestamp};
 use chancery_wire::Leg;
 
+use crate::original::Original;
 use crate::ruling::{Level, Outcome, Ruling, Tape};
 use crate::session::Tide;
 
@@ -25,6 +26,8 @@ pub enum Effect<U> {
     Tape(StagedFrame<Tape>),
     /// Record words; nothing waits for them.
     Note(Note),
+    /// Seal an original; nothing that follows from it may go on if that fails.
+    Seal(Original),
     /// Look for an unused approval of this digest by the same chain and use it up; answer with `Found`.
     Find(CommandId, Digest),
     /// Put a review before its reviewers; answer with `Reviewed` when it is decided. Its request is on record.

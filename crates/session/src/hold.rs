@@ -14,6 +14,7 @@ use chancery_policy::{Hold, Request, Scope, Verdict, decide, step};
 use chancery_wire::Relay;
 
 use crate::effect::Effect;
+use crate::original::Original;
 use crate::reading::{Known, Looked, RUNS, misreads, read, unreadable};
 use crate::ruling::{Level, Ruled, Tape};
 use crate::session::{Session, Stage};
@@ -68,6 +69,12 @@ impl<R: Relay> Session<R> {
             Ask::Prepare(statement) => ("prepare", statement, &[]),
             Ask::Execute(statement, bind) => ("execute", statement, &bind.raw),
         };
+        if self.context.seals {
+            self.effects.push_back(Effect::Seal(Original::command(id, &statement.text, now)));
+            if let Ask::Execute(_, bind) = &ask {
+                self.effects.push_back(Effect::Seal(Original::parameters(id, &bind.raw, now)));
+            }
+        }
         let digest = self.digest(kind, &statement.text, parameters);
         self.commands[at].digest = digest;
         let text_max = self.context.limits.text_bytes_max;

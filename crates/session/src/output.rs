@@ -13,6 +13,7 @@ use chancery_policy::Scope;
 use chancery_wire::{Relay, take_next};
 
 use crate::effect::Effect;
+use crate::original::Original;
 use crate::reading::Known;
 use crate::ruling::{Level, Outcome, Tape};
 use crate::session::{Session, Stage, Tide, ending};
@@ -120,6 +121,9 @@ impl<R: Relay> Session<R> {
             }
         };
         let command = output.command;
+        if self.context.seals {
+            self.effects.push_back(Effect::Seal(Original::output(&output, now)));
+        }
         let masked = self.masker.mask(self.gate.relay(), &plan, output);
         if masked.is_withheld() {
             let why = "the result cannot be taken apart; it cannot be masked";

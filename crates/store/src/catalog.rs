@@ -23,6 +23,7 @@ mod keys;
 mod lifecycle;
 mod reviews;
 mod schema;
+mod seal_keys;
 mod secrets;
 mod sessions;
 
@@ -30,6 +31,7 @@ pub use directory::{ChainRecord, PrincipalRecord};
 pub use error::CatalogError;
 pub use keys::{CachedJwks, ReviewerKey};
 pub use reviews::{Denial, ReviewLine};
+pub use seal_keys::SealKeyRecord;
 pub use secrets::{SecretLine, SecretState, SecretVersion};
 pub use sessions::{SessionFilter, SessionNote, SessionRecord};
 

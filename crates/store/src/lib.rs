@@ -8,6 +8,7 @@ mod catalog;
 mod export;
 mod recordings;
 mod registry;
+mod seals;
 mod sequencer;
 mod state;
 mod witness;
@@ -17,14 +18,17 @@ pub use archive::{
     archive_entries, begins_with, recording_prefix,
 };
 pub use catalog::{
-    CachedJwks, Catalog, CatalogError, ChainRecord, Denial, PrincipalRecord, ReviewLine, ReviewerKey, SecretLine,
-    SecretState, SecretVersion, SessionFilter, SessionNote, SessionRecord, limits as catalog_limits,
+    CachedJwks, Catalog, CatalogError, ChainRecord, Denial, PrincipalRecord, ReviewLine, ReviewerKey, SealKeyRecord,
+    SecretLine, SecretState, SecretVersion, SessionFilter, SessionNote, SessionRecord, limits as catalog_limits,
 };
 pub use export::{ExportError, Exported, export};
 pub use recordings::{
     OnClosed, RecordFault, RecordedSession, Recorder, RecorderOptions, RecordingReader, Spool, Unspooled,
 };
 pub use registry::{RegistryDir, RegistryError, RegistryFiles};
+pub use seals::{
+    OnSealed, SealFault, SealOptions, SealSpool, Sealed, SealedReader, SealedSegment, Seals, SegmentSealer, Untaken,
+};
 pub use sequencer::{
     Appended, Appending, Blob, Clock, Directory, LedgerItem, LedgerReader, Level, MemoryVolume, OpenError, Options,
     Outside, Pending, Recovery, Sequencer, Stall, Volume, system_clock, verify,

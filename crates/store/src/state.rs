@@ -128,6 +128,10 @@ impl StateDir {
     pub fn recordings(&self) -> PathBuf {
         self.path.join("recordings")
     }
+    /// Where sealed originals are.
+    pub fn sealed(&self) -> PathBuf {
+        self.path.join("sealed")
+    }
     /// Where the keys are.
     pub fn keys(&self) -> PathBuf {
         self.path.join("keys")

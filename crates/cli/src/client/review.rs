@@ -8,7 +8,7 @@ use chancery_model::{
     Actor, CommandId, Delegation, Digest, Principal, PrincipalKind, ResourceName, Review, ReviewId, ReviewState,
     SessionId, Timestamp,
 };
-use chancery_policy::{approval, command_digest};
+use chancery_policy::{approval, command_digest, unseal_digest};
 
 use super::api::Api;
 use super::sign;
@@ -85,7 +85,8 @@ fn show(review: &view::Review, out: Out) {
     field("expires", &review.expires_at);
     field("digest", &review.digest);
     field("", of_this_text(review));
-    out.line(format_args!("command, complete ({} bytes):", review.text.len()));
+    let what = if review.command == 0 { "reason" } else { "command" };
+    out.line(format_args!("{what}, complete ({} bytes):", review.text.len()));
     for line in clean_lines(&review.text).split('\n') {
         out.line(format_args!("  | {line}"));
     }
@@ -109,6 +110,7 @@ fn escaped(text: &str) -> usize {
 /// What is known here about the digest.
 fn of_this_text(review: &view::Review) -> &'static str {
     match digest_is_of_text(review) {
+        Some(true) if review.command == 0 => "computed here, too: it is of this session, reason and who asks",
         Some(true) => "computed here, too: it is of this text, resource, chain and rule set",
         _ if review.state != "pending" && review.state != "approved" => "below is what is kept of the command: masked",
         Some(false) => "as the gateway says: it is not that of this text sent by itself",
@@ -125,6 +127,10 @@ fn digest_is_of_text(review: &view::Review) -> Option<bool> {
     let resource = ResourceName::parse(&review.resource)?;
     let (digest, rules) = (Digest::from_hex(&review.digest)?, Digest::from_hex(&review.rules)?);
     let chain = chain(&review.chain)?;
+    if review.command == 0 {
+        let session = SessionId::parse(&review.session)?;
+        return Some(unseal_digest(&session, &review.text, &chain) == digest);
+    }
     let of = |ask: &str| command_digest(&resource, "postgres", ask, review.text.as_bytes(), &[], &chain, &rules);
     Some(["query", "prepare"].into_iter().any(|ask| of(ask) == digest))
 }
@@ -306,6 +312,16 @@ mod tests {
         assert_eq!(digest_is_of_text(&review), Some(false), "the chain counts");
         review.parameters.push("1".to_owned());
         assert_eq!(digest_is_of_text(&review), None);
+    }
+
+    #[test]
+    fn a_request_for_originals_has_the_digest_of_its_reason() {
+        let mut review = view::Review { command: 0, text: "case 7".to_owned(), ..review() };
+        let chain = chain(&review.chain).expect("a chain");
+        review.digest = unseal_digest(&SessionId([2; 16]), "case 7", &chain).to_string();
+        assert_eq!(digest_is_of_text(&review), Some(true));
+        review.text = "case 8".to_owned();
+        assert_eq!(digest_is_of_text(&review), Some(false));
     }
 
     #[test]

@@ -1,10 +1,12 @@
-//! `chancery evidence`: packs for auditors.
+//! `chancery evidence`: packs for auditors, and the sealed originals of sessions.
 
 mod export;
 mod postgres;
 mod read;
 mod sample;
+mod shred;
 mod staging;
+mod unseal;
 mod verify;
 
 use chancery_evidence::instant as exact;
@@ -18,6 +20,8 @@ pub(crate) async fn run(args: args::Evidence, out: Out) -> Done {
         args::Evidence::Export(args) => export::run(args, out).await,
         // Reading files blocks, and nothing else runs in this process.
         args::Evidence::Verify(args) => tokio::task::block_in_place(|| verify::run(&args, out)),
+        args::Evidence::Unseal(args) => unseal::run(args, out).await,
+        args::Evidence::Shred(args) => shred::run(args, out).await,
         args::Evidence::Sample(args) => tokio::task::block_in_place(|| sample::run(&args, out)),
     }
 }

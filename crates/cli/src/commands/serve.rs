@@ -8,7 +8,7 @@ mod socket;
 use std::path::Path;
 use std::sync::Arc;
 
-use chancery_console::{Desk, Number, ResourceView};
+use chancery_console::{Desk, Number, ResourceView, SealView};
 use chancery_gateway::Gateway;
 use chancery_store::StateDir;
 use tokio::net::{TcpListener, UnixListener};
@@ -173,6 +173,7 @@ fn resources(configuration: &Configuration) -> Vec<ResourceView> {
             port: address.port(),
             database: one.resource.name.as_str().to_owned(),
             tls: configuration.tls.is_some(),
+            seal: one.seal.as_ref().map(|seal| SealView { review: seal.review.clone(), purpose: seal.purpose.clone() }),
         })
     };
     configuration.resources.iter().filter_map(view).collect()

@@ -14,18 +14,21 @@ use std::time::Duration;
 
 use aws_lc_rs::hkdf;
 use chancery_gateway::issuers::IssuerSource;
-use chancery_gateway::{ArchiveSettings, ExportSettings, ResourceSettings, Settings, TlsIdentity, UpstreamTls};
+use chancery_gateway::{
+    ArchiveSettings, ExportSettings, ResourceSettings, SealSettings, Settings, TlsIdentity, UpstreamTls,
+};
 use chancery_identity::{Algorithm, IssuerRules};
 use chancery_ledger::{LogVerifier, WitnessPolicy};
 use chancery_mask::{ColumnRule, Detector, MaskRules, Operator, TokenKey};
 use chancery_model::{Assurance, Digest, Durability, Protocol, ResourceName};
 use chancery_policy::{Problem, ReviewRule, RuleSet};
+use chancery_secrets::Recipients;
 use toml::Spanned;
 
 use super::archive::{place, region_of_environment};
 use super::load::Text;
 use super::peers;
-use super::{Archive, File, Issuer, Mask, Resource, Review, Span};
+use super::{Archive, File, Issuer, Mask, Resource, Review, Seal, Span};
 use crate::oauth;
 
 const POSTGRES_PORT: u16 = 5432;
@@ -38,6 +41,8 @@ const SYSTEM_CERTIFICATES: [&str; 4] = [
     "/etc/ssl/ca-bundle.pem",
     "/etc/ssl/cert.pem",
 ];
+/// A purpose stands in the summary of every request.
+const PURPOSE_BYTES_MAX: usize = 500;
 const POLICY_BYTES_MAX: u64 = 64 << 10;
 const MINUTE: Duration = Duration::from_secs(60);
 /// How long commands that can have an effect go on without witnesses, if the file does not say.
@@ -189,14 +194,16 @@ impl Lower<'_> {
         let postgres = self.listener(file.listen.postgres, secured);
         let https = self.https(file.listen.https, tls.is_some());
         let issuers = self.issuers(file.issuers);
-        let resources = self.resources(file.resources, &file.masks, secured);
+        let rules = file.reviews.iter().map(|review| review.name.get_ref().clone()).collect();
+        let resources = self.resources(file.resources, &file.masks, &rules, secured);
         if postgres.is_none() && resources.iter().all(|one| one.listen.is_none()) {
             self.whole_odd("no client can connect: nothing listens", "set `postgres` in [listen]");
         }
         let reviews = file.reviews.into_iter().filter_map(|review| self.review(review)).collect();
         if let Some(retention) = file.retention {
             if let Some(sealed) = retention.sealed.filter(|sealed| !sealed.get_ref().0.is_zero()) {
-                self.wrong(sealed.span(), "sealed originals are not in this release", "write \"0d\" or remove it");
+                let hint = "remove it: `chancery evidence shred` destroys a session's originals";
+                self.wrong(sealed.span(), "sealed originals are not deleted by age in this release", hint);
             }
             self.whole_odd("[retention] is not enforced in this release: nothing is deleted", "watch the disk");
         }
@@ -440,7 +447,13 @@ impl Lower<'_> {
         found
     }
 
-    fn resources(&mut self, resources: Vec<Resource>, masks: &[Mask], secured: bool) -> Vec<ResourceSettings> {
+    fn resources(
+        &mut self,
+        resources: Vec<Resource>,
+        masks: &[Mask],
+        rules: &BTreeSet<String>,
+        secured: bool,
+    ) -> Vec<ResourceSettings> {
         if resources.is_empty() {
             self.whole_odd("no [[resource]]: there is nothing to connect to", "add one");
         }
@@ -454,10 +467,16 @@ impl Lower<'_> {
             self.mask(mask, &names);
         }
         let lowered: Vec<Option<ResourceSettings>> =
-            resources.into_iter().map(|resource| self.resource(resource, masks, secured)).collect();
+            resources.into_iter().map(|resource| self.resource(resource, masks, rules, secured)).collect();
         lowered.into_iter().flatten().collect()
     }
-    fn resource(&mut self, resource: Resource, masks: &[Mask], secured: bool) -> Option<ResourceSettings> {
+    fn resource(
+        &mut self,
+        resource: Resource,
+        masks: &[Mask],
+        rules: &BTreeSet<String>,
+        secured: bool,
+    ) -> Option<ResourceSettings> {
         let text = resource.name.get_ref();
         let name = ResourceName::parse(text);
         if name.is_none() {
@@ -483,6 +502,7 @@ impl Lower<'_> {
         let address = self.address(&resource.address);
         let tls = self.upstream(&resource);
         let listen = self.listener(resource.listen, secured);
+        let seal = resource.seal.as_ref().and_then(|seal| self.seal(seal, rules));
         let (name, (host, port)) = (name?, address?);
         let mask = mask_rules(&name, masks);
         Some(ResourceSettings {
@@ -492,6 +512,7 @@ impl Lower<'_> {
             secret: resource.secret.unwrap_or_else(|| name.as_str().to_owned()),
             listen,
             mask: Arc::new(mask),
+            seal,
             resource: Arc::new(chancery_model::Resource {
                 database: resource.database.unwrap_or_else(|| name.as_str().to_owned()),
                 name,
@@ -500,6 +521,22 @@ impl Lower<'_> {
                 durability,
             }),
         })
+    }
+    fn seal(&mut self, seal: &Seal, rules: &BTreeSet<String>) -> Option<Arc<SealSettings>> {
+        let to = Recipients::parse(seal.to.get_ref().iter().map(String::as_str));
+        if let Err(why) = &to {
+            let hint = "`age-keygen` makes a key and prints its recipient; the key itself stays outside";
+            self.wrong(seal.to.span(), why.clone(), hint);
+        }
+        let (purpose, review) = (seal.purpose.get_ref().trim(), seal.review.get_ref());
+        if purpose.is_empty() || purpose.len() > PURPOSE_BYTES_MAX || purpose.contains(char::is_control) {
+            self.wrong(seal.purpose.span(), "the purpose must be a sentence of at most 500 bytes", "reviewers read it");
+        }
+        if !rules.contains(review) {
+            let hint = "a [[review]] says who may have originals handed out";
+            self.wrong(seal.review.span(), format!("no review rule is called `{review}`"), hint);
+        }
+        Some(Arc::new(SealSettings { to: to.ok()?, purpose: purpose.to_owned(), review: review.clone() }))
     }
     /// `host`, `host:port`, `[v6]:port`.
     fn address(&mut self, address: &Spanned<String>) -> Option<(String, u16)> {

@@ -58,6 +58,11 @@ expires   = "1h"
 assurance = "clicked"
 "#;
 
+const SEAL: &str = r#"seal = { to = ["age1ql3z7hjy54pw3hyww5ayyfg7zqgvc7w3j2elw8zmrj2kg5sfn9aqmcac8p"], purpose = "fraud", review = "dba" }"#;
+const SEAL_SSH: &str = r#"seal = { to = ["ssh-ed25519 AAAA"], purpose = "x", review = "dba" }"#;
+const SEAL_NOBODY: &str = r#"seal = { to = ["age1ql3z7hjy54pw3hyww5ayyfg7zqgvc7w3j2elw8zmrj2kg5sfn9aqmcac8p"], purpose = "x", review = "nobody" }"#;
+const SEAL_EMPTY: &str = r#"seal = { to = ["age1ql3z7hjy54pw3hyww5ayyfg7zqgvc7w3j2elw8zmrj2kg5sfn9aqmcac8p"], purpose = " ", review = "dba" }"#;
+
 fn read(text: &str) -> Result<Configuration, Vec<Problem>> {
     parse(Path::new("chancery.toml"), text)
 }
@@ -98,6 +103,16 @@ fn a_good_file_means_what_it_says() {
 }
 
 #[test]
+fn originals_are_kept_where_the_file_says_so() {
+    let with = GOOD.replacen("durability = \"strict\"", SEAL, 1);
+    let read = read(&with).unwrap_or_else(|problems| panic!("{problems:?}"));
+    let [shop, crm] = &read.resources[..] else { panic!("two resources") };
+    let seal = shop.seal.as_ref().expect("kept");
+    assert_eq!((seal.to.ids().len(), seal.purpose.as_str(), seal.review.as_str()), (1, "fraud", "dba"));
+    assert!(crm.seal.is_none());
+}
+
+#[test]
 fn each_mistake_names_its_line() {
     let cases = [
         ("name  = \"gw-a\"", "name = \"Gw A\"", "the name must be"),
@@ -118,6 +133,11 @@ fn each_mistake_names_its_line() {
         ("address    = \"db.internal\"", "address = \"db internal:x\"", "is not an address"),
         ("tls        = { mode = \"require\" }", "tls = { mode = \"on\" }", "unknown mode"),
         ("durability = \"strict\"", "durability = \"async\"", "unknown durability"),
+        ("durability = \"strict\"", SEAL_SSH, "not an age recipient"),
+        ("durability = \"strict\"", "seal = { to = [], purpose = \"x\", review = \"dba\" }", "needs a recipient"),
+        ("durability = \"strict\"", SEAL_NOBODY, "no review rule is called `nobody`"),
+        ("durability = \"strict\"", SEAL_EMPTY, "the purpose must be"),
+        ("durability = \"strict\"", "seal = { to = [], purpose = \"x\" }", "missing field `review`"),
         ("columns  = [\"public.customers.email\", \"public.\\\"odd.name\\\".*\"]", "columns = [\"email\"]", "columns"),
         ("with     = \"partial\"", "with = \"hide\"", "unknown way to mask"),
         ("detect = [\"card\"]", "detect = [\"names\"]", "unknown detector"),

@@ -80,9 +80,16 @@ impl Events {
             Some(EntryKind::SecretChange) => secret(leaf, hash, directory),
             Some(EntryKind::Boot | EntryKind::Shutdown) => lifecycle(leaf, hash),
             Some(EntryKind::View | EntryKind::Export) => look(leaf, hash, directory),
+            Some(EntryKind::Unseal | EntryKind::Shred) => originals(leaf, hash, directory),
             Some(EntryKind::Alert) => alert(leaf, hash),
             Some(EntryKind::Stall | EntryKind::Gap) => trouble(leaf, hash),
-            Some(EntryKind::Heartbeat | EntryKind::KeyEpoch | EntryKind::Principal | EntryKind::RecordingSegment)
+            Some(
+                EntryKind::Heartbeat
+                | EntryKind::KeyEpoch
+                | EntryKind::Principal
+                | EntryKind::RecordingSegment
+                | EntryKind::RawSegment,
+            )
             | None => base(leaf, hash),
         };
         event.write(line);
@@ -296,6 +303,21 @@ fn look<'l>(leaf: &'l Leaf, hash: &Digest, directory: &Directory) -> Event<'l> {
     event.onlooker(directory, chain.as_deref());
     let what = event.take("what").unwrap_or_else(|| "export".to_owned());
     event.set("api", json!({ "operation": what, "service": { "name": "evidence" } }));
+    event.set("src_endpoint", gateway(leaf));
+    event.status(1, None);
+    event
+}
+
+/// Sealed originals were handed out, or destroyed.
+fn originals<'l>(leaf: &'l Leaf, hash: &Digest, directory: &Directory) -> Event<'l> {
+    let shred = leaf.kind == Some(EntryKind::Shred);
+    let (activity, message) =
+        if shred { (4, "sealed originals destroyed") } else { (2, "sealed originals handed out") };
+    let mut event = Event::new(leaf, hash, Kind { class: API, activity, severity: 3 }, message);
+    let chain = event.take("by");
+    event.onlooker(directory, chain.as_deref());
+    let operation = if shred { "shred" } else { "unseal" };
+    event.set("api", json!({ "operation": operation, "service": { "name": "evidence" } }));
     event.set("src_endpoint", gateway(leaf));
     event.status(1, None);
     event

@@ -325,6 +325,7 @@ impl World {
                 secret: "db".into(),
                 listen: None,
                 mask: Arc::new(mask),
+                seal: None,
             }],
             witnesses: setup.witnesses.clone(),
             witness_ca: None,

@@ -4,7 +4,7 @@ use std::fmt::Write;
 use chancery_model::{Effect, ResourceName, ReviewId, SessionId};
 
 use super::*;
-use crate::{ActDone, ActStart, Leaf, Outcome};
+use crate::{ActDone, ActStart, Leaf, Outcome, RawSegment, Shred, Unseal};
 
 const NUMBERS: [u64; 9] = [0, 9, 10, 99, 100, 12_345, 1_000_000, i64::MAX as u64, u64::MAX];
 const TEXTS: [&str; 11] = [
@@ -234,4 +234,38 @@ fn numbers_are_written_whole() {
         integer(&mut out, number as i64);
         assert_eq!(out, format!("{number} {}", number as i64).into_bytes());
     }
+}
+
+#[test]
+fn what_is_said_of_originals_is_written_as_the_format_says() {
+    let (session, by, ids) = (SessionId([7; 16]), [0xa0; 16], [[1; 8], [0xfe; 8]]);
+    let [body, header, commitment] = [3, 4, 5].map(|byte| Digest([byte; 32]));
+    commons(|number, common| {
+        for to in [&ids[..], &ids[..1], &[]] {
+            let entry = RawSegment { session, index: number, bytes: number, body, header, to, commitment };
+            let mut naive = Naive::new("raw.segment", common);
+            naive.number("bytes", number);
+            naive.hex("com", &commitment.0);
+            naive.hex("cr", &body.0);
+            naive.hex("hd", &header.0);
+            naive.hex("s", &session.0);
+            naive.number("seg", number);
+            let words = ["\"0101010101010101\"", "\"fefefefefefefefe\""];
+            naive.0.insert("to", format!("[{}]", words[..to.len()].join(",")));
+            assert_eq!(written(&Entry::RawSegment(entry), common), naive.line());
+        }
+        let mut naive = Naive::new("unseal", common);
+        naive.hex("by", &by);
+        naive.hex("rev", &[9; 16]);
+        naive.hex("s", &session.0);
+        let entry = Unseal { session, review: ReviewId([9; 16]), by };
+        assert_eq!(written(&Entry::Unseal(entry), common), naive.line());
+        let mut naive = Naive::new("shred", common);
+        naive.hex("by", &by);
+        naive.hex("cr", &body.0);
+        naive.hex("s", &session.0);
+        naive.text("what", "sealed");
+        let entry = Shred { session, what: "sealed", authority: body, by };
+        assert_eq!(written(&Entry::Shred(entry), common), naive.line());
+    });
 }

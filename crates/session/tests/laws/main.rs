@@ -174,6 +174,24 @@ fn everything_has_a_limit() {
     assert!(!counts() || each.iter().all(|cell| cell.get() > 5), "{seen}");
 }
 
+/// Originals are sealed before anything comes of them, and go nowhere else: every other law holds beside this one.
+#[test]
+fn originals_go_one_way() {
+    let mut climate = Climate { seals: true, recorder_fails: 50, cancels: 20, bytewise: false, ..Climate::mild() };
+    climate.manners.reads_only = true;
+    let seen = runs(climate);
+    assert!(!counts() || seen.sealed > 100 && seen.masked > 100, "{seen:?}");
+    let mut climate = Climate { seals: true, masks: false, rules: 4, crashes: 10, ..Climate::mild() };
+    climate.manners.plain = true;
+    let seen = runs(climate);
+    assert!(!counts() || seen.executed > 300, "{seen:?}");
+    let mut climate = Climate { seals: true, rules: 5, ..Climate::mild() };
+    climate.manners.names = true;
+    climate.manners.garbage = true;
+    let seen = runs(climate);
+    assert!(!counts() || seen.named > 20 && seen.denied > 50, "{seen:?}");
+}
+
 /// Where everything is allowed and nothing masked, the client hears what the server said.
 #[test]
 fn transparent() {
@@ -204,5 +222,6 @@ impl Seen {
         self.ended += other.ended;
         self.committed += other.committed;
         self.undone += other.undone;
+        self.sealed += other.sealed;
     }
 }

@@ -123,6 +123,7 @@ pub(crate) fn context(mask: MaskRules, durability: Durability, wait: bool, limit
         fingerprint_key: hmac::Key::new(hmac::HMAC_SHA256, b"key"),
         mask: Arc::new(mask),
         only_read: false,
+        seals: false,
         wait,
         seed: [5; 32],
         limits,

@@ -8,8 +8,8 @@ use std::sync::Arc;
 
 use bytes::{Bytes, BytesMut};
 use chancery_ledger::{
-    Durable, EntryKind, Frame, FrameKind, FrameLog, Leaf, LedgerError, Log, Placed, PlacedFrame, Slot, Staged,
-    StagedFrame, Stamp, ToEntry,
+    Durable, EntryKind, Frame, FrameKind, FrameLog, Leaf, LedgerError, Log, Placed, PlacedFrame, Sealing, Slot, Staged,
+    StagedFrame, Stamp, ToEntry, ToSeal,
 };
 use chancery_mask::MaskRules;
 use chancery_model::{
@@ -17,7 +17,7 @@ use chancery_model::{
 };
 use chancery_policy::{Permit, command_digest};
 use chancery_session::{
-    Closing, Context, Effect, Grip, Input, Level, Opening, Outcome, Ruling, Session, SessionLimits, Tape,
+    Closing, Context, Effect, Grip, Input, Level, Opening, Original, Outcome, Ruling, Session, SessionLimits, Tape,
 };
 use chancery_wire::{Leg, Limits};
 use chancery_wire_pg::{Dial, DialConfig, DialStep, DialTls, PgRelay, RelayConfig};
@@ -51,6 +51,8 @@ pub(crate) struct Climate {
     pub(crate) deaf: bool,
     /// Hand bytes over one by one.
     pub(crate) bytewise: bool,
+    /// Originals are kept sealed.
+    pub(crate) seals: bool,
     pub(crate) limits: fn() -> Limits,
     pub(crate) waiting_bytes_max: usize,
 }
@@ -72,6 +74,7 @@ impl Climate {
             cancels: 0,
             deaf: false,
             bytewise: false,
+            seals: false,
             limits: Limits::default,
             waiting_bytes_max: 4 << 20,
         }
@@ -101,6 +104,8 @@ pub(crate) struct Seen {
     pub(crate) ended: usize,
     pub(crate) committed: usize,
     pub(crate) undone: usize,
+    /// Originals with a value that is masked for the client.
+    pub(crate) sealed: usize,
 }
 
 /// A tape that waits for the recorder, and its place.
@@ -126,6 +131,10 @@ pub(crate) struct World {
     frames: FrameLog,
     tapes: VecDeque<(Option<Held>, Frame<'static>)>,
     recorded: Vec<Frame<'static>>,
+    /// What the sealer got: texts of commands, and the bytes of outputs.
+    sealed_texts: Vec<Vec<u8>>,
+    sealed_output: Vec<u8>,
+    taped_output: Vec<u8>,
     /// Recorded output that the client has not got, with its command.
     due: VecDeque<(u64, Bytes)>,
     reviews: Vec<Review>,
@@ -171,7 +180,8 @@ impl World {
         let limits = SessionLimits { waiting_bytes_max: climate.waiting_bytes_max, ..SessionLimits::default() };
         let rules = if climate.masks { mask() } else { MaskRules::none() };
         let catalog = catalog(&rules);
-        let context = context(rules, durability, wait, limits);
+        let mut context = context(rules, durability, wait, limits);
+        Arc::get_mut(&mut context).expect("nobody else has it yet").seals = climate.seals;
         let grip = Grip::new(SETS[climate.rules].clone(), &context);
         let mut log = Log::new(ORIGIN, [1; 16]).expect("well-formed");
         let mut line = Vec::new();
@@ -203,6 +213,9 @@ impl World {
             context,
             tapes: VecDeque::new(),
             recorded: Vec::new(),
+            sealed_texts: Vec::new(),
+            sealed_output: Vec::new(),
+            taped_output: Vec::new(),
             due: VecDeque::new(),
             reviews: Vec::new(),
             approved: Vec::new(),
@@ -624,6 +637,7 @@ impl World {
             Effect::AwaitDisk(entry) => format!("await {entry}"),
             Effect::Tape(_) => "tape".to_owned(),
             Effect::Note(_) => "note".to_owned(),
+            Effect::Seal(_) => "seal".to_owned(),
             Effect::Find(id, _) => format!("find {id}"),
             Effect::Ask(review) => format!("ask {}", review.id),
             Effect::Withdraw(id, _) => format!("withdraw {id}"),
@@ -669,8 +683,10 @@ impl World {
             Effect::Tape(mut staged) => {
                 let (placed, frame) = self.frames.place(&mut staged);
                 let frame = frame.into_owned();
+                self.check_sealed(&frame);
                 self.tapes.push_back((Some((staged, placed)), frame));
             }
+            Effect::Seal(original) => self.seal(&original),
             Effect::Note(note) => {
                 self.frames.next_number();
                 self.tapes.push_back((None, note.frame().into_owned()));
@@ -689,6 +705,31 @@ impl World {
                 self.seen.ended += 1;
                 self.place(&mut Closing::of(self.context.clone(), reason, None));
             }
+        }
+    }
+
+    fn seal(&mut self, original: &Original) {
+        assert!(self.climate.seals, "originals stay where they are unless they are to be kept");
+        let frame = original.frame(&Sealing::sealing_assertion());
+        match frame.kind {
+            FrameKind::Command => self.sealed_texts.push(frame.bytes.to_vec()),
+            FrameKind::Output => {
+                self.seen.sealed += usize::from(holds(&frame.bytes, CANARY));
+                self.sealed_output.extend_from_slice(&frame.bytes);
+            }
+            FrameKind::Parameters => {}
+            other => panic!("no original of kind {other:?}"),
+        }
+    }
+
+    /// Nothing is recorded, and so nothing shown, whose original did not go to the sealer before.
+    fn check_sealed(&mut self, frame: &Frame<'_>) {
+        if !self.climate.seals || frame.kind != FrameKind::Output {
+            return;
+        }
+        self.taped_output.extend_from_slice(&frame.bytes);
+        if !self.climate.masks {
+            assert!(self.sealed_output.starts_with(&self.taped_output), "sealed before recorded, and the same");
         }
     }
 
@@ -745,6 +786,8 @@ impl World {
             for never in ["drop table", "selec broken", "standard_conforming_strings", "LATIN1"] {
                 assert!(!executed.text.contains(never), "unreadable is refused: {}", executed.text);
             }
+            let sealed = |text: &Vec<u8>| *text == executed.text.as_bytes();
+            assert!(!self.climate.seals || self.sealed_texts.iter().any(sealed), "sealed before done: {executed:?}");
             let writes =
                 executed.meaning().split(';').any(|part| mark(part.trim()).is_some() || part.contains("from stdin"));
             let known = if writes { self.durable } else { self.leaves.len() };

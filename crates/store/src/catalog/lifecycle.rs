@@ -101,7 +101,8 @@ impl Catalog {
     pub async fn withdraw_pending_of(&self, session: SessionId, now: Timestamp) -> Result<Vec<ReviewId>, CatalogError> {
         self.end_all(&Which::PendingOf(session), ReviewState::Withdrawn, now).await
     }
-    /// Withdraws every pending review: the gateway starts, and no client waits any more. Approved ones stay.
+    /// Withdraws every pending review of a command: the gateway starts, and no client waits any more. Approved ones stay,
+    /// and those of command 0, which nobody waits for.
     pub async fn withdraw_all_pending(&self, now: Timestamp) -> Result<Vec<ReviewId>, CatalogError> {
         self.end_all(&Which::AllPending, ReviewState::Withdrawn, now).await
     }
@@ -177,7 +178,8 @@ impl Catalog {
                     sqlx::query(of).bind(limits::BATCH).bind(session.0.to_vec())
                 }
                 Which::AllPending => {
-                    sqlx::query("SELECT id FROM reviews WHERE state = 'pending' LIMIT ?1").bind(limits::BATCH)
+                    sqlx::query("SELECT id FROM reviews WHERE state = 'pending' AND command > 0 LIMIT ?1")
+                        .bind(limits::BATCH)
                 }
             };
             let rows = query.fetch_all(&mut *transaction).await?;

@@ -8,7 +8,7 @@ use super::CatalogError;
 const APPLICATION: i64 = 0x4348_4352;
 
 /// Step `n` brings a file from version `n` to `n + 1`. Steps that were released never change; new ones are appended.
-const STEPS: [&str; 2] = [FIRST, DECISIONS];
+const STEPS: [&str; 3] = [FIRST, DECISIONS, SEAL_KEYS];
 
 const FIRST: &str = "
 CREATE TABLE chains (
@@ -118,6 +118,17 @@ const DECISIONS: &str = "
 ALTER TABLE approvals ADD COLUMN entry INTEGER;
 ALTER TABLE approvals ADD COLUMN leaf BLOB CHECK (leaf IS NULL OR length(leaf) = 32);
 PRAGMA user_version = 2;
+";
+
+/// The keys without which sealed originals cannot be opened by anybody.
+const SEAL_KEYS: &str = "
+CREATE TABLE seal_keys (
+    session BLOB PRIMARY KEY CHECK (length(session) = 16),
+    resource TEXT NOT NULL,
+    envelope BLOB NOT NULL,
+    created_at INTEGER NOT NULL
+) STRICT, WITHOUT ROWID;
+PRAGMA user_version = 3;
 ";
 
 /// Makes the tables in a file that has none.

@@ -158,8 +158,8 @@ async fn a_catalog_of_the_first_version_is_brought_up_to_date() {
     catalog.create_review(&review(1)).await.unwrap();
     catalog.close().await;
     let mut connection = options(&dir.file()).connect().await.unwrap();
-    let older =
-        "ALTER TABLE approvals DROP COLUMN entry; ALTER TABLE approvals DROP COLUMN leaf; PRAGMA user_version = 1";
+    let older = "ALTER TABLE approvals DROP COLUMN entry; ALTER TABLE approvals DROP COLUMN leaf; DROP TABLE seal_keys;
+         PRAGMA user_version = 1";
     sqlx::raw_sql(older).execute(&mut connection).await.unwrap();
     sqlx::Connection::close(connection).await.unwrap();
     let catalog = Catalog::open(&dir.file()).await.unwrap();
@@ -703,4 +703,29 @@ async fn errors_do_not_show_what_rows_hold() {
     let error = catalog.create_review(&review(1)).await.unwrap_err();
     let shown = format!("{error} {error:?}");
     assert!(!shown.contains("4111") && !shown.contains("alice"), "{shown}");
+}
+
+#[tokio::test]
+async fn a_destroyed_key_is_in_no_file_any_more() {
+    let (dir, catalog) = new().await;
+    let (session, resource) = (SessionId([9; 16]), review(1).resource);
+    let envelope = [0xA7; 200];
+    catalog.put_seal_key(session, &resource, &envelope, Timestamp(5)).await.unwrap();
+    let again = catalog.put_seal_key(session, &resource, &[1; 8], Timestamp(6)).await;
+    assert!(matches!(again, Err(CatalogError::Conflict(_))));
+    let kept = catalog.seal_key(session).await.unwrap().unwrap();
+    assert_eq!((kept.envelope, kept.resource, kept.created_at), (envelope.to_vec(), resource, Timestamp(5)));
+    let holds = |path: std::path::PathBuf| {
+        std::fs::read(path).is_ok_and(|bytes| bytes.windows(32).any(|window| window == &envelope[..32]))
+    };
+    let files = || {
+        let file = dir.file();
+        let log = std::path::PathBuf::from(format!("{}-wal", file.display()));
+        [holds(file), holds(log)]
+    };
+    assert_ne!(files(), [false, false], "it can be found as long as it is kept");
+    assert!(catalog.destroy_seal_key(session).await.unwrap());
+    assert_eq!(files(), [false, false]);
+    assert!(catalog.seal_key(session).await.unwrap().is_none());
+    assert!(catalog.destroy_seal_key(session).await.unwrap(), "again, as after a crash");
 }

@@ -9,7 +9,9 @@ use chancery_gateway::Gateway;
 use tokio::net::UnixListener;
 use tokio::sync::watch;
 
-use crate::local::{Deed, NewExport, NewKey, NewSecret, NewView, Refused, operator, perform};
+use crate::local::{
+    Deed, Ground, NewExport, NewKey, NewSecret, NewShred, NewUnseal, NewView, Refused, operator, perform,
+};
 use crate::output::{Exit, Failure};
 
 use super::http;
@@ -28,6 +30,8 @@ pub(super) async fn serve(listener: UnixListener, gateway: Gateway, mut ended: w
         .route("/local/reviewer-keys", post(keys))
         .route("/local/views", post(views))
         .route("/local/exports", post(exports))
+        .route("/local/unseals", post(unseals))
+        .route("/local/shreds", post(shreds))
         .layer(DefaultBodyLimit::max(BODY_BYTES_MAX))
         .with_state(gateway);
     let own = rustix::process::geteuid().as_raw();
@@ -79,10 +83,30 @@ async fn exports(
     answer(&gateway, peer, &Deed::Export(export)).await
 }
 
+async fn unseals(
+    State(gateway): State<Gateway>,
+    Extension(peer): Extension<Peer>,
+    Json(unseal): Json<NewUnseal>,
+) -> Response {
+    let rules = gateway.rules();
+    answer(&gateway, peer, &Deed::Unseal(unseal, Some(rules))).await
+}
+
+async fn shreds(
+    State(gateway): State<Gateway>,
+    Extension(peer): Extension<Peer>,
+    Json(shred): Json<NewShred>,
+) -> Response {
+    answer(&gateway, peer, &Deed::Shred(shred)).await
+}
+
 async fn answer(gateway: &Gateway, Peer(uid): Peer, deed: &Deed) -> Response {
     let operator = operator(uid);
     let done = match gateway.chain_id(&operator).await {
-        Ok(by) => perform(deed, gateway.catalog(), gateway.sequencer(), by, &operator).await,
+        Ok(by) => {
+            let (catalog, sequencer, state) = (gateway.catalog(), gateway.sequencer(), gateway.state());
+            perform(deed, &Ground { catalog, sequencer, state }, by, &operator).await
+        }
         Err(error) => Err(Failure::no(format!("the directory: {error}"))),
     };
     match done {

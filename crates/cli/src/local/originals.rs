@@ -1,0 +1,111 @@
+//! Handing out and destroying sealed originals: the part that is written down and cannot be undone. Not here: the files
+//! that are handed out.
+
+use std::io;
+use std::sync::Arc;
+use std::time::Duration;
+
+use aws_lc_rs::digest::{SHA256, digest};
+use chancery_ledger::{ApprovalUse, Entry, Shred, Unseal};
+use chancery_model::{CommandId, Digest, Review, ReviewId, ReviewState, SessionId, Timestamp};
+use chancery_policy::approval::has_quorum;
+use chancery_policy::{RuleSet, unseal_digest};
+use chancery_store::{Directory, SealedReader};
+
+use super::{Ground, NewShred, NewUnseal, append, malformed, now};
+use crate::output::Failure;
+
+/// Decisions that the use of an approval names: an entry has room for more, a quorum has fewer.
+const DECISIONS_MAX: usize = 256;
+/// A reader of the catalog that is in the way of folding its log is gone by then.
+const FOLDS: u32 = 50;
+const FOLD_PAUSE: Duration = Duration::from_millis(100);
+/// A session that begins is in the list by then.
+const LISTED_MICROS: i64 = 60_000_000;
+
+/// Uses an approval up, then writes down that originals are handed out. If we crash in between, the approval is gone and
+/// nothing left.
+pub(super) async fn unseal(
+    unseal: &NewUnseal,
+    rules: Option<&RuleSet>,
+    ground: &Ground<'_>,
+    by: [u8; 16],
+) -> Result<(), Failure> {
+    let session = SessionId::parse(&unseal.session).ok_or_else(|| malformed("session"))?;
+    let id = ReviewId::parse(&unseal.review).ok_or_else(|| malformed("review"))?;
+    let failed = |error: chancery_store::CatalogError| Failure::no(error.to_string());
+    let review = ground.catalog.review(id).await.map_err(failed)?;
+    let review = review.ok_or_else(|| Failure::no(format!("there is no review {id}")))?;
+    check(&review, session, rules, now())?;
+    if !ground.catalog.consume(id, now()).await.map_err(failed)? {
+        return Err(Failure::no("the approval was used already, or its time is over"));
+    }
+    let decisions: Vec<_> = review.approvals.iter().filter_map(|approval| approval.entry).take(DECISIONS_MAX).collect();
+    let use_ = ApprovalUse { review: id, session, command: 0, digest: review.digest, decisions: &decisions };
+    append(ground.sequencer, &Entry::ApprovalUse(use_)).await?;
+    append(ground.sequencer, &Entry::Unseal(Unseal { session, review: id, by })).await
+}
+
+/// Whether the review is an approved request for this very session, under the rules in force.
+fn check(review: &Review, session: SessionId, rules: Option<&RuleSet>, now: Timestamp) -> Result<(), Failure> {
+    let digest = unseal_digest(&review.session, &review.text, &review.chain);
+    if review.command != CommandId(0) || review.session != session {
+        return Err(Failure::no(format!("review {} is not about the originals of session {session}", review.id)));
+    }
+    match review.state {
+        ReviewState::Approved => {}
+        ReviewState::Used => return Err(Failure::no("the approval was used already")),
+        state => return Err(Failure::no(format!("the review is {}", state.as_str()))),
+    }
+    // Approvals are judged again where they are used: their signatures, who gave them, and under which rules.
+    let rules = rules.ok_or_else(|| Failure::unsure("the rules are not known"))?;
+    let holds = !review.needed.is_empty() && review.needed.iter().all(|rule| has_quorum(review, rule, rules, now));
+    if review.digest != digest || !holds {
+        return Err(Failure::no("the approvals do not hold: the rules changed, or the request did").hint("ask again"));
+    }
+    Ok(())
+}
+
+/// Writes down that a session's originals are destroyed, then does it. If we crash in between, it is done again by asking
+/// again: the key goes first, and without it nothing opens.
+pub(super) async fn shred(shred: &NewShred, ground: &Ground<'_>, by: [u8; 16]) -> Result<(), Failure> {
+    let session = SessionId::parse(&shred.session).ok_or_else(|| malformed("session"))?;
+    let failed = |error: chancery_store::CatalogError| Failure::no(error.to_string());
+    let key = ground.catalog.seal_key(session).await.map_err(failed)?;
+    let ended = match ground.catalog.session(session).await.map_err(failed)? {
+        Some(record) => record.ended_at.is_some(),
+        // Its row comes a moment after its key, and is pruned long before.
+        None => key.as_ref().is_none_or(|key| key.created_at.plus_micros(LISTED_MICROS) < now()),
+    };
+    if !ended {
+        return Err(Failure::no(format!("session {session} has not ended")).hint("end it first"));
+    }
+    let reader = match Directory::shared(&ground.state.join("sealed")) {
+        Ok(volume) => Some(SealedReader::new(Arc::new(volume))),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => None,
+        Err(error) => return Err(Failure::unsure(format!("the originals cannot be reached: {error}"))),
+    };
+    let files = reader.as_ref().map_or(Ok(0), |reader| reader.count(session));
+    let files = files.map_err(|error| Failure::unsure(format!("the originals cannot be listed: {error}")))?;
+    if key.is_none() && files == 0 {
+        return Err(Failure::no(format!("there are no originals of session {session}")));
+    }
+    // Legal holds are asked here, before the entry: a hold on the session refuses.
+    let mut authority = Digest::default();
+    authority.0.copy_from_slice(digest(&SHA256, shred.authority.as_bytes()).as_ref());
+    append(ground.sequencer, &Entry::Shred(Shred { session, what: "sealed", authority, by })).await?;
+    let mut folds = 0;
+    while !ground.catalog.destroy_seal_key(session).await.map_err(failed)? {
+        folds += 1;
+        if folds > FOLDS {
+            let why = "the key is deleted, but a copy may stay in the catalog's write-ahead log: somebody reads it";
+            return Err(Failure::unsure(why).hint("do it again"));
+        }
+        tokio::time::sleep(FOLD_PAUSE).await;
+    }
+    let removed = reader.map_or(Ok(0), |reader| reader.remove(session));
+    removed.map_err(|error| {
+        Failure::unsure(format!("the key is destroyed, files are left: {error}")).hint("do it again")
+    })?;
+    Ok(())
+}
