@@ -30,6 +30,7 @@ has_psql() { have psql; }
 has_node() { have node; }
 has_npm() { have npm; }
 has_javac() { have javac && have java; }
+has_faketime() { have faketime; }
 has_age() { have age && have age-keygen; }
 has_jdbc() { [ -e /usr/share/java/postgresql.jar ]; }
 has_chromium() { have chromium || have chromium-browser || have google-chrome; }
@@ -44,6 +45,7 @@ if [ "$GROUP" != build ]; then
   need has_openssl openssl
   need has_postgres postgresql
   need has_psql postgresql-client
+  need has_faketime faketime
   need has_age age
   need has_pgbench postgresql-contrib
   need has_node nodejs
@@ -83,8 +85,8 @@ done
 # The verifier for browsers (cargo xtask browser).
 if [ ! -d "$(rustc --print sysroot)/lib/rustlib/wasm32-unknown-unknown" ]; then
   say "the WebAssembly target of this Rust"
-  have rustup && rustup target add wasm32-unknown-unknown >&2 ||
-    fail "this Rust cannot compile for wasm32-unknown-unknown" "rustup target add wasm32-unknown-unknown"
+  { have rustup && rustup target add wasm32-unknown-unknown >&2; } ||
+    say "it cannot be had here: the page for browsers is not built, its tests are skipped by name"
 fi
 if [ "$GROUP" = bench ] || [ "$GROUP" = all ]; then
   host=$(rustc -vV | sed -n 's/^host: //p')

@@ -17,7 +17,7 @@ fuzz_target!(|data: &[u8]| {
         statements_max: 8,
         ..Limits::default()
     };
-    let config = RelayConfig { limits, describe: choice & 1 == 1, status: b'I' };
+    let config = RelayConfig { limits, describe: choice & 1 == 1, status: b'I', renamed: None };
     let mut relay = PgRelay::new(config, BytesMut::new(), BytesMut::new()).expect("nothing was said");
     let (mut from_client, mut to_server) = (Vec::new(), Vec::new());
     let mut rest = data;

@@ -47,6 +47,9 @@ def browser(tmp_path_factory):
 
 @pytest.fixture
 def page(browser):
+    sysroot = subprocess.run(["rustc", "--print", "sysroot"], capture_output=True, text=True, check=True).stdout.strip()
+    if not (pathlib.Path(sysroot) / "lib/rustlib/wasm32-unknown-unknown").is_dir():
+        pytest.skip("missing: the target wasm32-unknown-unknown of this Rust, which comes with rustup")
     need(lambda: built(PAGE, "cargo xtask browser"))
     opened = browser.open(PAGE.as_uri())
     opened.until("document.body && document.body.dataset.state === 'ready'")

@@ -9,6 +9,7 @@ import pathlib
 import shutil
 import struct
 import subprocess
+import tempfile
 import sys
 import time
 
@@ -34,7 +35,7 @@ class Keys:
     """An outside party: a private key in a file of its own, and its recipient."""
 
     def __init__(self, directory, name):
-        self.path = directory / f"{name}.key"
+        self.path = pathlib.Path(tempfile.mkdtemp(prefix="age-", dir=directory)) / f"{name}.key"
         subprocess.run(["age-keygen", "-o", self.path], check=True, capture_output=True)
         self.recipient = subprocess.run(["age-keygen", "-y", self.path], check=True, capture_output=True, text=True).stdout.strip()
 

@@ -13,6 +13,15 @@ const TARGET: &str = "wasm32-unknown-unknown";
 const PROFILE: &str = "browser";
 const PAGE: &str = "crates/browser/page";
 
+/// Whether this Rust has the target. It comes with rustup, and not with every distribution.
+pub(crate) fn can_build() -> bool {
+    let sysroot = Command::new("rustc").args(["--print", "sysroot"]).output();
+    sysroot.is_ok_and(|said| {
+        let sysroot = String::from_utf8_lossy(&said.stdout).trim().to_owned();
+        Path::new(&sysroot).join("lib/rustlib").join(TARGET).is_dir()
+    })
+}
+
 /// Builds the page and says how large it is.
 pub(crate) fn run(root: &Path) -> Result<()> {
     let built = build(root)?;

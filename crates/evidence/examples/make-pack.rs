@@ -234,7 +234,6 @@ impl World {
         }
         let (derived, _) = deriver.finish(&from, &generator());
         files.extend(derived.0);
-        files.push(("README.txt".to_owned(), b"Made by an example.\n".to_vec()));
         let sums: String = files.iter().map(|(path, bytes)| format!("{}  {path}\n", sha256(bytes))).collect();
         files.push(("SHA256SUMS".to_owned(), sums.into_bytes()));
         contained(&from, &files, &self.signer)

@@ -269,7 +269,12 @@ const ABOUT: [About; 20] = [
         columns: &["entry", "at", "by", "what", "session", "period_from", "period_to", "manifest"],
         absent: None,
     },
-    absent("P15", "Retention and disposal", &["CC6.5", "C1.2"], "this release deletes nothing"),
+    absent(
+        "P15",
+        "Retention and disposal",
+        &["CC6.5", "C1.2"],
+        "this release deletes nothing by age; that sealed originals were destroyed on order stands in the ledger as shred entries",
+    ),
     absent(
         "P16",
         "Clock samples",

@@ -418,9 +418,10 @@ fn admit(
     let process = key.process_id();
     let admitted = accept.admit(&ready.parameters, &key, ready.tx_status).ok()?;
     let describe = !context.mask.is_idle();
-    let config = RelayConfig { limits: Limits::default(), describe, status: ready.tx_status };
-    let relay = PgRelay::new(config, BytesMut::from(&admitted.leftover[..]), BytesMut::from(&ready.leftover[..]));
     let claimed = admitted.startup.application_name.clone().unwrap_or_default();
+    let renamed = Some((planted(context.id, &claimed), claimed.clone()));
+    let config = RelayConfig { limits: Limits::default(), describe, status: ready.tx_status, renamed };
+    let relay = PgRelay::new(config, BytesMut::from(&admitted.leftover[..]), BytesMut::from(&ready.leftover[..]));
     let mut said = admitted.startup.parameters;
     said.extend(ready.parameters);
     said.push((NAME.to_owned(), planted(context.id, &claimed)));

@@ -47,6 +47,9 @@ pub struct RelayConfig {
     pub describe: bool,
     /// Transaction status of the fresh session (`I`).
     pub status: u8,
+    /// What the session is called at the server, where the client is not to see it, and what the client called itself:
+    /// `RESET` and `DISCARD ALL` report the former.
+    pub renamed: Option<(String, String)>,
 }
 
 /// The PostgreSQL relay.

@@ -190,7 +190,7 @@ impl World {
         let slot = sealed(placed.seal(Durable::on_disk_assertion()));
         let opened = staged.commit(slot).ok().expect("its slot").narrow::<Permit>().ok().expect("allowed");
         let (status, server) = dialled();
-        let config = RelayConfig { limits: (climate.limits)(), describe: climate.masks, status };
+        let config = RelayConfig { limits: (climate.limits)(), describe: climate.masks, status, renamed: None };
         let relay = PgRelay::new(config, BytesMut::new(), BytesMut::from(&server[..])).expect("a relay");
         let session = Session::new(context.clone(), grip, opened, relay, catalog, START);
         let crash_at = dice.percent(climate.crashes).then(|| dice.below(150));

@@ -399,7 +399,19 @@ impl PgRelay {
         if misread {
             return Err(WireError::PeerUnsupported(Leg::Upstream, "a setting that changes how statements are read"));
         }
-        self.pass_frame(CommandId(0), OutputKind::Aside);
+        let own = self
+            .config
+            .renamed
+            .as_ref()
+            .filter(|(planted, _)| name == b"application_name" && value == planted.as_bytes());
+        match own.map(|(_, claimed)| parameter_status(b"application_name", claimed.as_bytes())) {
+            None => self.pass_frame(CommandId(0), OutputKind::Aside),
+            Some(frame) => {
+                self.flush_short();
+                self.up.take();
+                self.output(CommandId(0), OutputKind::Aside, frame, 0);
+            }
+        }
         Ok(())
     }
 
@@ -487,4 +499,10 @@ mod tests {
             assert_eq!(affected(tag), rows, "{}", String::from_utf8_lossy(tag));
         }
     }
+}
+
+/// A ParameterStatus of our own.
+fn parameter_status(name: &[u8], value: &[u8]) -> Bytes {
+    let length = u32::try_from(4 + name.len() + value.len() + 2).unwrap_or(u32::MAX);
+    [b"S".as_slice(), &length.to_be_bytes(), name, b"\0", value, b"\0"].concat().into()
 }

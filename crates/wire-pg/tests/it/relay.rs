@@ -112,7 +112,7 @@ fn check(transcript: &str) {
 /// `describe`: the relay asks for the columns of every execution.
 fn check_with(describe: bool, transcript: &str) {
     for step in [usize::MAX, 1] {
-        let config = RelayConfig { limits: Limits::default(), describe, status: b'I' };
+        let config = RelayConfig { limits: Limits::default(), describe, status: b'I', renamed: None };
         let relay = PgRelay::new(config, BytesMut::new(), BytesMut::new()).expect("nothing was said");
         let (asked, asks, done, says) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
         let (up, down) = (BytesMut::new(), BytesMut::new());
@@ -567,7 +567,7 @@ fn errors_are_nobodys_where_the_statement_is_another() {
 #[test]
 fn rows_are_not_taken_for_those_of_another_portal() {
     let limits = Limits { statements_max: 2, ..Limits::default() };
-    let config = RelayConfig { limits, describe: true, status: b'T' };
+    let config = RelayConfig { limits, describe: true, status: b'T', renamed: None };
     let mut relay = PgRelay::new(config, BytesMut::new(), BytesMut::new()).expect("nothing was said");
     let mut next = 0;
     let mut play = |script: &str| {
@@ -692,7 +692,7 @@ fn joined(messages: &str) -> Bytes {
 /// Plays exchanges of what the client says and the server answers, each side cut in two at `cut`; all is forwarded. Steps
 /// are left out: whether a Sync is one depends on where it is cut off.
 fn play(describe: bool, exchanges: &[(&str, &str)], cut: usize) -> Said {
-    let config = RelayConfig { limits: Limits::default(), describe, status: b'I' };
+    let config = RelayConfig { limits: Limits::default(), describe, status: b'I', renamed: None };
     let mut relay = PgRelay::new(config, BytesMut::new(), BytesMut::new()).expect("nothing was said");
     let mut said = Said::default();
     for (client, server) in exchanges {
