@@ -480,6 +480,12 @@ fn sqlstate(body: &[u8]) -> String {
     "XX000".to_owned()
 }
 
+/// A ParameterStatus of our own.
+fn parameter_status(name: &[u8], value: &[u8]) -> Bytes {
+    let length = u32::try_from(4 + name.len() + value.len() + 2).unwrap_or(u32::MAX);
+    [b"S".as_slice(), &length.to_be_bytes(), name, b"\0", value, b"\0"].concat().into()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -499,10 +505,4 @@ mod tests {
             assert_eq!(affected(tag), rows, "{}", String::from_utf8_lossy(tag));
         }
     }
-}
-
-/// A ParameterStatus of our own.
-fn parameter_status(name: &[u8], value: &[u8]) -> Bytes {
-    let length = u32::try_from(4 + name.len() + value.len() + 2).unwrap_or(u32::MAX);
-    [b"S".as_slice(), &length.to_be_bytes(), name, b"\0", value, b"\0"].concat().into()
 }
