@@ -37,7 +37,9 @@ demo: ## the story in a terminal; ONESHOT=1 plays it and exits
 	@cargo build --quiet --locked --package chancery-cli
 	@target/debug/chancery demo $(if $(ONESHOT),--oneshot)
 
-bench: dist ## measure against direct, HAProxy and PgBouncer; BENCH="--quick" for a smoke run
+bench: ## measure against direct, HAProxy and PgBouncer; BENCH="--quick" for a smoke run, "--profile dist" after make dist
+	@scripts/setup.sh bench
+	@cargo build --quiet --release --locked --package chancery-cli
 	@cargo build --quiet --release --locked --package chancery-store --example verify
 	@.rig/venv/bin/python bench/run.py $(BENCH)
 

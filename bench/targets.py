@@ -98,7 +98,7 @@ class Chancery:
         self.directory, self.server = pathlib.Path(directory), server
         self.provider, self.authority = provider, authority
 
-    def start(self, name, profile="dist"):
+    def start(self, name, profile="release"):
         options = dict(self.SETTINGS[name])
         tls = options.pop("tls", False)
         if tls:
