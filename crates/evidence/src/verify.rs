@@ -31,7 +31,12 @@ const WHOLE_BYTES_MAX: u64 = 256 * (2 + 61_440);
 const NOTE_BYTES_MAX: u64 = 4096;
 /// A line of `directory/chains.jsonl` or `reviews/approvals.jsonl`.
 const LINE_BYTES_MAX: usize = 256 * 1024;
-const LINES_MAX: usize = 1_000_000;
+/// Lines of such a file, which are held in memory: no pack of ours has more.
+pub const LINES_MAX: usize = 1_000_000;
+/// The bytes of all of them.
+const LINED_BYTES_MAX: u64 = 512 << 20;
+/// A tile has 256 hashes at most.
+const TILE_BYTES_MAX: u64 = 256 * 32;
 
 /// What the reader brings; nothing of it comes from the pack.
 #[derive(Clone, Debug)]
@@ -430,9 +435,11 @@ impl Inner {
         let max = match kind {
             Kind::Manifest => MANIFEST_BYTES_MAX as u64,
             Kind::Note => NOTE_BYTES_MAX,
+            Kind::Tile => TILE_BYTES_MAX,
+            kind if kind.has_lines() => LINED_BYTES_MAX,
             _ => WHOLE_BYTES_MAX,
         };
-        if kind.is_whole() && size > max {
+        if (kind.is_whole() || kind.has_lines()) && size > max {
             return Err(NoPack(format!("{path} has {size} bytes, and {max} is the limit")));
         }
         if matches!(kind, Kind::Other | Kind::Sums) {

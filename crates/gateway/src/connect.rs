@@ -27,11 +27,11 @@ use crate::stream::Stream;
 
 /// A client has this long to say who it is.
 const LOGIN_TIMEOUT: Duration = Duration::from_secs(30);
-/// What is known of the session's start, for the recording: bounded, because the client names parts of it.
 /// The parameter by which clients name themselves.
 const NAME: &str = "application_name";
 /// PostgreSQL cuts it there (`NAMEDATALEN` less one).
 const APPLICATION_NAME_BYTES_MAX: usize = 63;
+/// What is known of the session's start, for the recording: bounded, because the client names parts of it.
 const NAME_CHARS_MAX: usize = 128;
 
 /// Why a client is not let in. The refusal is what it reads; the rest is for the ledger.
@@ -419,12 +419,12 @@ fn admit(
     let admitted = accept.admit(&ready.parameters, &key, ready.tx_status).ok()?;
     let describe = !context.mask.is_idle();
     let claimed = admitted.startup.application_name.clone().unwrap_or_default();
-    let renamed = Some((planted(context.id, &claimed), claimed.clone()));
+    // Without the client's part: the server writes what is not ASCII in another way.
+    let renamed = Some((planted(context.id, ""), claimed.clone()));
     let config = RelayConfig { limits: Limits::default(), describe, status: ready.tx_status, renamed };
     let relay = PgRelay::new(config, BytesMut::from(&admitted.leftover[..]), BytesMut::from(&ready.leftover[..]));
     let mut said = admitted.startup.parameters;
     said.extend(ready.parameters);
-    said.push((NAME.to_owned(), planted(context.id, &claimed)));
     let transmit = admitted.transmit;
     match relay {
         Ok(relay) => Some((relay, process, Admitted { transmit, said, claimed, backend: ready.key })),

@@ -47,8 +47,8 @@ pub struct RelayConfig {
     pub describe: bool,
     /// Transaction status of the fresh session (`I`).
     pub status: u8,
-    /// What the session is called at the server, where the client is not to see it, and what the client called itself:
-    /// `RESET` and `DISCARD ALL` report the former.
+    /// How the name begins that the session has at the server, where the client is not to see it, and what the client called
+    /// itself: `RESET` and `DISCARD ALL` report the former.
     pub renamed: Option<(String, String)>,
 }
 

@@ -20,8 +20,8 @@ pub(super) struct LedgerPart {
     tiles: TileBuilder,
     /// Tiles that were made from entries, and not yet met in the pack.
     made: BTreeMap<String, Vec<u8>>,
-    /// Tiles of level 0 that came before their entries.
-    met: BTreeMap<String, Vec<u8>>,
+    /// The tile of level 0 that came before its entries.
+    met: Option<(String, Vec<u8>)>,
     bundles: u64,
     last_wall: i64,
     /// Rule sets whose text is there.
@@ -55,7 +55,7 @@ impl LedgerPart {
             period: from.period,
             tiles: TileBuilder::default(),
             made: BTreeMap::new(),
-            met: BTreeMap::new(),
+            met: None,
             bundles: 0,
             last_wall: 0,
             idle_rules: rules.iter().cloned().collect(),
@@ -81,7 +81,9 @@ impl LedgerPart {
         if path.starts_with("tile/0/") {
             // Behind it comes the bundle of its entries: a changed one is named exactly.
             self.verifier.leaves(self.bundles * chancery_ledger::BUNDLE_ENTRIES as u64, bytes);
-            self.met.insert(path.to_owned(), bytes.to_vec());
+            if let Some((before, _)) = self.met.replace((path.to_owned(), bytes.to_vec())) {
+                notes.fail(PackCheck::Tiles, None, format!("{before} has no entries behind it"));
+            }
             return;
         }
         if self.made.is_empty() || !self.made.contains_key(path) {
@@ -122,16 +124,15 @@ impl LedgerPart {
         self.meet(notes);
     }
 
-    /// The tiles of level 0 that came before their bundle.
+    /// The tile of level 0 that came before its bundle.
     fn meet(&mut self, notes: &mut Notes) {
-        for (path, bytes) in std::mem::take(&mut self.met) {
-            let made = self.made.remove(&path).or_else(|| {
-                let partial = self.tiles.partial().into_iter().find(|tile| tile.level == 0);
-                partial.map(named).filter(|(name, _)| *name == path).map(|(_, bytes)| bytes)
-            });
-            if made.as_ref() != Some(&bytes) {
-                notes.fail(PackCheck::Tiles, None, format!("{path} is not the tile of the entries"));
-            }
+        let Some((path, bytes)) = self.met.take() else { return };
+        let made = self.made.remove(&path).or_else(|| {
+            let partial = self.tiles.partial().into_iter().find(|tile| tile.level == 0);
+            partial.map(named).filter(|(name, _)| *name == path).map(|(_, bytes)| bytes)
+        });
+        if made.as_ref() != Some(&bytes) {
+            notes.fail(PackCheck::Tiles, None, format!("{path} is not the tile of the entries"));
         }
     }
 

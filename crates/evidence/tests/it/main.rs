@@ -90,6 +90,30 @@ fn a_population_without_a_row_is_not_what_follows() {
 }
 
 #[test]
+fn what_would_be_held_in_memory_has_a_bound() {
+    let story = story(2);
+    let mut verifier = PackVerifier::new(story.trusted.clone());
+    let (files, from) = story.files();
+    // The headers alone: nothing is taken before the size is looked at.
+    for (path, size) in [("directory/chains.jsonl", 513 << 20), ("ledger/tile/0/000.p/1", 8193)] {
+        let listed = [(path.to_owned(), Vec::new())];
+        let pack = packed(&listed, &from);
+        let mut bounded = PackVerifier::new(story.trusted.clone());
+        let head = pack.len() - 2 * 512 - 512;
+        bounded.feed(&pack[..head]).expect("a manifest and its note");
+        let header = chancery_evidence::header(path, size).expect("a path");
+        assert!(bounded.feed(&header).is_err(), "{path}");
+    }
+    let pack = packed(&files.0, &from);
+    assert!(verifier.feed(&pack).is_ok(), "what is within them is taken");
+    let twice = changed(&story, |files, _| {
+        let at = files.iter().position(|(name, _)| name.starts_with("ledger/tile/0")).expect("a tile");
+        files.insert(at, ("ledger/tile/0/001.p/1".to_owned(), vec![0; 32]));
+    });
+    assert_eq!(of(&twice.expect("a pack"), "tiles"), Verdict::Fail);
+}
+
+#[test]
 fn a_shorter_period_shows_in_the_manifest_alone() {
     let story = story(2);
     let report = changed(&story, |_, from| from.period.from += 5_000).expect("a pack");

@@ -403,7 +403,7 @@ impl PgRelay {
             .config
             .renamed
             .as_ref()
-            .filter(|(planted, _)| name == b"application_name" && value == planted.as_bytes());
+            .filter(|(planted, _)| name == b"application_name" && value.starts_with(planted.as_bytes()));
         match own.map(|(_, claimed)| parameter_status(b"application_name", claimed.as_bytes())) {
             None => self.pass_frame(CommandId(0), OutputKind::Aside),
             Some(frame) => {

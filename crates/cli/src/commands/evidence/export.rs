@@ -20,7 +20,7 @@ use chancery_store::{Directory, LedgerItem, LedgerReader, RecordingReader};
 use serde_json::json;
 
 use super::postgres;
-use super::staging::{Staging, split};
+use super::staging::{Staging, part, split};
 use crate::args;
 use crate::commands::check;
 use crate::commands::ledger::ROOTS_FILE;
@@ -38,8 +38,9 @@ pub(super) async fn run(args: args::ExportPack, out: Out) -> Done {
             return Err(Failure::usage(format!("there is no control `{}`", clean(control))).hint(known.join(", ")));
         }
     }
-    if args.out.exists() {
-        return Err(Failure::no(format!("{} exists", args.out.display())).hint("name a file that is not there yet"));
+    let mine = [args.out.clone(), part(&args.out, 1)];
+    if let Some(there) = mine.iter().find(|path| path.exists()) {
+        return Err(Failure::no(format!("{} exists", there.display())).hint("name a file that is not there yet"));
     }
     let (configuration, local) = check::open(&args.config).await?;
     let made = make(&args, &configuration, &local, out).await;
@@ -55,7 +56,8 @@ async fn make(args: &args::ExportPack, configuration: &Configuration, local: &Lo
     let logs = args.postgres_logs.as_slice();
     let seen = if logs.is_empty() { None } else { Some(tokio::task::block_in_place(|| postgres::read(logs))?) };
     let mut staging = Staging::new(&args.out)
-        .map_err(|error| Failure::unsure(format!("{} cannot be made: {error}", args.out.display())))?;
+        .map_err(|error| Failure::unsure(format!("{}.parts cannot be made: {error}", args.out.display())))
+        .map_err(|failure| failure.hint("an export that was cut off leaves that directory: remove it"))?;
     let from = Provenance {
         head: source.head.clone(),
         created_at: Timestamp(first.last),

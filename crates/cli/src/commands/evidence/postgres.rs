@@ -10,8 +10,8 @@ use chancery_evidence::Seen;
 
 use crate::output::Failure;
 
-/// Sessions of the resource in one comparison, each some hundred bytes of memory.
-const SESSIONS_MAX: usize = 5_000_000;
+/// Sessions of the resource in one comparison: a reader of packs takes no more.
+const SESSIONS_MAX: usize = chancery_evidence::LINES_MAX;
 /// A line of a log: a statement may be as long as a message of the protocol.
 const LINE_BYTES_MAX: u64 = 1 << 30;
 /// Columns of csvlog that are looked at, by their place.

@@ -147,18 +147,23 @@ fn member(out: &mut impl Write, path: &str, size: u64, from: &mut impl Read) -> 
     out.write_all(&[0; BLOCK][..padding(size)])
 }
 
+/// The name of a part, from 1.
+pub(super) fn part(pack: &Path, number: usize) -> PathBuf {
+    let mut name = pack.as_os_str().to_owned();
+    name.push(format!(".{number:03}"));
+    PathBuf::from(name)
+}
+
 /// Cuts a pack into parts and removes it. Returns their names.
 pub(super) fn split(pack: &Path, size: u64) -> io::Result<Vec<PathBuf>> {
     let mut from = File::open(pack)?;
     let mut left = from.metadata()?.len();
     let mut parts = Vec::new();
     while left > 0 {
-        let mut name = pack.as_os_str().to_owned();
-        name.push(format!(".{:03}", parts.len() + 1));
-        let path = PathBuf::from(name);
-        let mut part = OpenOptions::new().create(true).truncate(true).write(true).mode(0o600).open(&path)?;
-        let copied = io::copy(&mut (&mut from).take(size), &mut part)?;
-        part.sync_all()?;
+        let path = part(pack, parts.len() + 1);
+        let mut to = OpenOptions::new().create_new(true).write(true).mode(0o600).open(&path)?;
+        let copied = io::copy(&mut (&mut from).take(size), &mut to)?;
+        to.sync_all()?;
         left = left.saturating_sub(copied);
         parts.push(path);
         if copied == 0 {
