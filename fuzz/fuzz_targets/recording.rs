@@ -18,7 +18,7 @@ fuzz_target!(|data: &[u8]| {
         let read = BlockHeader::parse(&written).expect("a header that was read can be written and read");
         assert_eq!(read.encode(), written);
         assert!(after.len() < rest.len(), "every block takes bytes");
-        chain.push(&block);
+        chain.push(&block, None);
         for frame in FrameIter::new(block.stored) {
             let _ = frame;
         }

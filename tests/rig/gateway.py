@@ -50,12 +50,12 @@ class Gateway:
     def __init__(self, directory, provider, resources, *, rules=DEFAULT_RULES, masks=(), reviews=(), ca=None,
                  certificate=None, key=None, durability="balanced", profile="debug", upstream_tls=False, ledger=None,
                  archive=None, archive_how=None, environment=None, exports=(),
-                 name="gw-a", seal=None):
+                 retention=None, name="gw-a", seal=None):
         self.directory, self.provider, self.resources = pathlib.Path(directory), provider, resources
         self.rules, self.masks, self.reviews, self.durability = rules, masks, reviews, durability
         self.ca, self.certificate, self.key, self.upstream_tls = ca, certificate, key, upstream_tls
         self.ledger, self.archive, self.archive_how, self.exports = ledger, archive, archive_how, exports
-        self.name, self.seal = name, seal
+        self.name, self.seal, self.retention = name, seal, retention
         self.environment = {**os.environ, **(environment or {})}
         self.program = binary(profile)
         self.host, self.port, self.https, self.process = "127.0.0.1", free_port(), free_port(), None
@@ -87,6 +87,8 @@ class Gateway:
         if self.ledger:
             tables.append(("ledger", self.ledger))
         tables += [("[export]", export) for export in self.exports]
+        if self.retention:
+            tables.append(("retention", self.retention))
         tables += [("[mask]", mask) for mask in self.masks]
         tables.append(("policy", {"directory": "policies"}))
         tables += [("[review]", review) for review in self.reviews]

@@ -129,6 +129,8 @@ class Story(Log):
         self.add("rec.segment", blocks=5, bytes=1000, cr=digest("file"), file=0)
         self.add("view", by=ident("carol"), s=ident("s1"), what="replay")
         self.add("alert", code="late")
+        self.add("hold.set", by=ident("carol"), com=digest("hold"), hold=ident("hold"), scope="session")
+        self.add("hold.lift", by=ident("carol"), com=digest("lift"), hold=ident("hold"))
         self.finish()
 
     def finish(self):
@@ -169,7 +171,7 @@ def populations(entries, since, until, chains):
 
     def ends(s):
         return lambda e: e.get("s") == s and (e["k"] == "session.close" or e["k"] == "crash" and "q" not in e)
-    found = {f"P{n:02}": [] for n in (1, 4, 5, 6, 8, 9, 10, 11, 12, 13, 14, 17)}
+    found = {f"P{n:02}": [] for n in (1, 4, 5, 6, 8, 9, 10, 11, 12, 13, 14, 15, 17)}
     for e in entries:
         n, k = e["n"], e["k"]
         if k == "principal":
@@ -196,7 +198,9 @@ def populations(entries, since, until, chains):
             found["P08"].append((n, after(n, lambda x: x["k"] == "policy.apply"),
                                  {"rules": e["p"], "text": f"rules/{e['p']}.rules"}))
         for pop, kinds in (("P09", "boot"), ("P10", "secret.change"), ("P12", "act.deny alert"), ("P13", "rec.segment"),
-                           ("P14", "view export"), ("P17", "key.epoch")):
+                           ("P14", "view export"),
+                           ("P15", "retention.run retention.done hold.set hold.lift prune.recording prune.ledger prune.refuse"),
+                           ("P17", "key.epoch")):
             if k in kinds.split():
                 found[pop].append((n, n, {}))
 
@@ -961,7 +965,7 @@ def test_results(pack, log, roots, tmp_path):
 
 def test_unknown_kind_and_exports(tmp_path):
     log = Story(twist=lambda _, e: {**e, "k": "of.tomorrow"} if e["k"] == "alert" else e)
-    assert found(run(tmp_path, Pack(log).tar())) == {"lines": ("INCONCLUSIVE", len(log.lines) - 1)}
+    assert found(run(tmp_path, Pack(log).tar())) == {"lines": ("INCONCLUSIVE", len(log.lines) - 3)}
 
 
 # ---- Recordings ----
@@ -1079,7 +1083,7 @@ def test_approvals(pack, log, tmp_path):
 
 # ---- Populations ----
 
-POPULATIONS = ["P01", "P04", "P05", "P06", "P08", "P09", "P10", "P11", "P12", "P13", "P14", "P17"]
+POPULATIONS = ["P01", "P04", "P05", "P06", "P08", "P09", "P10", "P11", "P12", "P13", "P14", "P15", "P17"]
 
 
 @pytest.mark.parametrize("pop", POPULATIONS)

@@ -671,7 +671,7 @@ def test_links_are_not_followed(whole, tmp_path):
     spool = top / "recordings" / "files" / f"{0:012d}.rec"
     spool.rename(tmp_path / "spool")
     spool.symlink_to(tmp_path / "spool")
-    assert found(run(top))["recordings"][0] == "INCONCLUSIVE"
+    assert found(run(top))["recordings"][0] == "FAIL"
     entries.rename(tmp_path / "entries")
     entries.symlink_to(tmp_path / "entries")
     assert program(top, "--roots", ROOTS_TEXT)[0] == 3
@@ -953,6 +953,84 @@ def test_a_denial_needs_no_session(tmp_path):
     assert found(run(log.write(tmp_path))) == {}
 
 
+# ---- Pruned entries ----
+
+def hash_frame(leaf):
+    return struct.pack("<II", 1 << 31 | 32, crc(leaf)) + leaf
+
+
+def cut(top, log, indices):
+    """Puts the hashes of these entries of the first segment in their place."""
+    path = top / "ledger" / "entries" / f"{0:020d}.seg"
+    frames = b"".join(hash_frame(log.leaves[n]) if n in indices
+                      else struct.pack("<II", len(log.lines[n]), crc(log.lines[n])) + log.lines[n]
+                      for n in range(log.segments[1]))
+    path.write_bytes(b"CLEDGER1" + bytes(8) + frames)
+
+
+def pruned_log(indices, **other):
+    """The story, and a run that drops these entries."""
+    log = story()
+    hashes = b"".join(log.leaves[n] for n in sorted(indices))
+    keys = {"bytes": 100, "cr": hashlib.sha256(hashes).hexdigest(), "dropped": len(indices), "first": 0, "last": log.t, **other}
+    run = len(log.lines)
+    log.add("retention.run", due=1, ledger=400, recordings=400)
+    log.add("prune.ledger", **keys, run=run)
+    log.add("retention.done", bytes=100, how="complete", pruned=1, refused=0, run=run)
+    log.checkpoint()
+    return log
+
+
+def of_session(log, s):
+    return [n for n, line in enumerate(log.lines) if json.loads(line).get("s") == ident(s)]
+
+
+def test_pruned_entries(tmp_path):
+    session = of_session(story(), "s1")
+    log = pruned_log(session)
+    top = log.write(tmp_path, tiles=True)
+    assert found(run(top)) == {}  # the crash between the entry and the replacement
+    whole = run(top)["root"]
+    cut(top, log, session)
+    result = run(top)
+    assert found(result) == {} and result["root"] == whole and result["size"] == len(log.lines)
+    assert result["checks"][0]["what"] == f"entries that are pruned: {len(session)}"
+
+
+@pytest.mark.parametrize("other", [{"dropped": 3}, {"cr": digest("x")}, {"first": 1}])
+def test_pruned_entries_in_other_words(tmp_path, other):
+    session = of_session(story(), "s1")
+    log = pruned_log(session, **other)
+    top = log.write(tmp_path)
+    cut(top, log, session)
+    assert found(run(top)) == {"lines": ("FAIL", session[0])}
+
+
+def test_entries_that_nobody_pruned(tmp_path):
+    """One more than was said; one less; and one whose hash is another."""
+    session = of_session(story(), "s1")
+    log = pruned_log(session)
+    top = log.write(tmp_path)
+    cut(top, log, session + [2])
+    assert found(run(top))["lines"] == ("FAIL", 2)
+    cut(top, log, session[:-1])
+    assert found(run(top))["lines"][0] == "FAIL"
+    log.leaves[session[1]] = hashlib.sha256(b"another").digest()
+    cut(top, log, session)
+    assert found(run(top))["lines"][0] == "FAIL" and found(run(top))["checkpoints"][0] == "FAIL"
+
+
+@pytest.mark.parametrize("frame", [
+    struct.pack("<II", 1 << 31 | 32, 0) + bytes(32), struct.pack("<II", 1 << 31 | 31, 0) + bytes(31),
+    struct.pack("<II", 1 << 31, 0), hash_frame(bytes(32))[:-1],
+])
+def test_bad_frames_of_pruned_entries(tmp_path, frame):
+    log = story()
+    top = log.write(tmp_path)
+    (top / "ledger" / "entries" / f"{0:020d}.seg").write_bytes(b"CLEDGER1" + bytes(8) + frame)
+    assert found(run(top))["lines"] == ("FAIL", 0)
+
+
 # ---- Recordings ----
 
 def test_missing_and_unknown_files(whole, tmp_path):
@@ -963,9 +1041,94 @@ def test_missing_and_unknown_files(whole, tmp_path):
     assert found(run(top)) == {"recordings": ("INCONCLUSIVE", None)}
     (files / f"{2:012d}.rec").unlink()
     (files / f"{1:012d}.rec").unlink()
-    assert found(run(top)) == {"recordings": ("INCONCLUSIVE", index(whole, "act.done", 1))}
+    assert found(run(top)) == {"recordings": ("FAIL", index(whole, "rec.segment", 1))}
     (files / f"{0:012d}.rec").unlink()
-    assert found(run(top)) == {"recordings": ("INCONCLUSIVE", index(whole, "act.done", 0))}
+    assert found(run(top)) == {"recordings": ("FAIL", index(whole, "rec.segment", 0))}
+
+
+def prune(log, number, **other):
+    """The entries of a run that deletes a file; the file stays until it is unlinked."""
+    run = len(log.lines)
+    log.add("retention.run", due=1, ledger=400, recordings=400)
+    stated = log.recorder.stated(number)
+    keys = {"bytes": stated["bytes"], "cr": stated["cr"], "file": number, "last": log.t, "run": run, **other}
+    log.add("prune.recording", **keys)
+    log.add("retention.done", bytes=stated["bytes"], how="complete", pruned=1, refused=0, run=run)
+    log.checkpoint()
+
+
+@pytest.mark.parametrize("numbers", [(0,), (1,), (0, 1)])
+def test_pruned_files(tmp_path, numbers):
+    """Session s1 has blocks in both files: what is gone of it is excused, and of s2, whose blocks are in the second."""
+    log = story()
+    for number in numbers:
+        prune(log, number)
+    top = log.write(tmp_path)
+    assert found(run(top)) == {}  # the crash between the entry and the deletion
+    for number in numbers:
+        (top / "recordings" / "files" / f"{number:012d}.rec").unlink()
+    result = run(top)
+    assert found(result) == {}
+    assert result["checks"][-1]["what"] == f"files that are pruned: {len(numbers)}"
+    for number in {0, 1} - set(numbers):
+        (top / "recordings" / "files" / f"{number:012d}.rec").unlink()
+        assert found(run(top)) == {"recordings": ("FAIL", index(log, "rec.segment", number))}
+
+
+@pytest.mark.parametrize("other", [{"cr": digest("x")}, {"bytes": 1}, {"file": 7}])
+def test_pruned_in_other_words(tmp_path, other):
+    log = story()
+    prune(log, 0, **other)
+    top = log.write(tmp_path)
+    (top / "recordings" / "files" / f"{0:012d}.rec").unlink()
+    at = index(log, "prune.recording")
+    assert found(run(top))["recordings"][0] == "FAIL"
+    assert found(run(top, recordings=False)) == {"recordings": ("FAIL", at)}
+
+
+def test_pruned_before_it_was_closed(tmp_path):
+    log = Log()
+    log.boot("first")
+    log.epoch()
+    log.open("s1")
+    log.recorder.block(0, ident("s1"), b"one")
+    prune(log, 0)
+    log.add("rec.segment", **log.recorder.stated(0))
+    log.add("session.close", reason="client", s=ident("s1"))
+    log.checkpoint()
+    assert found(run(log.write(tmp_path))) == {"recordings": ("FAIL", index(log, "prune.recording"))}
+
+
+def test_a_pruned_file_excuses_no_later_session(tmp_path):
+    """A session that was opened after the file was closed cannot have had a block in it."""
+    log = story()
+    prune(log, 0)
+    log.open("s4")
+    log.start("s4", 1)
+    log.done("s4", 1, cm=digest("nowhere"))
+    log.add("session.close", reason="client", s=ident("s4"))
+    log.checkpoint()
+    top = log.write(tmp_path)
+    (top / "recordings" / "files" / f"{0:012d}.rec").unlink()
+    assert found(run(top)) == {"recordings": ("FAIL", index(log, "act.done", 4))}
+
+
+def test_a_pruned_file_excuses_no_hole_elsewhere(tmp_path):
+    """Blocks are missing between two files that are there, and the pruned one is not between them."""
+    log = Log()
+    log.boot("first")
+    log.epoch()
+    for file, how in ((0, {}), (1, {}), (2, {"number": 3})):
+        log.open(f"s{file}")
+        log.recorder.block(file, ident(f"s{file}"), b"own")
+        log.recorder.block(file, ident("s0") if file else ident("s1"), b"shared", **(how if file == 2 else {}))
+        log.add("rec.segment", **log.recorder.stated(file))
+    for file in range(3):
+        log.add("session.close", reason="client", s=ident(f"s{file}"))
+    prune(log, 0)
+    top = log.write(tmp_path)
+    (top / "recordings" / "files" / f"{0:012d}.rec").unlink()
+    assert found(run(top)) == {"recordings": ("FAIL", index(log, "rec.segment", 2))}
 
 
 def test_damaged_files(whole, tmp_path):
@@ -1006,7 +1169,7 @@ def test_broken_chain(tmp_path):
     assert found(run(broken(number=0).write(tmp_path / "twice")))["recordings"][0] == "FAIL"
     top = broken(number=2).write(tmp_path / "absent")
     (top / "recordings" / "files" / f"{0:012d}.rec").unlink()
-    assert found(run(top)) == {"recordings": ("INCONCLUSIVE", 2)}
+    assert found(run(top)) == {"recordings": ("FAIL", 2)}
     log = broken()
     log.recorder.files[1].append(log.recorder.files[1][0])
     assert found(run(log.write(tmp_path / "again")))["recordings"][0] == "FAIL"

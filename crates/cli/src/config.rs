@@ -53,7 +53,8 @@ pub(crate) struct File {
     /// How the archive is reached.
     pub(crate) archive: Option<Spanned<Archive>>,
     /// How long things are kept.
-    pub(crate) retention: Option<Retention>,
+    #[serde(default)]
+    pub(crate) retention: Retention,
 }
 
 /// `[ledger]`
@@ -272,15 +273,13 @@ pub(crate) struct Review {
 }
 
 /// `[retention]`
-#[derive(Debug, Deserialize)]
+#[derive(Debug, Default, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct Retention {
-    /// Not enforced in this release: nothing is deleted.
-    #[expect(dead_code, reason = "checked to be a duration, not enforced yet")]
-    pub(crate) ledger: Option<Span>,
-    /// Not enforced in this release: nothing is deleted.
-    #[expect(dead_code, reason = "checked to be a duration, not enforced yet")]
-    pub(crate) recordings: Option<Span>,
+    /// How long entries of the ledger are kept after the last one of a segment: whole days, `1d` to `36500d`. Default 400d.
+    pub(crate) ledger: Option<Spanned<Span>>,
+    /// How long recordings are kept after the last session of a file ended: whole days, `1d` to `36500d`. Default 400d.
+    pub(crate) recordings: Option<Spanned<Span>>,
     /// Sealed originals are not in this release: only `0d`.
     pub(crate) sealed: Option<Spanned<Span>>,
 }

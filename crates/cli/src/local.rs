@@ -10,14 +10,17 @@ use std::io::{self, Read};
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::time::{SystemTime, UNIX_EPOCH};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use aws_lc_rs::{digest, hmac};
 use bytes::Bytes;
 use chancery_ledger::{Alert, Entry, Export, LogSigner, PrincipalEntry, SecretChange, View};
 use chancery_model::{Delegation, Digest, Principal, PrincipalKind, ResourceName, SessionId, Timestamp};
 use chancery_policy::RuleSet;
-use chancery_store::{Catalog, Directory, Level, Options, ReviewerKey, Sequencer, StateDir, StateError, system_clock};
+use chancery_store::{
+    Catalog, Directory, HoldScope, LegalHold, Level, Lift, Options, Planned, Retention, RetentionLimits,
+    RetentionProgress, ReviewerKey, Sequencer, Shelves, StateDir, StateError, system_clock,
+};
 use http_body_util::{BodyExt, Full, Limited};
 use hyper::{Request, header};
 use hyper_util::rt::TokioIo;
@@ -35,6 +38,8 @@ pub(crate) const WITNESS: &str = "witness";
 /// The issuer of the chains of local operators; no token can have it, since it is no URL.
 const LOCAL: &str = "local";
 const ANSWER_BYTES_MAX: usize = 64 * 1024;
+/// How often a gateway is asked how far it is.
+const POLL: Duration = Duration::from_millis(200);
 
 /// A credential's new version, sealed.
 #[derive(Deserialize, Serialize)]
@@ -92,9 +97,34 @@ pub(crate) struct NewShred {
     pub(crate) authority: String,
 }
 
+/// A hold to be put in force.
+#[derive(Deserialize, Serialize)]
+pub(crate) struct NewHold {
+    /// 32 hexadecimal digits.
+    pub(crate) id: String,
+    /// 64 of them.
+    pub(crate) salt: String,
+    pub(crate) session: Option<String>,
+    /// Issuer and subject.
+    pub(crate) principal: Option<(String, String)>,
+    /// In microseconds.
+    pub(crate) period: Option<(i64, i64)>,
+    pub(crate) reason: String,
+}
+
+/// A hold to be ended.
+#[derive(Deserialize, Serialize)]
+pub(crate) struct EndHold {
+    pub(crate) id: String,
+    pub(crate) salt: String,
+    pub(crate) reason: String,
+}
+
 /// One thing that the operator does.
 pub(crate) enum Deed {
     Export(NewExport),
+    Hold(NewHold),
+    Lift(EndHold),
     Secret(NewSecret),
     Key(NewKey),
     View(NewView),
@@ -142,8 +172,39 @@ impl Local {
                 let key = state.fingerprint_key().map_err(|error| state_failure(&error))?;
                 let operator = operator(rustix::process::getuid().as_raw());
                 let by = remember(&self.catalog, sequencer, &key, &operator).await?;
-                let ground = Ground { catalog: &self.catalog, sequencer, state: &self.path };
+                let retention = retention(state, &self.catalog, sequencer, RetentionLimits::default())?;
+                let ground = Ground { catalog: &self.catalog, sequencer, retention: &retention, state: &self.path };
                 perform(deed, &ground, by, &operator).await
+            }
+        }
+    }
+
+    /// Deletes what is past its time: here, or by the gateway that runs. `each` sees every file as it is decided, if that
+    /// is here; `tell` is told of every step.
+    pub(crate) async fn run_retention(
+        &self,
+        limits: RetentionLimits,
+        each: impl FnMut(&Planned),
+        tell: impl FnMut(&RetentionStep),
+    ) -> Result<(), Failure> {
+        match &self.way {
+            Way::Running => run_there(&self.path.join(SOCKET), tell).await,
+            Way::Direct { state, sequencer } => {
+                let sequencer = sequencer.get_or_try_init(async || open_ledger(state)).await?;
+                let key = state.fingerprint_key().map_err(|error| state_failure(&error))?;
+                let operator = operator(rustix::process::getuid().as_raw());
+                let by = remember(&self.catalog, sequencer, &key, &operator).await?;
+                let retention = retention(state, &self.catalog, sequencer, limits)?;
+                let mut progress = retention.progress();
+                let run = retention.run(Some(by), now, Duration::ZERO, each);
+                let mut run = std::pin::pin!(run);
+                let mut tell = tell;
+                loop {
+                    tokio::select! {
+                        done = &mut run => return done.map(drop).map_err(|error| Failure::unsure(format!("retention: {error}"))),
+                        Ok(()) = progress.changed() => tell(&RetentionStep::of(&progress.borrow_and_update())),
+                    }
+                }
             }
         }
     }
@@ -220,8 +281,60 @@ pub(crate) fn open_ledger(state: &StateDir) -> Result<Sequencer, Failure> {
 pub(crate) struct Ground<'a> {
     pub(crate) catalog: &'a Catalog,
     pub(crate) sequencer: &'a Sequencer,
+    pub(crate) retention: &'a Retention,
     /// The state directory.
     pub(crate) state: &'a Path,
+}
+
+/// The deletions of a state directory that no gateway has.
+fn retention(
+    state: &StateDir,
+    catalog: &Catalog,
+    sequencer: &Sequencer,
+    limits: RetentionLimits,
+) -> Result<Retention, Failure> {
+    let recordings = Directory::exclusive(&state.recordings());
+    let recordings = recordings.map_err(|error| Failure::unsure(format!("the recordings: {error}")))?;
+    // The writer has its lock; segments that it closed are nobody's but ours.
+    let ledger = Directory::shared(&state.ledger()).map_err(|error| ledger_failure(&error))?;
+    let shelves = Shelves::new(catalog.clone(), Arc::new(recordings), Arc::new(ledger), limits);
+    Ok(Retention::new(shelves, sequencer.clone()))
+}
+
+/// How far a run has come, as the control socket says it.
+#[derive(Clone, Debug, Default, Deserialize, Serialize, PartialEq, Eq)]
+pub(crate) struct RetentionStep {
+    pub(crate) running: bool,
+    pub(crate) phase: String,
+    pub(crate) done: u64,
+    pub(crate) total: u64,
+    pub(crate) runs: u64,
+    pub(crate) failed: Option<String>,
+}
+
+impl RetentionStep {
+    pub(crate) fn of(progress: &RetentionProgress) -> Self {
+        let RetentionProgress { running, phase, done, total, runs, failed, .. } = progress.clone();
+        Self { running, phase: phase.to_owned(), done, total, runs, failed }
+    }
+}
+
+/// Has the gateway make a run, or waits for the one that it makes.
+async fn run_there(socket: &Path, mut tell: impl FnMut(&RetentionStep)) -> Result<(), Failure> {
+    let step = async |path| -> Result<RetentionStep, Failure> {
+        let answer = post(socket, path, b"{}".to_vec()).await?;
+        serde_json::from_slice(&answer).map_err(|error| Failure::unsure(format!("the gateway's answer: {error}")))
+    };
+    let before = step("/local/retention/run").await?;
+    loop {
+        let now = step("/local/retention/progress").await?;
+        if now.runs > before.runs {
+            let failed = now.failed.map(|why| Failure::unsure(format!("retention: {why}")));
+            return failed.map_or(Ok(()), Err);
+        }
+        tell(&now);
+        tokio::time::sleep(POLL).await;
+    }
 }
 
 /// Carries a deed out: its entry is on disk first. If we crash between the two, the ledger speaks of a change that was
@@ -232,12 +345,24 @@ pub(crate) async fn perform(
     by: [u8; 16],
     operator: &Delegation,
 ) -> Result<(), Failure> {
-    let Ground { catalog, sequencer, .. } = *ground;
+    let Ground { catalog, sequencer, retention, .. } = *ground;
     match deed {
         Deed::Export(export) => {
             let manifest = Digest::from_hex(&export.manifest).ok_or_else(|| malformed("manifest"))?;
             let entry = Export { by, from: Timestamp(export.from), to: Timestamp(export.to), manifest };
             append(sequencer, &Entry::Export(entry)).await
+        }
+        Deed::Hold(hold) => {
+            let hold = parsed(hold, operator)?;
+            retention.set_hold(&hold, by).await.map_err(|error| Failure::no(format!("the hold is not set: {error}")))
+        }
+        Deed::Lift(lift) => {
+            let id = digits(&lift.id).ok_or_else(|| malformed("id"))?;
+            let salt = digits(&lift.salt).ok_or_else(|| malformed("salt"))?;
+            let by_name = operator.principal.display.clone();
+            let lift = Lift { at: now(), by: by_name, reason: lift.reason.clone(), salt };
+            let lifted = retention.lift_hold(id, &lift, by).await;
+            lifted.map_err(|error| Failure::no(format!("the hold is not lifted: {error}")))
         }
         Deed::View(view) => {
             let session = view.session.as_deref().map(|id| SessionId::parse(id).ok_or_else(|| malformed("session")));
@@ -282,6 +407,39 @@ async fn new_secret(secret: &NewSecret, catalog: &Catalog, sequencer: &Sequencer
         catalog.retire_secret(&secret.name, old).await.map_err(failed)?;
     }
     Ok(())
+}
+
+fn parsed(hold: &NewHold, operator: &Delegation) -> Result<LegalHold, Failure> {
+    let session = hold.session.as_deref().map(|id| SessionId::parse(id).ok_or_else(|| malformed("session")));
+    let scope = match (session.transpose()?, &hold.principal, hold.period) {
+        (Some(session), None, None) => HoldScope::Session(session),
+        (None, Some((issuer, subject)), None) => {
+            HoldScope::Principal { issuer: issuer.clone(), subject: subject.clone() }
+        }
+        (None, None, Some((from, to))) if from < to => HoldScope::Period(Timestamp(from), Timestamp(to)),
+        _ => return Err(malformed("scope")),
+    };
+    Ok(LegalHold {
+        id: digits(&hold.id).ok_or_else(|| malformed("id"))?,
+        scope,
+        reason: hold.reason.clone(),
+        salt: digits(&hold.salt).ok_or_else(|| malformed("salt"))?,
+        set_at: now(),
+        set_by: operator.principal.display.clone(),
+        lifted: None,
+    })
+}
+
+/// Bytes from hexadecimal digits.
+pub(crate) fn digits<const N: usize>(text: &str) -> Option<[u8; N]> {
+    let mut bytes = [0; N];
+    if text.len() != 2 * N || !text.bytes().all(|digit| digit.is_ascii_hexdigit()) {
+        return None;
+    }
+    for (byte, pair) in bytes.iter_mut().zip(text.as_bytes().chunks_exact(2)) {
+        *byte = u8::from_str_radix(std::str::from_utf8(pair).ok()?, 16).ok()?;
+    }
+    Some(bytes)
 }
 
 fn view_word(word: &str) -> Result<&'static str, Failure> {
@@ -362,6 +520,8 @@ pub(crate) struct Refused {
 
 async fn ask(socket: &Path, deed: &Deed) -> Result<(), Failure> {
     let (path, body) = match deed {
+        Deed::Hold(hold) => ("/local/holds", serde_json::to_vec(hold)),
+        Deed::Lift(lift) => ("/local/holds/lift", serde_json::to_vec(lift)),
         Deed::Secret(secret) => ("/local/secrets", serde_json::to_vec(secret)),
         Deed::Key(key) => ("/local/reviewer-keys", serde_json::to_vec(key)),
         Deed::View(view) => ("/local/views", serde_json::to_vec(view)),
@@ -369,7 +529,10 @@ async fn ask(socket: &Path, deed: &Deed) -> Result<(), Failure> {
         Deed::Unseal(unseal, _) => ("/local/unseals", serde_json::to_vec(unseal)),
         Deed::Shred(shred) => ("/local/shreds", serde_json::to_vec(shred)),
     };
-    let body = body.map_err(|error| Failure::no(error.to_string()))?;
+    post(socket, path, body.map_err(|error| Failure::no(error.to_string()))?).await.map(drop)
+}
+
+async fn post(socket: &Path, path: &str, body: Vec<u8>) -> Result<Bytes, Failure> {
     let silent = |error: &dyn std::fmt::Display| {
         Failure::unsure(format!("the process that has the state directory does not answer: {error}"))
             .hint("another `chancery` command may be using it; a gateway answers on control.sock")
@@ -389,7 +552,7 @@ async fn ask(socket: &Path, deed: &Deed) -> Result<(), Failure> {
     let body = Limited::new(response.into_body(), ANSWER_BYTES_MAX).collect().await;
     let body = body.map_err(|error| silent(&error))?.to_bytes();
     if status.is_success() {
-        return Ok(());
+        return Ok(body);
     }
     let refused = serde_json::from_slice(&body).unwrap_or(Refused { error: format!("status {status}"), hint: None });
     Err(Failure { hint: refused.hint, ..Failure::no(format!("the gateway says no: {}", refused.error)) })

@@ -8,6 +8,7 @@ mod client;
 mod commands;
 mod config;
 mod demo;
+mod instant;
 mod local;
 mod oauth;
 mod output;
@@ -69,6 +70,8 @@ async fn run(command: Command, out: Out) -> Done {
         Command::Reviewer(args) => Box::pin(commands::reviewer::run(args, out)).await,
         Command::Policy(args) => Box::pin(commands::policy::run(args, out)).await,
         Command::Evidence(args) => Box::pin(commands::evidence::run(args, out)).await,
+        Command::Retention(args) => Box::pin(commands::retention::run(args, out)).await,
+        Command::Hold(args) => Box::pin(commands::hold::run(args, out)).await,
         Command::Ledger(args) => Box::pin(commands::ledger::run(args, out)).await,
         Command::Archive(args) => Box::pin(commands::archive::run(args, out)).await,
         Command::Registry(args) => Box::pin(commands::registry::run(args, out)).await,

@@ -25,9 +25,11 @@ ROWS = [("P01", "k='principal'", "NULL"), ("P05", "k='act.deny'", "n"), ("P09", 
             OR x.k='approval.decide' AND x.d NOT LIKE '["approve"%')""")),
         ("P08", "k='policy.apply'", FIRST("x.k='policy.apply'")), ("P10", "k='secret.change'", "n"),
         ("P11", "k='act.done' AND masked>0", "n"), ("P12", "k IN ('act.deny', 'alert')", "n"),
-        ("P13", "k='rec.segment'", "n"), ("P14", "k IN ('view', 'export')", "n"), ("P17", "k='key.epoch'", "n")]
+        ("P13", "k='rec.segment'", "n"), ("P14", "k IN ('view', 'export')", "n"),
+        ("P15", "k IN ('retention.run', 'retention.done', 'hold.set', 'hold.lift') OR k LIKE 'prune.%'", "n"),
+        ("P17", "k='key.epoch'", "n")]
 ROW = "session command resource outcome rows masked rules text".split()  # kept of each row, and of each entry:
-COLUMNS = "n t k s q a by c p ch rev cm com sig until d out rows masked needed".split()
+COLUMNS = "n t k s q a by c p ch rev cm com sig until d out rows masked needed file".split()
 
 # What must not be found at the end: entries (NULL: one that is not known). With a question mark: makes inconclusive.
 # In `e` are the entries, in `act request decide yes spend` some of them; in `chain link rules signed recording block
@@ -52,9 +54,16 @@ approvals: the signature is of no approval.decide, or of one that states another
     SELECT signed.n FROM signed LEFT JOIN decide USING (n) WHERE decide.sig IS NOT signed.sig
 approvals?: the signature is not here
     SELECT n FROM decide WHERE PERIOD AND sig IS NOT NULL AND n NOT IN (SELECT n FROM signed)
-recordings: no block of the session, or not its last, has the hash stated here
-    SELECT n FROM e WHERE cm IS NOT NULL AND s IN (SELECT s FROM block) AND NOT EXISTS (SELECT 1 FROM block b
-    WHERE b.s=e.s AND b.hash=e.cm AND (k='act.done' OR number=(SELECT max(number) FROM block WHERE s=e.s)))
+recordings: no block of the session has the hash stated here
+    SELECT n FROM lacks WHERE s NOT IN old AND s IN (SELECT s FROM recording)
+recordings: it is not the last block of the session whose hash is stated here
+    SELECT n FROM e JOIN block b ON b.s=e.s AND b.hash=cm WHERE k='session.close'
+    AND number<(SELECT max(number) FROM block WHERE s=e.s)
+recordings: blocks are missing in this session
+    SELECT n FROM hole LEFT JOIN opened USING (s) WHERE s NOT IN old
+recordings?: blocks of this session are not here, and files of its time were pruned
+    SELECT n FROM lacks WHERE s IN old AND s IN (SELECT s FROM e JOIN due USING (n) WHERE pop='P04')
+    UNION SELECT n FROM hole JOIN opened USING (s) WHERE s IN old
 recordings: the session has a recording that its close does not state
     SELECT n FROM e WHERE k='session.close' AND cm IS NULL AND s IN (SELECT s FROM block)
 recordings: a recording is of no session of the ledger
@@ -63,7 +72,7 @@ recordings?: no entry states the last blocks of this session, which is open or e
     SELECT min(e.n) FROM e JOIN (SELECT s, max(number) AS last FROM block GROUP BY s) USING (s)
     LEFT JOIN block ON block.s=e.s AND hash=cm GROUP BY e.s HAVING max(coalesce(number, 0))<last
 recordings: the recording of this session, which is of the period, is not here
-    SELECT n FROM e WHERE cm IS NOT NULL AND s NOT IN (SELECT s FROM recording)
+    SELECT n FROM e WHERE cm IS NOT NULL AND s NOT IN (SELECT s FROM recording) AND s NOT IN old
     AND s IN (SELECT s FROM e JOIN due USING (n) WHERE pop='P04')
 populations?: one is not here
     SELECT NULL FROM judged WHERE pop NOT IN (SELECT pop FROM present)
@@ -126,10 +135,15 @@ class Lists:
             CREATE INDEX e_s ON e (s, q); CREATE INDEX e_rev ON e (rev); CREATE TABLE chain (a PRIMARY KEY, com, links);
             CREATE TABLE link (a, issuer, subject, UNIQUE (a, issuer, subject)); CREATE TABLE rules (p PRIMARY KEY);
             CREATE TABLE signed (n PRIMARY KEY, sig); CREATE TABLE block (s, number, hash, PRIMARY KEY (s, hash));
-            CREATE TABLE recording (s PRIMARY KEY);
+            CREATE TABLE recording (s PRIMARY KEY); CREATE TABLE hole (s PRIMARY KEY);
             CREATE TABLE row (pop, n, at, {','.join(ROW)}); CREATE INDEX row_n ON row (pop, n);
             CREATE TABLE present (pop PRIMARY KEY); CREATE TABLE judged (pop PRIMARY KEY);
             INSERT INTO judged VALUES {','.join(f"('{pop}')" for pop in self.judged)};
+            CREATE VIEW opened AS SELECT s, min(n) AS n FROM e WHERE k='session.open' GROUP BY s;
+            CREATE VIEW old AS SELECT s FROM opened WHERE n < (SELECT max(f.n) FROM e p JOIN e f USING (file)
+                WHERE p.k='prune.recording' AND f.k='rec.segment' AND f.n<p.n);
+            CREATE VIEW lacks AS SELECT * FROM e WHERE cm IS NOT NULL AND NOT EXISTS (SELECT 1 FROM block b
+                WHERE b.s=e.s AND b.hash=e.cm);
             CREATE VIEW act AS SELECT * FROM e WHERE k IN ('session.open', 'act.start', 'act.deny');
             CREATE VIEW request AS SELECT * FROM e WHERE k='approval.request';
             CREATE VIEW decide AS SELECT * FROM e WHERE k='approval.decide';
@@ -199,9 +213,12 @@ class Lists:
             whole = magic == b"CRB1" and codec <= 1 and not any(zero) and payload is not None and len(payload) == stored
             if not whole or codec == 0 and stored != decoded:
                 raise ValueError(f"block {at} is not whole")
-            follows = (session.hex(), number, before) == (s, at, last)
+            gap = number > at  # blocks that were pruned, or taken away: judged at the end
+            follows = session.hex() == s and (gap or (number, before) == (at, last))
             self.hold(follows, "recordings", None, f"{path}: block {at} is of another session or place")
-            last, at = sha256(b"\2" + head + payload), at + 1
+            if gap:
+                self.insert("hole", s)
+            last, at = sha256(b"\2" + head + payload), number + 1
             self.insert("block", s, at, last.hex())
         self.hold(at, "recordings", None, f"{path} is empty")
 

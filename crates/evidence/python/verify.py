@@ -15,13 +15,15 @@ LISTED = "sessions rolling recordings directory rules approvals populations cont
 CHECKS = "container manifest lines order checkpoints ladder tail tiles".split() + LISTED
 MAX_ENTRY, MAX_NOTE, MAX_MANIFEST, MAX_MANIFEST_NOTE = 61_440, 65_536, 64 << 20, 4096
 BASE = frozenset("v k o n t m b".split())  # ledger.md, Entry: of every entry; then those of the kinds ("?": or absent)
-KINDS = """boot config dangerous loss_ms prof root size ver/shutdown reason/stall reason/heartbeat/crash q? s
+KINDS = """boot config dangerous loss_ms prof root size ver/shutdown reason/stall reason/heartbeat/hold.lift by com hold
 key.epoch e key life_ms root sig size/policy.apply by? p source/principal a com/secret.change by? c change ver
 raw.segment bytes com cr hd s seg to/unseal by rev s/shred by cr s what
 session.open a auth c d p prof proto s/session.close acts cm? leaves reason roll s/approval.use ch q ref rev s
-act.start a c ch d fp p prof q rev? s x/act.done bytes cm? masked out q rows s sqlstate? us/gap cause from to
+act.start a c ch d fp p prof q rev? s x/act.done bytes cm? masked out q rows s sqlstate? us/gap cause from to/crash q? s
 act.deny a? c? ch? code d p q s/approval.request a c ch needed p q rev s until/rec.segment blocks bytes cr file
-approval.decide assurance by ch d rev sig?/approval.end end rev/view by s? what/export by cr from to/alert code s?"""
+approval.decide assurance by ch d rev sig?/approval.end end rev/view by s? what/export by cr from to/alert code s?
+retention.run by? due ledger recordings/prune.recording bytes cr file last run/prune.refuse file? first? hold? run why
+retention.done bytes how pruned refused run/hold.set by com hold scope/prune.ledger bytes cr dropped first last run"""
 KINDS = {kind: (BASE.union(w for w in keys if w[-1] != "?"), BASE.union(w.rstrip("?") for w in keys))
          for kind, *keys in map(str.split, re.split("[/\n]", KINDS))}
 # Forms, see `like`: of values of entries (ledger.md), and of the manifest (pack.md).
@@ -30,7 +32,7 @@ FORM = {"v": 1, "k": ".+", "o": ".+", "d": [".*"], "ref": ["[0-9]+:" + DIGEST], 
         "out": "completed|failed|skipped|suspended|unknown|cancelled", "end": "expired|withdrawn", "c": ".*",
         "key.epoch sig": DIGEST * 2, "approval.decide d": ("approve|deny", ".*"), "needed": [".*"],
         **dict.fromkeys("n t m q e size life_ms acts leaves blocks bytes file seg until masked".split(), int),
-        **dict.fromkeys("b s a by".split(), ID), **dict.fromkeys("p ch cm cr com hd root roll key".split(), DIGEST)}
+        **dict.fromkeys("b s a by hold".split(), ID), **dict.fromkeys("p ch cm cr com hd root roll key".split(), DIGEST)}
 MANIFEST = {"pack_version": 1, "created_at": TIME, "period": {"from": TIME, "to": TIME}, "controls": [".*"],
             "checkpoints": [{"origin": ".*", "size": int, "root": DIGEST, "directory": "ledger"}], "generator": dict(
             name=".*", version=".*", binary_sha256=DIGEST), "files": [dict(path=".*", bytes=int, sha256=DIGEST)]}
@@ -92,7 +94,6 @@ class Folder:
         self.names.discard(path)
         return io.BufferedReader(Member(file.read, file.seek(0, os.SEEK_END) + file.seek(0)))
     def finish(self): must(not self.names, f"the manifest does not name {min(self.names, default='')}")
-
 def layout(size):
     """C2SP tlog-tiles in the order of pack.md: path, level, number, width of each tile of a log of this size."""
     for levels in (0, "entries"), *((level,) for level in range(1, 8)):
@@ -101,7 +102,6 @@ def layout(size):
             width, (*above, last) = min(256, nodes - 256 * n), re.findall("...", str(n).zfill(-(-len(str(n)) // 3) * 3))
             path = "/".join(["ledger/tile", str(level), *("x" + three for three in above), last])
             yield path + (f".p/{width}" if width < 256 else ""), level, n, width
-
 class Verifier:
     """Reads a pack once. `log`: name and key. `root_key`: the key of epoch 0, or None. `notes`: more checkpoints."""
     def __init__(self, log, root_key, notes=(), lists=None):

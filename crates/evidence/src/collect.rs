@@ -185,6 +185,10 @@ impl Collector {
                 let row = [entry, at, by, what.into(), session(leaf).into(), from, to, text(leaf, "cr").into()];
                 sink.row(Population::P14, &row);
             }
+            Some(kind) if population(leaf.kind) == Some(Population::P15) => {
+                let row = [vec![entry, at], disposal(kind, leaf)].concat();
+                sink.row(Population::P15, &row);
+            }
             Some(EntryKind::KeyEpoch) => {
                 let (number, life) = (number(leaf, "e").into(), number(leaf, "life_ms").into());
                 let (origin, boot) = (leaf.origin.as_str().into(), leaf.boot.as_str().into());
@@ -326,12 +330,41 @@ impl Collector {
     }
 }
 
+/// A row of P15 behind its time.
+fn disposal(kind: EntryKind, leaf: &Leaf) -> Vec<Value> {
+    let class = match kind {
+        EntryKind::PruneRecording => Some("recording"),
+        EntryKind::PruneLedger => Some("ledger"),
+        EntryKind::PruneRefuse if leaf.rest.contains_key("file") => Some("recording"),
+        EntryKind::PruneRefuse => Some("ledger"),
+        _ => None,
+    };
+    let last = leaf.rest.get("last").and_then(serde_json::Value::as_i64);
+    vec![
+        kind.as_str().into(),
+        class.into(),
+        number(leaf, "file").into(),
+        number(leaf, "first").into(),
+        last.map_or(Value::Null, time),
+        number(leaf, "bytes").into(),
+        text(leaf, "cr").into(),
+        text(leaf, "hold").into(),
+    ]
+}
+
 /// The population of an entry that is a row by itself.
 fn population(kind: Option<EntryKind>) -> Option<Population> {
     match kind? {
         EntryKind::SecretChange => Some(Population::P10),
         EntryKind::RecordingSegment => Some(Population::P13),
         EntryKind::View | EntryKind::Export => Some(Population::P14),
+        EntryKind::RetentionRun
+        | EntryKind::RetentionDone
+        | EntryKind::PruneRecording
+        | EntryKind::PruneLedger
+        | EntryKind::PruneRefuse
+        | EntryKind::HoldSet
+        | EntryKind::HoldLift => Some(Population::P15),
         EntryKind::KeyEpoch => Some(Population::P17),
         EntryKind::Alert => Some(Population::P12),
         EntryKind::Stall | EntryKind::Gap => Some(Population::P20),

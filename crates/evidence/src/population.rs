@@ -269,12 +269,14 @@ const ABOUT: [About; 20] = [
         columns: &["entry", "at", "by", "what", "session", "period_from", "period_to", "manifest"],
         absent: None,
     },
-    absent(
-        "P15",
-        "Retention and disposal",
-        &["CC6.5", "C1.2"],
-        "this release deletes nothing by age; that sealed originals were destroyed on order stands in the ledger as shred entries",
-    ),
+    About {
+        id: "P15",
+        title: "Retention and disposal",
+        criteria: &["CC6.5", "C1.2"],
+        query: "retention.run, retention.done, prune.recording, prune.ledger, prune.refuse, hold.set and hold.lift entries",
+        columns: &["entry", "at", "kind", "class", "file", "from", "to", "bytes", "digest", "hold"],
+        absent: None,
+    },
     absent(
         "P16",
         "Clock samples",

@@ -648,6 +648,7 @@ impl Inner {
         if let Some(path) = derived.hashes.keys().next() {
             self.notes.fail(PackCheck::Populations, None, format!("{path} is not in the pack"));
         }
+        self.recordings.finish(&mut self.notes);
         let report = derived.report;
         let mut checks: Vec<PackFinding> = vec![pass("container")];
         for check in PackCheck::ALL {

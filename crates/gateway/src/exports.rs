@@ -220,10 +220,17 @@ impl Export {
         let visited = tokio::task::spawn_blocking(move || {
             let mut last = None;
             let visited = reader.visit(from, |index, item| {
-                let LedgerItem::Entry(line) = item else { return ControlFlow::Break(()) };
                 if index >= next {
                     return ControlFlow::Break(());
                 }
+                let line = match item {
+                    LedgerItem::Entry(line) => line,
+                    LedgerItem::Pruned(leaf, _) => {
+                        last = (index + 1 == next).then_some(leaf);
+                        return ControlFlow::Continue(());
+                    }
+                    LedgerItem::Damaged(_) => return ControlFlow::Break(()),
+                };
                 if let Ok(leaf) = Leaf::parse(line, index) {
                     events.remember(&leaf);
                 }
@@ -248,10 +255,22 @@ impl Export {
         let (reader, next) = (self.reader.clone(), self.place.next);
         let read = tokio::task::spawn_blocking(move || {
             let (mut read, mut bytes, mut wrong) = (Read::new(), 0, None);
+            // Entries that were pruned before their events were sent, up to the first that is read.
+            let (mut pruned, mut before) = (0_u64, 0);
             let visited = reader.visit(next, |index, item| {
-                let LedgerItem::Entry(line) = item else { return ControlFlow::Break(()) };
                 if index >= size || read.len() == ENTRIES_MAX || bytes >= ENTRY_BYTES_MAX {
                     return ControlFlow::Break(());
+                }
+                let line = match item {
+                    LedgerItem::Entry(line) => line,
+                    LedgerItem::Pruned(..) => {
+                        pruned += 1;
+                        return ControlFlow::Continue(());
+                    }
+                    LedgerItem::Damaged(_) => return ControlFlow::Break(()),
+                };
+                if read.is_empty() {
+                    before = pruned;
                 }
                 bytes += line.len();
                 match Leaf::parse(line, index) {
@@ -266,12 +285,20 @@ impl Export {
             match (visited, wrong) {
                 (Err(error), _) => Err(error.to_string()),
                 (_, Some(wrong)) if read.is_empty() => Err(wrong),
-                _ => Ok(read),
+                _ => Ok((read, pruned, before)),
             }
         });
-        let read = read.await.map_err(|error| error.to_string())??;
+        let (read, pruned, before) = read.await.map_err(|error| error.to_string())??;
+        if pruned > 0 {
+            tracing::warn!(
+                export = self.name,
+                from = next,
+                pruned,
+                "entries were pruned before their events were sent"
+            );
+        }
         match read.first() {
-            Some((leaf, _)) if leaf.index == next => Ok(read),
+            Some((leaf, _)) if leaf.index == next + before => Ok(read),
             _ => Err(format!("entry {next} cannot be read")),
         }
     }

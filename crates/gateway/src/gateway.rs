@@ -14,8 +14,8 @@ use chancery_model::{Delegation, Digest, Durability, Refusal, ResourceName, Revi
 use chancery_policy::RuleSet;
 use chancery_secrets::Kek;
 use chancery_store::{
-    Catalog, CatalogError, Directory, Level, Options, Recorder, RecorderOptions, Seals, Sequencer, SessionNote, Stall,
-    StateDir, system_clock,
+    Catalog, CatalogError, Directory, Level, Options, Recorder, RecorderOptions, Retention, Seals, Sequencer,
+    SessionNote, Shelves, Stall, StateDir, system_clock,
 };
 use chancery_wire_pg::{CancelKey, ScramKeys};
 use tokio::sync::{Semaphore, mpsc, oneshot, watch};
@@ -29,7 +29,7 @@ use crate::mailbox::{Mail, Mailbox};
 use crate::settings::{Bounds, ResourceSettings, Settings};
 use crate::tls::{Tls, Upstream};
 use crate::workers::Workers;
-use crate::{reviews, seals, serve, witnesses};
+use crate::{retention, reviews, seals, serve, witnesses};
 
 /// Clients that may be in the middle of their login.
 const LOGINS_MAX: usize = 1_024;
@@ -131,6 +131,7 @@ pub(crate) struct Shared {
     pub(crate) recorder: Recorder,
     /// Where originals go; `None` where no resource keeps them.
     pub(crate) seals: Option<Seals>,
+    pub(crate) retention: Arc<Retention>,
     rules: ArcSwap<RuleSet>,
     rejected: AtomicBool,
     /// When this began. What is counted from it, no change of the wall clock makes longer or shorter.
@@ -198,19 +199,17 @@ impl Gateway {
         let mut options = Options::new(system_clock(), boot);
         options.reserve_bytes = bounds.reserve_bytes.unwrap_or(options.reserve_bytes);
         let (sequencer, recovery) = Sequencer::open(
-            ledger,
+            ledger.clone(),
             Arc::new(Directory::shared(&state.keys())?),
             state.log_signer()?,
             state.origin(),
             options,
         )?;
-        let recordings = Arc::new(Directory::exclusive(&state.recordings())?);
-        let told = sequencer.clone();
-        let on_closed =
-            Box::new(move |segment| told.append_entry(&Entry::RecordingSegment(segment), Level::Written).is_ok());
-        let recorder = Recorder::open(recordings, RecorderOptions::default(), on_closed)?;
+        let (recordings, recorder) = record(&state, &sequencer)?;
         let seals = seals::open(&state, &settings, &sequencer)?;
         let catalog = Catalog::open(&state.catalog()).await?;
+        let shelves = Shelves::new(catalog.clone(), recordings, ledger, settings.retention);
+        let retention = Arc::new(Retention::new(shelves, sequencer.clone()));
 
         let seeds = seeds(&catalog, &settings).await?;
         let issuers = Arc::new(Issuers::new(settings.issuers.clone(), &seeds, Some(save(catalog.clone())))?);
@@ -244,6 +243,7 @@ impl Gateway {
             sequencer,
             recorder,
             seals,
+            retention,
             issuers,
             kek: Kek::new(Zeroizing::new(state.wrap_key()?))?,
             fingerprint_key,
@@ -286,6 +286,7 @@ impl Gateway {
             .chain([
                 tokio::spawn(reviews::watch(self.0.clone())),
                 tokio::spawn(refresh_issuers(self.0.issuers.clone())),
+                tokio::spawn(retention::daily(self.0.clone())),
             ])
             .chain(witnesses.map(|rounds| tokio::spawn(rounds.run())))
             .collect();
@@ -400,6 +401,16 @@ impl Gateway {
     /// Its state directory.
     pub fn state(&self) -> &std::path::Path {
         self.0.state.path()
+    }
+
+    /// Deletes what is past its time now, and not only when the day is over. `by` asked for it.
+    pub async fn run_retention(&self, by: [u8; 16]) {
+        retention::run(&self.0, Some(by)).await;
+    }
+
+    /// What deletes, and what is held.
+    pub fn retention(&self) -> &Arc<Retention> {
+        &self.0.retention
     }
 
     /// The issuers and their keys.
@@ -646,6 +657,16 @@ pub(crate) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 pub(crate) fn now() -> Timestamp {
     let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
     Timestamp(i64::try_from(since.as_micros()).unwrap_or(i64::MAX))
+}
+
+/// The recordings and their one writer, which states the files that it closes in the ledger.
+fn record(state: &StateDir, sequencer: &Sequencer) -> Result<(Arc<Directory>, Recorder), std::io::Error> {
+    let recordings = Arc::new(Directory::exclusive(&state.recordings())?);
+    let told = sequencer.clone();
+    let on_closed =
+        Box::new(move |segment| told.append_entry(&Entry::RecordingSegment(segment), Level::Written).is_ok());
+    let recorder = Recorder::open(recordings.clone(), RecorderOptions::default(), on_closed)?;
+    Ok((recordings, recorder))
 }
 
 async fn seeds(catalog: &Catalog, settings: &Settings) -> Result<Vec<Seed>, CatalogError> {

@@ -10,6 +10,7 @@ use chancery_mask::MaskRules;
 use chancery_model::{Digest, Resource};
 use chancery_policy::RuleSet;
 use chancery_secrets::Recipients;
+use chancery_store::RetentionLimits;
 
 use crate::archive::ArchiveSettings;
 use crate::issuers::IssuerSource;
@@ -36,6 +37,8 @@ pub struct Settings {
     pub max_unwitnessed: Duration,
     /// Where the ledger and its recordings are copied; `None`: nowhere.
     pub archive: Option<ArchiveSettings>,
+    /// How long recordings are kept.
+    pub retention: RetentionLimits,
     /// The rules at the start.
     pub rules: Arc<RuleSet>,
     /// SHA-256 of the configuration file, for the `boot` entry.

@@ -9,16 +9,17 @@ CHECKS = "lines", "order", "checkpoints", "ladder", "tail", "sessions", "rolling
 MAX_ENTRY, MAX_NOTE, MAX_BLOCK = 61_440, 65_536, 1_048_576
 # ledger.md, Entry: the kinds and their keys ("?" behind one that may be absent), besides those of every entry.
 BASE = frozenset("v k o n t m b".split())
-KINDS = """boot config dangerous loss_ms prof root size ver/shutdown reason/stall reason/heartbeat/crash q? s
+KINDS = """boot config dangerous loss_ms prof root size ver/shutdown reason/stall reason/heartbeat/hold.lift by com hold
 key.epoch e key life_ms root sig size/policy.apply by? p source/principal a com/secret.change by? c change ver
 raw.segment bytes com cr hd s seg to/unseal by rev s/shred by cr s what
 session.open a auth c d p prof proto s/session.close acts cm? leaves reason roll s/approval.use ch q ref rev s
-act.start a c ch d fp p prof q rev? s x/act.done bytes cm? masked out q rows s sqlstate? us/gap cause from to
+act.start a c ch d fp p prof q rev? s x/act.done bytes cm? masked out q rows s sqlstate? us/gap cause from to/crash q? s
 act.deny a? c? ch? code d p q s/approval.request a c ch needed p q rev s until/rec.segment blocks bytes cr file
-approval.decide assurance by ch d rev sig?/approval.end end rev/view by s? what/export by cr from to/alert code s?"""
+approval.decide assurance by ch d rev sig?/approval.end end rev/view by s? what/export by cr from to/alert code s?
+retention.run by? due ledger recordings/prune.recording bytes cr file last run/prune.refuse file? first? hold? run why
+retention.done bytes how pruned refused run/hold.set by com hold scope/prune.ledger bytes cr dropped first last run"""
 KINDS = {kind: (BASE.union(w for w in keys if w[-1] != "?"), BASE.union(w.rstrip("?") for w in keys))
          for kind, *keys in map(str.split, re.split("[/\n]", KINDS))}
-
 def text(pattern):
     return lambda v, match=re.compile(pattern, re.S).fullmatch: type(v) is str and match(v) is not None
 FORM = {  # ledger.md, Entry: of the values whose form it gives
@@ -26,9 +27,8 @@ FORM = {  # ledger.md, Entry: of the values whose form it gives
     "ref": lambda v: type(v) is list and all(map(text("[0-9]+:[0-9a-f]{64}"), v)), "x": text("read|write"),
     "out": text("completed|failed|skipped|suspended|unknown|cancelled"), "end": text("expired|withdrawn"),
     **{k: lambda v: type(v) is int and v >= 0 for k in "n t m q e size life_ms acts leaves blocks bytes file".split()},
-    **dict.fromkeys("b s a by".split(), text("[0-9a-f]{32}")), "key.epoch sig": text("[0-9a-f]{128}"),
-    **dict.fromkeys("p ch cm cr hd root roll key".split(), text("[0-9a-f]{64}"))}
-
+    **dict.fromkeys("b s a by hold".split(), text("[0-9a-f]{32}")), "key.epoch sig": text("[0-9a-f]{128}"),
+    **dict.fromkeys("p ch cm cr hd com root roll key".split(), text("[0-9a-f]{64}"))}
 class Verifier:
     """Reads a ledger once, front to back. `log`: name and key. `root_key`: the key of epoch 0, or None."""
     def __init__(self, base, log, root_key, recordings):
@@ -36,13 +36,14 @@ class Verifier:
         self.found = dict.fromkeys(CHECKS, (PASS, None, None))
         self.tree, self.tile, self.last, self.sessions = Tree(), None, None, {}  # the entry before; the open sessions
         self.epoch, self.epoch_key = None, log[1]  # the running epoch's entry and key; epoch 0 is signed by the log's
+        self.dropped = {}  # of pruned entries, by segment: the first, how many, their hashes
         self.waiting, self.good, self.differing = [], 0, ()  # checkpoints to come, and the size of the last good one
         self.db = sqlite3.connect("")  # on disk, and gone when it is closed
-        self.db.executescript("""PRAGMA journal_mode=OFF; CREATE TABLE boot (b PRIMARY KEY);
-            CREATE TABLE spool (file PRIMARY KEY, bytes, blocks, cr); CREATE TABLE claim (entry, s, hash, last);
-            CREATE TABLE stated (entry, file, bytes, blocks, cr, UNIQUE (file, bytes, blocks, cr)); CREATE TABLE
-            block (s, number, hash, before, file, PRIMARY KEY (s, number)); CREATE INDEX hashes ON block (s, hash)""")
-
+        self.db.executescript("""PRAGMA journal_mode=OFF; CREATE TABLE boot (b PRIMARY KEY); CREATE TABLE spool (file
+            PRIMARY KEY, bytes, blocks, cr); CREATE TABLE pruned (entry, file, bytes, cr, first, dropped); CREATE
+            TABLE stated (entry, file, bytes, blocks, cr, UNIQUE (file, bytes, blocks, cr)); CREATE TABLE block (s,
+            number, hash, before, file, PRIMARY KEY (s, number)); CREATE INDEX hashes ON block (s, hash); CREATE
+            TABLE claim (entry, s, hash, last, opened)""")
     def hold(self, holds, check, entry, what, verdict=FAIL):
         """Notes the verdict unless it holds. A check keeps its gravest, of equal ones that of the lowest entry."""
         if not holds:
@@ -52,13 +53,12 @@ class Verifier:
         return holds
     def insert(self, table, *row):
         return self.db.execute(f"INSERT OR IGNORE INTO {table} VALUES ({','.join('?' * len(row))})", row).rowcount > 0
-
     def run(self):
         self.read_recordings()
         signed = self.read_checkpoints()
         self.checkpoints(0)
-        for line in self.stored_lines():
-            self.entry(line, self.tree.size)
+        for line, segment in self.stored_lines():
+            self.entry(line, self.tree.size, segment)
         size, first = self.tree.size, min((s["n"] for s in self.sessions.values()), default=None)
         self.hold(not self.waiting, "checkpoints", size, "too few entries for the root of a checkpoint", INCONCLUSIVE)
         if self.hold(signed is not None, "tail", 0, "no checkpoint says how many entries there are", INCONCLUSIVE):
@@ -66,6 +66,12 @@ class Verifier:
             self.hold(size <= signed, "tail", signed, "entries follow the last checkpoint", INCONCLUSIVE)
         self.hold(self.root_key and self.epoch, "ladder", 0, "there is no epoch, or no ladder's root", INCONCLUSIVE)
         self.hold(first is None, "sessions", first, f"open at the end: {len(self.sessions)} sessions", INCONCLUSIVE)
+        for first, (n, count, hashes) in self.dropped.items():
+            said = self.db.execute("SELECT 1 FROM pruned WHERE (first, dropped, cr) = (?, ?, ?)",
+                                   (first, count, hashes.hexdigest())).fetchone()
+            self.hold(said, "lines", n, f"{count} entries are only hashes, and no entry says that these were pruned")
+        if self.dropped and self.found["lines"][0] == PASS:
+            self.found["lines"] = PASS, None, f"entries that are pruned: {sum(d[1] for d in self.dropped.values())}"
         self.end_recordings()
         failed = {c: entry for c, (verdict, entry, _) in self.found.items() if verdict == FAIL and entry is not None}
         if failed.get("lines") in self.differing:  # *lines* names the entry, a checkpoint's root only a range of them
@@ -73,7 +79,6 @@ class Verifier:
         return {"size": size, "root": self.tree.root().hex(), "first_bad_entry": min(failed.values(), default=None),
                 "verdict": max((verdict for verdict, _, _ in self.found.values()), key=GRAVITY.index),
                 "checks": [dict(zip(("check", "verdict", "entry", "what"), (c, *self.found[c]))) for c in CHECKS]}
-
     def stored_lines(self):
         """ledger.md, Files: the bytes of the entries, up to the first that does not hold. No place after it is sure."""
         for name, path in files(self.base, "entries", pattern=r"[0-9]{20}\.seg"):
@@ -83,21 +88,30 @@ class Verifier:
                 self.hold(whole, "lines", size, f"the segment {name} does not begin with this entry")
                 while whole and length:
                     length, crc = struct.unpack("<II", file.read(8).ljust(8, b"\0"))
+                    length, pruned = (32, True) if length == 1 << 31 | 32 else (length, False)
                     line = file.read(length) if length <= MAX_ENTRY else b""
                     whole = len(line) == length and crc == (crc32c(line) if line else 0)
                     if length == 0:  # the end, if only zeros follow
                         whole = whole and not any(part.strip(b"\0") for part in iter(lambda: file.read(1 << 20), b""))
                     self.hold(whole, "lines", self.tree.size, "neither a whole frame nor only zeros are here")
                     if whole and length:
-                        yield line
+                        yield line, size if pruned else None
                 if not whole:
                     return
-
-    def entry(self, line, n):
-        """ledger.md, Entry: lines and order; then what else an entry can break, and the checkpoint behind it."""
-        leaf, last = sha256(b"\0" + line), self.last
+    def entry(self, line, n, segment):
+        """ledger.md, Files: a line, or the hash of one pruned from a `segment`; and the checkpoint behind it."""
+        leaf, last = sha256(b"\0" + line) if segment is None else line, self.last
         self.tile = self.tile if n % 256 else read_tile(self.base, n // 256)
         self.hold(not self.tile or self.tile[n % 256 * 32:][:32] == leaf, "lines", n, "the tile has another hash")
+        if segment is None:
+            self.line(line, n, leaf, last)
+        else:
+            at, count, hashes = self.dropped.setdefault(segment, (n, 0, hashlib.sha256()))
+            self.dropped[segment] = at, count + 1, hashes.update(leaf) or hashes
+        self.tree.push(leaf)
+        self.checkpoints(self.tree.size)
+    def line(self, line, n, leaf, last):
+        """ledger.md, Entry: lines and order; then what else an entry can break."""
         try:
             e = parse(line)
             boot = last is None or e["b"] != last["b"]
@@ -107,17 +121,17 @@ class Verifier:
             self.hold(boot or e["m"] >= last["m"], "order", n, "the monotonic clock is earlier than before")
             self.hold(not boot or self.insert("boot", e["b"]), "order", n, "a boot id comes back that was left")
             self.ladder(e, n, self.epoch, boot)
-            self.session(e, n, leaf)
             if e["k"] == "rec.segment":
                 self.insert("stated", n, e["file"], e["bytes"], e["blocks"], e["cr"])
+            elif e["k"] in ("prune.recording", "prune.ledger"):
+                self.insert("pruned", n, *map(e.get, ("file", "bytes", "cr", "first", "dropped")))
             elif e["k"] in ("act.done", "session.close") and "cm" in e and self.recordings:
-                self.insert("claim", n, bytes.fromhex(e["s"]), bytes.fromhex(e["cm"]), e["k"] == "session.close")
+                last, opened = e["k"] == "session.close", self.sessions.get(e["s"], {"n": n})["n"]
+                self.insert("claim", n, bytes.fromhex(e["s"]), bytes.fromhex(e["cm"]), last, opened)
+            self.session(e, n, leaf)
             self.last = e
         except ValueError as problem:
             self.hold(False, "lines", n, f"the form: {problem}")
-        self.tree.push(leaf)
-        self.checkpoints(self.tree.size)
-
     def ladder(self, e, n, now, boot):
         """ledger.md, Epochs: a key.epoch seals the entries before it by the key of the epoch before, which is `now`."""
         late = now and now["b"] == e["b"] and e["m"] - now["m"] > (now["life_ms"] + 60_000) * 1000
@@ -133,7 +147,6 @@ class Verifier:
         self.hold(sealed, "ladder", n, "the epoch is not signed by the key before it")
         self.hold(now or self.root_key in (None, key), "ladder", n, "the first epoch's key is not the ladder's root")
         self.epoch, self.epoch_key = {**e, "at": n}, key
-
     def read_checkpoints(self):
         """ledger.md, Tree: the greatest size that the log's key signed, or None. A damaged note concerns no entry."""
         notes = files(self.base, pattern="checkpoint") + files(self.base, "checkpoints", pattern="[0-9]{1,20}")
@@ -148,7 +161,6 @@ class Verifier:
                 self.hold(False, "checkpoints", None, f"{name}: {problem}")
         self.waiting.sort(reverse=True)
         return self.waiting[0][0] if self.waiting else None
-
     def checkpoints(self, size):
         """ledger.md, Epochs and Tree: the checkpoints of the size that the tree has reached, from the last good one."""
         good, epoch = self.good, self.epoch
@@ -158,7 +170,6 @@ class Verifier:
             self.good, self.differing = size if same else good, self.differing or range(good, good if same else size)
             sealed = not epoch or signed_by(f"{self.log[0]}/epoch/{epoch['e']}", self.epoch_key)
             self.hold(sealed, "ladder", epoch and epoch["at"], f"this epoch did not sign the checkpoint of {size}")
-
     def session(self, e, n, leaf):
         """ledger.md, Sessions: what begins in one is closed once, then the session; its close states its leaves."""
         kind, s = e["k"], self.sessions.get(e.get("s"))
@@ -184,7 +195,6 @@ class Verifier:
                 del self.sessions[e["s"]]
         if s and (command or kind in ("session.open", "act.deny", "approval.request", "approval.use")):
             s["leaves"], s["roll"] = s["leaves"] + 1, sha256(s["roll"] + leaf)
-
     def read_recordings(self):
         """recording.md, Block and Files: the blocks; of each file, those in front of the first that is not whole."""
         for name, path in files(self.recordings, "files", pattern=r"[0-9]{12}\.rec") if self.recordings else ():
@@ -195,7 +205,6 @@ class Verifier:
                 new = self.insert("block", s, at, sha256(b"\2" + block), before, number)
                 self.hold(new, "recordings", None, f"a block in file {number} has the number of another")
             self.insert("spool", number, size, blocks, digest.hexdigest())
-
     def end_recordings(self):
         """recording.md: what the ledger states of blocks and files against what is there."""
         def none(verdict, what, query):
@@ -203,24 +212,30 @@ class Verifier:
             return self.hold(row is None, "recordings", row and row[0], what, verdict)
         none(FAIL, "the file is stated again in other words",
              "max(entry) AS entry FROM stated GROUP BY file HAVING count(*) > 1")
+        none(FAIL, "the file pruned here was not stated before in these words", """p.entry AS entry FROM pruned p
+             LEFT JOIN stated s USING (file, bytes, cr) WHERE file NOT NULL AND ifnull(s.entry, p.entry) >= p.entry""")
         if not self.recordings:
             return self.hold(False, "recordings", None, "no recordings were handed in", INCONCLUSIVE)
         none(FAIL, "the file has not the length, blocks or hash stated here", """entry FROM stated JOIN spool
              USING (file) WHERE (stated.bytes, stated.blocks, stated.cr) <> (spool.bytes, spool.blocks, spool.cr)""")
         none(INCONCLUSIVE, "the ledger does not state every file",
              "NULL AS entry FROM spool WHERE file NOT IN (SELECT file FROM stated)")
-        absent = FAIL if none(INCONCLUSIVE, "the file stated here is not there",  # it may hold what is not found
-             "entry FROM stated WHERE file NOT IN (SELECT file FROM spool)") else INCONCLUSIVE
-        none(absent, "no block of the session has the hash stated here",
-             "entry FROM claim LEFT JOIN block USING (s, hash) WHERE number IS NULL")
+        gone = "FROM stated g WHERE g.file NOT IN (SELECT file FROM spool)"  # what is not found may have been in these
+        none(FAIL, "the file stated here is not there, and no entry says that it was pruned",
+             f"entry {gone} AND file NOT IN (SELECT file FROM pruned WHERE file NOT NULL)")
+        none(FAIL, "no block of the session has the hash stated here", f"""entry FROM claim c LEFT JOIN block
+             USING (s, hash) WHERE number IS NULL AND NOT EXISTS (SELECT 1 {gone} AND g.entry > c.opened)""")
         none(FAIL, "the session has blocks after the one that its close calls its last", """entry FROM claim JOIN block
              USING (s, hash) WHERE last AND number < (SELECT max(number) FROM block WHERE s = claim.s)""")
         pairs = """entry FROM block b LEFT JOIN stated USING (file)
                    LEFT JOIN block a ON a.s = b.s AND a.number = b.number - 1 WHERE """
-        none(absent, "the block before one in this file is not there", pairs + "b.number > 0 AND a.hash IS NULL")
+        none(FAIL, "the block before one in this file is not there", pairs + f"""b.number > 0 AND a.hash IS NULL AND
+             NOT EXISTS (SELECT 1 {gone} AND g.file < b.file AND g.file > (SELECT ifnull(max(file), -1)
+                                                           FROM block c WHERE c.s = b.s AND c.number < b.number))""")
         none(FAIL, "a block in this file does not follow the one before it",
              pairs + "b.before <> CASE b.number WHEN 0 THEN zeroblob(32) ELSE a.hash END")
-
+        if self.found["recordings"][0] == PASS and (count := self.db.execute(f"SELECT count(*) {gone}").fetchone()[0]):
+            self.found["recordings"] = PASS, None, f"files that are pruned: {count}"
 def read_blocks(path):
     """recording.md, Block: session, number, hash of the block before, and bytes of each whole block."""
     with open(path, "rb") as file:
@@ -232,7 +247,6 @@ def read_blocks(path):
                     or decoded > MAX_BLOCK or len(payload) != stored or crc32c(head[:72] + payload) != crc):
                 return
             yield s, at, before, head + payload
-
 def plain(base, *parts):
     """The path of something below base; None if it is absent, or if it or anything on the way to it is a link."""
     path = os.path.join(os.path.realpath(base), *parts)
@@ -242,7 +256,6 @@ def files(base, *parts, pattern):
     path = plain(base, *parts)
     found = sorted(name for name in os.listdir(path) if re.fullmatch(pattern, name)) if path else []
     return [(name, plain(path, name)) for name in found if plain(path, name) and os.path.isfile(plain(path, name))]
-
 def read_tile(base, tile):
     """ledger.md, Files: the leaf hashes of a level-0 tile; None if it is absent, cut, or not wholly written."""
     for _, path in files(base, "tiles", "0", pattern=f"{tile // 4096:08d}"):
@@ -250,7 +263,6 @@ def read_tile(base, tile):
             file.seek(tile % 4096 * 8192)
             data = file.read(8192)
         return data if len(data) == 8192 and all(data[i:i + 32].strip(b"\0") for i in range(0, 8192, 32)) else None
-
 def sorted_object(pairs):
     keys = [key for key, _ in pairs]
     if keys != sorted(set(keys)):  # the order of code points is that of UTF-8's bytes
@@ -261,7 +273,6 @@ def integer(digits):  # is also called for floats and NaN
         raise ValueError("a number is not an integer, or out of bounds")
     return int(digits)
 JSON = json.JSONDecoder(object_pairs_hook=sorted_object, parse_int=integer, parse_float=integer, parse_constant=integer)
-
 def parse(line):
     """ledger.md, Entry: one, or ValueError for its form. Of unknown kinds only the common keys are looked at."""
     try:
@@ -278,7 +289,6 @@ def parse(line):
         if not FORM.get(f"{e['k']} {key}" if key == "sig" else key, lambda v: True)(e[key]):
             raise ValueError(f"the value of {key}")
     return e
-
 def sha256(data):
     return hashlib.sha256(data).digest()
 def key_id(name, key):
@@ -296,7 +306,6 @@ def read_note(path):
         mine = [data[4:] for other, data in signatures if other == name and data[:4] == key_id(name, key)]
         return mine != [] and all(ed25519_holds(key, data, body.encode("utf-8") + b"\n") for data in mine)
     return form[1], int(form[2]), base64.b64decode(form[3], validate=True), signed_by
-
 class Tree:
     """The Merkle tree of RFC 6962 §2.1, as the roots of its whole subtrees from left to right."""
     def __init__(self):
@@ -307,11 +316,8 @@ class Tree:
             leaf, low = sha256(b"\1" + self.peaks.pop() + leaf), low >> 1
         self.peaks.append(leaf)
     def root(self):
-        root = self.peaks[-1] if self.peaks else sha256(b"")
-        for peak in self.peaks[-2::-1]:
-            root = sha256(b"\1" + peak + root)
-        return root
-
+        last = self.peaks[-1] if self.peaks else sha256(b"")
+        return functools.reduce(lambda root, peak: sha256(b"\1" + peak + root), self.peaks[-2::-1], last)
 # CRC-32C, reflected polynomial 0x82F63B78: what a byte adds, with none to seven bytes behind it.
 ROWS = [[functools.reduce(lambda c, _: c >> 1 ^ 0x82F63B78 * (c & 1), range(8), byte) for byte in range(256)]]
 for _ in range(7):
@@ -324,7 +330,6 @@ def crc32c(data):
     for byte in data[whole:]:
         crc = crc >> 8 ^ ROWS[0][(crc ^ byte) & 255]
     return crc ^ 0xFFFFFFFF
-
 # Ed25519, RFC 8032 §5.1: the field, the order of the base point, the curve's d, and the root of -1.
 P, L = 2**255 - 19, 2**252 + 27742317777372353535851937790883648493
 D, I = -121665 * pow(121666, P - 2, P) % P, pow(2, (P - 1) // 4, P)
@@ -341,7 +346,6 @@ def add(p, q):  # §5.1.4
     e, f, g, h = (b - a) % P, (d - c) % P, (d + c) % P, (b + a) % P
     return e * f % P, g * h % P, f * g % P, e * h % P
 BASE_POINT = point((4 * pow(5, P - 2, P) % P).to_bytes(32, "little"))
-
 def ed25519_holds(key, signature, message):
     """§5.1.7, [s]B = R + [k]A. Keys of small order, under which anyone can sign, are refused, too."""
     a, s = point(key), int.from_bytes(signature[32:], "little")
@@ -356,7 +360,6 @@ def ed25519_holds(key, signature, message):
     inverse, eightfold = pow(total[2], P - 2, P), functools.reduce(lambda p, _: add(p, p), range(3), a)
     encoded = total[1] * inverse % P | (total[0] * inverse % P & 1) << 255
     return eightfold[0] != 0 and encoded.to_bytes(32, "little") == signature[:32]
-
 def roots(given):
     """The log's name and key, the key of epoch 0 or None, and where they are from: text, or a file that is named."""
     source = os.path.realpath(given) if os.path.isfile(given) and os.access(given, os.R_OK) else ""
@@ -369,7 +372,6 @@ def roots(given):
     if not keys or any(k[0] != 1 or key_id(name, k[1:]).hex() != ident for k, (name, ident, _) in zip(keys, found)):
         raise ValueError("not the verifier keys of a log and, behind it, of its epoch 0")
     return (form[1], keys[0][1:]), keys[1][1:] if keys[1:] else None, source
-
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.error = lambda problem: parser.exit(64, f"{parser.format_usage()}{problem}\n")
@@ -395,6 +397,5 @@ def main():
         print(f"{c['verdict']:12} {c['check']}" + (f"{at}  {c['what']}" if c["what"] else ""))
     print(json.dumps(result) if given.json else f"{result['verdict']} size {result['size']} root {result['root']}")
     sys.exit({PASS: 0, FAIL: 1, INCONCLUSIVE: 2}[result["verdict"]])
-
 if __name__ == "__main__":
     main()

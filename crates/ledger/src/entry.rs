@@ -50,6 +50,20 @@ pub enum Entry<'a> {
     Unseal(Unseal),
     /// What is kept of a session is about to be destroyed.
     Shred(Shred<'a>),
+    /// What is past its time begins to be deleted.
+    RetentionRun(RetentionRun),
+    /// A file of recordings is about to be deleted.
+    PruneRecording(PruneRecording),
+    /// Entries of a segment are about to be deleted.
+    PruneLedger(PruneLedger),
+    /// Something past its time is kept.
+    PruneRefuse(PruneRefuse<'a>),
+    /// What was past its time is deleted.
+    RetentionDone(RetentionDone<'a>),
+    /// Something is not to be deleted, whatever its age.
+    HoldSet(HoldSet<'a>),
+    /// A hold ends.
+    HoldLift(HoldLift),
     /// Somebody looked at a recording or at entries.
     View(View<'a>),
     /// Evidence is about to leave in a pack.
@@ -88,6 +102,13 @@ pub enum EntryKind {
     RawSegment,
     Unseal,
     Shred,
+    RetentionRun,
+    PruneRecording,
+    PruneLedger,
+    PruneRefuse,
+    RetentionDone,
+    HoldSet,
+    HoldLift,
     View,
     Export,
     Stall,
@@ -97,7 +118,7 @@ pub enum EntryKind {
 }
 
 impl EntryKind {
-    const ALL: [Self; 26] = [
+    const ALL: [Self; 33] = [
         Self::Boot,
         Self::Shutdown,
         Self::Heartbeat,
@@ -118,6 +139,13 @@ impl EntryKind {
         Self::RawSegment,
         Self::Unseal,
         Self::Shred,
+        Self::RetentionRun,
+        Self::PruneRecording,
+        Self::PruneLedger,
+        Self::PruneRefuse,
+        Self::RetentionDone,
+        Self::HoldSet,
+        Self::HoldLift,
         Self::View,
         Self::Export,
         Self::Stall,
@@ -148,6 +176,13 @@ impl EntryKind {
             Self::RawSegment => "raw.segment",
             Self::Unseal => "unseal",
             Self::Shred => "shred",
+            Self::RetentionRun => "retention.run",
+            Self::PruneRecording => "prune.recording",
+            Self::PruneLedger => "prune.ledger",
+            Self::PruneRefuse => "prune.refuse",
+            Self::RetentionDone => "retention.done",
+            Self::HoldSet => "hold.set",
+            Self::HoldLift => "hold.lift",
             Self::View => "view",
             Self::Export => "export",
             Self::Stall => "stall",
@@ -161,7 +196,7 @@ impl EntryKind {
         Self::ALL.into_iter().find(|kind| kind.as_str() == word)
     }
     /// Whether the entry begins or permits something new. A log that is short of space refuses these first and keeps
-    /// what is left for the outcomes of what already runs.
+    /// what is left for the outcomes of what already runs, and for deletions, which give space back.
     pub fn opens(self) -> bool {
         !matches!(
             self,
@@ -173,6 +208,10 @@ impl EntryKind {
                 | Self::ApprovalEnd
                 | Self::RecordingSegment
                 | Self::RawSegment
+                | Self::RetentionRun
+                | Self::PruneRecording
+                | Self::PruneLedger
+                | Self::RetentionDone
                 | Self::Stall
                 | Self::Gap
                 | Self::Crash
@@ -205,6 +244,13 @@ impl Entry<'_> {
             Self::RawSegment(_) => EntryKind::RawSegment,
             Self::Unseal(_) => EntryKind::Unseal,
             Self::Shred(_) => EntryKind::Shred,
+            Self::RetentionRun(_) => EntryKind::RetentionRun,
+            Self::PruneRecording(_) => EntryKind::PruneRecording,
+            Self::PruneLedger(_) => EntryKind::PruneLedger,
+            Self::PruneRefuse(_) => EntryKind::PruneRefuse,
+            Self::RetentionDone(_) => EntryKind::RetentionDone,
+            Self::HoldSet(_) => EntryKind::HoldSet,
+            Self::HoldLift(_) => EntryKind::HoldLift,
             Self::View(_) => EntryKind::View,
             Self::Export(_) => EntryKind::Export,
             Self::Stall(_) => EntryKind::Stall,
@@ -529,6 +575,105 @@ pub struct Shred<'a> {
     /// SHA-256 of the words that say on whose authority.
     pub authority: Digest,
     /// Who: chain id.
+    pub by: [u8; 16],
+}
+
+/// `retention.run`.
+#[derive(Clone, Copy, Debug)]
+pub struct RetentionRun {
+    /// Id of the chain that asked for it; `None`: it was its time.
+    pub by: Option<[u8; 16]>,
+    /// Things that are past their time.
+    pub due: u64,
+    /// How long entries are kept, in days.
+    pub ledger: u64,
+    /// How long recordings are kept, in days.
+    pub recordings: u64,
+}
+
+/// `prune.recording`: on disk before the file is deleted.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct PruneRecording {
+    /// The `retention.run` that it belongs to, by its index.
+    pub run: u64,
+    /// The file's number.
+    pub file: u64,
+    /// Its length in bytes.
+    pub bytes: u64,
+    /// SHA-256 over it.
+    pub digest: Digest,
+    /// The last instant that it speaks of.
+    pub last: Timestamp,
+}
+
+/// `prune.ledger`: on disk before entries of the segment are replaced by their hashes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct PruneLedger {
+    /// The `retention.run` that it belongs to, by its index.
+    pub run: u64,
+    /// The index of the segment's first entry.
+    pub first: u64,
+    /// Entries of the segment that are only hashes then.
+    pub dropped: u64,
+    /// SHA-256 over their leaf hashes, in order.
+    pub digest: Digest,
+    /// Bytes that the segment becomes shorter by.
+    pub bytes: u64,
+    /// The time of the segment's last entry.
+    pub last: Timestamp,
+}
+
+/// `prune.refuse`.
+#[derive(Clone, Copy, Debug)]
+pub struct PruneRefuse<'a> {
+    /// The `retention.run` that it belongs to, by its index.
+    pub run: u64,
+    /// The file of recordings that is kept, if it is one.
+    pub file: Option<u64>,
+    /// The segment of which something is kept, if it is one, by the index of its first entry.
+    pub first: Option<u64>,
+    /// Why: a word.
+    pub why: &'a str,
+    /// The hold that keeps it, if one does.
+    pub hold: Option<[u8; 16]>,
+}
+
+/// `retention.done`.
+#[derive(Clone, Copy, Debug)]
+pub struct RetentionDone<'a> {
+    /// The `retention.run` that ends, by its index.
+    pub run: u64,
+    /// Things deleted.
+    pub pruned: u64,
+    /// Things past their time and kept.
+    pub refused: u64,
+    /// Bytes deleted.
+    pub bytes: u64,
+    /// `complete`, or `stopped` before its end.
+    pub how: &'a str,
+}
+
+/// `hold.set`: names nobody; scope and reason stand in the catalog.
+#[derive(Clone, Copy, Debug)]
+pub struct HoldSet<'a> {
+    /// The hold.
+    pub hold: [u8; 16],
+    /// What it is about: `session`, `principal`, `period`.
+    pub scope: &'a str,
+    /// Salted commitment to scope and reason.
+    pub commitment: Digest,
+    /// Id of the chain that set it.
+    pub by: [u8; 16],
+}
+
+/// `hold.lift`.
+#[derive(Clone, Copy, Debug)]
+pub struct HoldLift {
+    /// The hold.
+    pub hold: [u8; 16],
+    /// Salted commitment to the reason.
+    pub commitment: Digest,
+    /// Id of the chain that lifted it.
     pub by: [u8; 16],
 }
 

@@ -35,8 +35,9 @@ pub use block::{
 };
 pub use entry::{
     ActDeny, ActDone, ActStart, Alert, ApprovalDecide, ApprovalEnd, ApprovalRequest, ApprovalUse, Boot, Crash, Entry,
-    EntryKind, Export, Gap, Outcome, PolicyApply, PrincipalEntry, RawSegment, RecordingSegment, SecretChange,
-    SessionClose, SessionOpen, Shred, Shutdown, Stall, Unseal, View,
+    EntryKind, Export, Gap, HoldLift, HoldSet, Outcome, PolicyApply, PrincipalEntry, PruneLedger, PruneRecording,
+    PruneRefuse, RawSegment, RecordingSegment, RetentionDone, RetentionRun, SecretChange, SessionClose, SessionOpen,
+    Shred, Shutdown, Stall, Unseal, View,
 };
 pub use epoch::{EpochSigner, KeyEpoch, Roots};
 pub use error::LedgerError;

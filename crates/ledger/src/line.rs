@@ -183,6 +183,7 @@ fn fields(line: &mut Line<'_, '_>, entry: &Entry<'_>, tally: &Tally) {
         }
         Entry::RecordingSegment(_) | Entry::RawSegment(_) => segment_fields(line, entry),
         Entry::Unseal(_) | Entry::Shred(_) | Entry::View(_) => deed_fields(line, entry),
+        Entry::HoldSet(_) | Entry::HoldLift(_) => hold_fields(line, entry),
         Entry::Export(e) => export(line, e),
         Entry::Stall(e) => line.text("reason", e.reason),
         Entry::Gap(e) => {
@@ -207,6 +208,7 @@ fn fields(line: &mut Line<'_, '_>, entry: &Entry<'_>, tally: &Tally) {
         Entry::ApprovalRequest(_) | Entry::ApprovalDecide(_) | Entry::ApprovalUse(_) | Entry::ApprovalEnd(_) => {
             approval_fields(line, entry)
         }
+        _ => retention_fields(line, entry),
     }
 }
 
@@ -312,6 +314,70 @@ fn denial(line: &mut Line<'_, '_>, e: &ActDeny<'_>) {
     line.hex("p", &e.rules.0);
     line.number("q", e.command);
     line.hex("s", &e.session.0);
+}
+
+fn retention_fields(line: &mut Line<'_, '_>, entry: &Entry<'_>) {
+    match entry {
+        Entry::RetentionRun(e) => {
+            line.hex_if("by", e.by.as_ref());
+            line.number("due", e.due);
+            line.number("ledger", e.ledger);
+            line.number("recordings", e.recordings);
+        }
+        Entry::PruneRecording(e) => {
+            line.number("bytes", e.bytes);
+            line.hex("cr", &e.digest.0);
+            line.number("file", e.file);
+            let out = line.key("last");
+            integer(out, e.last.0);
+            line.number("run", e.run);
+        }
+        Entry::PruneLedger(e) => {
+            line.number("bytes", e.bytes);
+            line.hex("cr", &e.digest.0);
+            line.number("dropped", e.dropped);
+            line.number("first", e.first);
+            let out = line.key("last");
+            integer(out, e.last.0);
+            line.number("run", e.run);
+        }
+        Entry::PruneRefuse(e) => {
+            if let Some(file) = e.file {
+                line.number("file", file);
+            }
+            if let Some(first) = e.first {
+                line.number("first", first);
+            }
+            line.hex_if("hold", e.hold.as_ref());
+            line.number("run", e.run);
+            line.text("why", e.why);
+        }
+        Entry::RetentionDone(e) => {
+            line.number("bytes", e.bytes);
+            line.text("how", e.how);
+            line.number("pruned", e.pruned);
+            line.number("refused", e.refused);
+            line.number("run", e.run);
+        }
+        _ => {}
+    }
+}
+
+fn hold_fields(line: &mut Line<'_, '_>, entry: &Entry<'_>) {
+    match entry {
+        Entry::HoldSet(e) => {
+            line.hex("by", &e.by);
+            line.hex("com", &e.commitment.0);
+            line.hex("hold", &e.hold);
+            line.text("scope", e.scope);
+        }
+        Entry::HoldLift(e) => {
+            line.hex("by", &e.by);
+            line.hex("com", &e.commitment.0);
+            line.hex("hold", &e.hold);
+        }
+        _ => {}
+    }
 }
 
 fn approval_fields(line: &mut Line<'_, '_>, entry: &Entry<'_>) {

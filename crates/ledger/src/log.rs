@@ -1,6 +1,7 @@
 //! The head of a log: gives entries their index, time, line and leaf hash, and keeps what is open. Not here: any file,
 //! and the tree, which whoever keeps the entries folds from their leaf hashes ([`crate::TileBuilder`]).
 
+use std::collections::BTreeSet;
 use std::collections::hash_map::Entry as Spot;
 
 use chancery_model::{Digest, EntryRef, SessionId, Timestamp};
@@ -9,7 +10,7 @@ use foldhash::HashMap;
 use crate::line::{self, Common, Tally};
 use crate::staged::NOTHING;
 use crate::tree::{leaf_hash, roll, sha256};
-use crate::view::View;
+use crate::view::{View, hexadecimal};
 use crate::{Crash, Entry, EntryKind, KeyEpoch, Leaf, LedgerError, Placed, Staged, ToEntry};
 
 /// How far the wall clock may fall behind the last entry before the log refuses: more than a time service steps.
@@ -27,6 +28,8 @@ pub struct Stamp {
 /// A session that has an opening and no end.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct OpenSession {
+    /// The index of its opening.
+    opened: u64,
     acts: u64,
     leaves: u64,
     rolling: Digest,
@@ -91,6 +94,7 @@ pub struct Log {
     mono: i64,
     sessions: Sessions,
     epochs: Option<Epochs>,
+    holds: BTreeSet<[u8; 16]>,
 }
 
 /// The first and the last `key.epoch` entry of a log.
@@ -124,6 +128,7 @@ impl Log {
             mono: 0,
             sessions: Sessions::default(),
             epochs: None,
+            holds: BTreeSet::new(),
         })
     }
     /// The origin.
@@ -153,6 +158,10 @@ impl Log {
     fn note_epoch(&mut self, epoch: KeyEpoch) {
         let first = self.epochs.map_or(epoch.key, |epochs| epochs.first);
         self.epochs = Some(Epochs { first, last: epoch });
+    }
+    /// Holds that were set and not lifted.
+    pub fn holds(&self) -> &BTreeSet<[u8; 16]> {
+        &self.holds
     }
     /// Sessions that have an opening and no end, in the order of their ids.
     pub fn open_sessions(&self) -> Vec<(SessionId, &OpenSession)> {
@@ -204,11 +213,21 @@ impl Log {
         let index = self.size;
         self.size += 1;
         (self.wall, self.mono) = (wall, mono);
-        found.apply(leaf);
+        found.apply(index, leaf);
         if let Some(epoch) = epoch {
             self.note_epoch(epoch);
         }
+        match entry {
+            Entry::HoldSet(hold) => drop(self.holds.insert(hold.hold)),
+            Entry::HoldLift(hold) => drop(self.holds.remove(&hold.hold)),
+            _ => {}
+        }
         Ok(EntryRef { index, leaf })
+    }
+
+    /// Takes the place of an entry of which only the hash is left.
+    pub fn skip(&mut self) {
+        self.size += 1;
     }
 
     /// Takes a line that was stored by an earlier process, so that start-up and appending end in the same state.
@@ -228,12 +247,18 @@ impl Log {
         }
         let found = Change::of_line(&View::from(&fields)).find(&mut self.sessions);
         found.check().map_err(|_| LedgerError::Corrupt(index, "it does not fit what is open"))?;
+        let hold = fields.rest.get("hold").and_then(|id| hexadecimal(id.as_str()?));
         let leaf = leaf_hash(line);
         self.size += 1;
         self.wall = fields.wall;
-        found.apply(leaf);
+        found.apply(index, leaf);
         if let Some(epoch) = epoch {
             self.note_epoch(epoch);
+        }
+        match fields.kind {
+            Some(EntryKind::HoldSet) => drop(hold.map(|hold| self.holds.insert(hold))),
+            Some(EntryKind::HoldLift) => drop(hold.map(|hold| self.holds.remove(&hold))),
+            _ => {}
         }
         Ok(EntryRef { index, leaf })
     }
@@ -329,6 +354,10 @@ impl Found<'_> {
             _ => None,
         }
     }
+    /// The index of the opening of the session that it is about, if that is open.
+    pub(crate) fn opened(&self) -> Option<u64> {
+        self.open().map(|open| open.opened)
+    }
     /// The session that it ends in order, if that is open.
     pub(crate) fn closing(&self) -> Option<&OpenSession> {
         self.open().filter(|_| matches!(self.change, Change::Close(_)))
@@ -350,7 +379,7 @@ impl Found<'_> {
         Err(LedgerError::Misuse(misuse))
     }
     /// Takes effect. What did not pass `check` changes what it can, so that a reader can go on.
-    pub(crate) fn apply(self, leaf: Digest) {
+    pub(crate) fn apply(self, index: u64, leaf: Digest) {
         let mut spot = match (self.change, self.spot) {
             (Change::Close(_) | Change::Lost(_), Some(Spot::Occupied(spot))) => {
                 spot.remove();
@@ -358,7 +387,7 @@ impl Found<'_> {
             }
             (Change::Open(_), Some(spot)) => {
                 let running = Running::Few([0; 2], 0);
-                spot.insert_entry(OpenSession { acts: 0, leaves: 0, rolling: NOTHING, running })
+                spot.insert_entry(OpenSession { opened: index, acts: 0, leaves: 0, rolling: NOTHING, running })
             }
             (_, Some(Spot::Occupied(spot))) => spot,
             _ => return,
@@ -422,13 +451,25 @@ mod tests {
     }
 
     #[test]
+    fn an_export_states_its_keys() {
+        let (mut log, mut out) = (Log::new("gw.test/a", [1; 16]).expect("an origin"), Vec::new());
+        let (from, to, manifest) = (Timestamp(1), Timestamp(9), Digest([3; 32]));
+        let entry = Entry::Export(crate::Export { by: [2; 16], from, to, manifest });
+        log.append(&entry, Stamp::default(), &mut out).expect("fits");
+        let leaf = Leaf::parse(&out, 0).expect("a line");
+        assert_eq!((leaf.kind, leaf.digest("cr")), (Some(EntryKind::Export), Some(manifest)));
+        assert_eq!((leaf.number("from"), leaf.number("to")), (Some(1), Some(9)));
+        assert_eq!(leaf.rest.get("by").and_then(serde_json::Value::as_str), Some("02".repeat(16).as_str()));
+    }
+
+    #[test]
     fn what_does_not_fit_is_refused_and_changes_nothing() {
         let (session, leaf) = (SessionId([1; 16]), Digest([9; 32]));
         let mut sessions = Sessions::default();
         let fits = |sessions: &mut Sessions, change: Change| {
             let before = sessions.clone();
             let found = change.find(sessions);
-            let fits = found.check().map(|()| found.apply(leaf)).is_ok();
+            let fits = found.check().map(|()| found.apply(0, leaf)).is_ok();
             assert!(fits || *sessions == before, "{change:?}");
             fits
         };

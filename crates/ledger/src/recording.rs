@@ -12,38 +12,58 @@ use crate::staged::NOTHING;
 pub enum ChainCheck {
     /// It is the session's next.
     Follows,
-    /// A block of the session is missing, repeated or out of order: the number expected.
+    /// Blocks of the session before it are not there. The chain goes on from it.
+    Gap {
+        /// The number expected.
+        expected: u64,
+        /// The file of the session's block before it; `None` if there is none.
+        after: Option<u64>,
+    },
+    /// It is there already, or comes too late: the number expected.
     OutOfOrder(u64),
     /// Its previous hash is not that of the block before it.
     Broken,
 }
 
+/// As far as the chain of a session was seen.
+#[derive(Clone, Copy, Debug)]
+struct Head {
+    next: u64,
+    hash: Digest,
+    file: Option<u64>,
+}
+
 /// The chains of all sessions seen. 32 bytes a block.
 #[derive(Clone, Debug, Default)]
 pub struct RecordingChain {
-    heads: HashMap<SessionId, (u64, Digest)>,
+    heads: HashMap<SessionId, Head>,
     hashes: HashSet<(SessionId, Digest)>,
 }
 
 impl RecordingChain {
-    /// Takes the next block in file order.
-    pub fn push(&mut self, block: &Block<'_>) -> ChainCheck {
+    /// Takes the next block in file order, and the file that it is in.
+    pub fn push(&mut self, block: &Block<'_>, file: Option<u64>) -> ChainCheck {
         let header = &block.header;
-        let (next, previous) = self.heads.get(&header.session).copied().unwrap_or((0, NOTHING));
-        if header.number != next {
+        let before = self.heads.get(&header.session).copied();
+        let Head { next, hash: previous, .. } = before.unwrap_or(Head { next: 0, hash: NOTHING, file: None });
+        if header.number < next {
             return ChainCheck::OutOfOrder(next);
         }
-        if header.previous != previous {
+        if header.number == next && header.previous != previous {
             return ChainCheck::Broken;
         }
         let hash = header.hash(block.stored);
-        self.heads.insert(header.session, (next + 1, hash));
+        self.heads.insert(header.session, Head { next: header.number.saturating_add(1), hash, file });
         self.hashes.insert((header.session, hash));
-        ChainCheck::Follows
+        if header.number == next {
+            ChainCheck::Follows
+        } else {
+            ChainCheck::Gap { expected: next, after: before.and_then(|before| before.file) }
+        }
     }
     /// The hash of the session's last block.
     pub fn head(&self, session: &SessionId) -> Option<Digest> {
-        self.heads.get(session).map(|(_, hash)| *hash)
+        self.heads.get(session).map(|head| head.hash)
     }
     /// Whether the session has a block of this hash.
     pub fn contains(&self, session: SessionId, hash: Digest) -> bool {

@@ -3,18 +3,19 @@
 //! Not here: where the bytes come from. Memory is bounded by the sessions open at once and the checkpoints and
 //! recordings handed in.
 
+mod recordings;
+
 use std::collections::BTreeMap;
 use std::fmt;
 
 use chancery_model::{Digest, SessionId};
 
+use self::recordings::Recordings;
 use crate::block::Block;
 use crate::epoch::Ladder;
 use crate::log::{Change, Sessions};
 use crate::view::View;
-use crate::{
-    ChainCheck, Checkpoint, EntryKind, Leaf, LogVerifier, Range, RecordingChain, Roots, WitnessPolicy, leaf_hash,
-};
+use crate::{Checkpoint, EntryKind, Hasher, Leaf, LogVerifier, Range, Roots, WitnessPolicy, leaf_hash};
 
 /// What is checked.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -106,7 +107,7 @@ pub struct Finding {
     pub entry: Option<u64>,
     /// The last entry concerned, where it is one of several and not known which.
     pub last: Option<u64>,
-    /// What was found there; empty for a pass.
+    /// What was found there; for a pass, what else is to be said, if anything.
     pub what: String,
     /// How many places failed.
     pub failures: u64,
@@ -158,8 +159,16 @@ impl Report {
     }
 }
 
+/// What is left of entries in one segment.
+struct Dropped {
+    /// The first of them.
+    index: u64,
+    count: u64,
+    hasher: Hasher,
+}
+
 /// Reads a log once. First [`Verifier::checkpoint`], [`Verifier::leaves`] and [`Verifier::block`] in any number, then
-/// [`Verifier::entry`] for each entry in order, then [`Verifier::finish`].
+/// [`Verifier::entry`] or [`Verifier::pruned`] for each entry in order, then [`Verifier::finish`].
 pub struct Verifier {
     key: LogVerifier,
     ladder: Ladder,
@@ -170,8 +179,11 @@ pub struct Verifier {
     checkpoints: BTreeMap<u64, (Digest, Vec<String>)>,
     /// Hashes that were handed in, by the index of their first; those passed are let go.
     leaves: BTreeMap<u64, Vec<u8>>,
-    chain: Option<RecordingChain>,
-    files: BTreeMap<u64, Digest>,
+    recordings: Recordings,
+    /// Segments in which entries are only hashes, by the index of their first entry.
+    dropped: BTreeMap<u64, Dropped>,
+    /// What entries say of such segments: how many hashes, and the digest over them.
+    pruned: BTreeMap<u64, Vec<(u64, Digest)>>,
     range: Range,
     checked: u64,
     /// Times of the entry before.
@@ -199,8 +211,9 @@ impl Verifier {
             witnessed: 0,
             checkpoints: BTreeMap::new(),
             leaves: BTreeMap::new(),
-            chain: None,
-            files: BTreeMap::new(),
+            recordings: Recordings::default(),
+            dropped: BTreeMap::new(),
+            pruned: BTreeMap::new(),
             range: Range::default(),
             checked: 0,
             last: None,
@@ -256,39 +269,35 @@ impl Verifier {
         false
     }
 
-    /// Says that recordings are handed in, even if there turn out to be no blocks.
+    /// Says that recordings are handed in, even if there turn out to be no blocks: all files that were not pruned.
     pub fn with_recordings(&mut self) {
-        self.chain.get_or_insert_default();
+        self.recordings.whole();
+    }
+
+    /// Says that only some of the recordings are handed in: a file that is not there may be elsewhere.
+    pub fn with_some_recordings(&mut self) {
+        self.recordings.part();
+    }
+
+    /// Says that the blocks that follow are of this file. Files come in the order of their numbers.
+    pub fn begin_file(&mut self, number: u64) {
+        self.recordings.begin(number);
     }
 
     /// Takes the next block of the recordings, in file order.
     pub fn block(&mut self, block: &Block<'_>) {
-        let check = self.chain.get_or_insert_default().push(block);
-        let (session, number) = (block.header.session, block.header.number);
-        match check {
-            ChainCheck::Follows => {}
-            ChainCheck::OutOfOrder(expected) => {
-                self.fail(Check::Recordings, None, format!("{session} block {number} where {expected} was expected"));
-            }
-            ChainCheck::Broken => {
-                self.fail(
-                    Check::Recordings,
-                    None,
-                    format!("{session} block {number} does not follow the one before it"),
-                );
-            }
+        if let Some(what) = self.recordings.block(block) {
+            self.fail(Check::Recordings, None, what);
         }
     }
 
     /// Takes the SHA-256 of a closed recording file.
     pub fn recording_file(&mut self, number: u64, digest: Digest) {
-        self.chain.get_or_insert_default();
-        self.files.insert(number, digest);
+        self.recordings.file(number, digest);
     }
 
     /// Says that a recording file could not be read to its end.
     pub fn recording_damaged(&mut self, what: &str) {
-        self.chain.get_or_insert_default();
         self.fail(Check::Recordings, None, what.to_owned());
     }
 
@@ -296,6 +305,34 @@ impl Verifier {
     pub fn damaged(&mut self, what: &str) {
         let index = self.range.size();
         self.fail(Check::Lines, Some(index), what.to_owned());
+    }
+
+    /// Takes the leaf hash that is left of the next entry, in the segment whose first entry has the index `segment`.
+    pub fn pruned(&mut self, hash: Digest, segment: u64) {
+        let index = self.range.size();
+        if self.differs(index, &hash) {
+            self.fail(Check::Lines, Some(index), "what is left of it is not the hash that is in the tile".into());
+        }
+        let fresh = || Dropped { index, count: 0, hasher: Hasher::default() };
+        let dropped = self.dropped.entry(segment).or_insert_with(fresh);
+        dropped.count += 1;
+        dropped.hasher.update(&hash.0);
+        self.range.push(hash);
+        self.at_checkpoint();
+    }
+
+    /// What is left as hashes was pruned, and nothing else. Returns how many entries that is.
+    fn judge_dropped(&mut self) -> u64 {
+        let mut count = 0;
+        for (segment, dropped) in std::mem::take(&mut self.dropped) {
+            count += dropped.count;
+            let found = (dropped.count, dropped.hasher.finish());
+            if !self.pruned.get(&segment).is_some_and(|said| said.contains(&found)) {
+                let what = format!("{} entries are only hashes, and no entry says that these were pruned", found.0);
+                self.fail(Check::Lines, Some(dropped.index), what);
+            }
+        }
+        count
     }
 
     /// Takes the next entry's bytes as stored.
@@ -324,6 +361,12 @@ impl Verifier {
         if leaf.kind.is_none() {
             self.doubt(Check::Lines, Some(index), "a kind that this version does not know".into());
         }
+        if leaf.kind == Some(EntryKind::PruneLedger)
+            && let (Some(first), Some(count)) = (leaf.number("first"), leaf.number("dropped"))
+            && let Some(digest) = leaf.digest("cr")
+        {
+            self.pruned.entry(first).or_default().push((count, digest));
+        }
         self.order(leaf);
         if let Some((verdict, what)) = self.ladder.climb(leaf, || self.range.root()) {
             self.note(Check::Ladder, verdict, Some(index), None, what);
@@ -331,14 +374,17 @@ impl Verifier {
         let found = Change::of_line(leaf).find(&mut self.sessions);
         let misfit = found.check().err();
         let disagrees = found.closing().is_some_and(|open| !open.agrees(leaf));
-        found.apply(hash);
+        let opened = found.opened();
+        found.apply(index, hash);
         if let Some(error) = misfit {
             self.fail(Check::Sessions, Some(index), error.to_string());
         }
         if let Some(session) = leaf.session.filter(|_| disagrees) {
             self.fail(Check::Rolling, Some(index), format!("{session} does not close with what it had"));
         }
-        self.recorded(leaf);
+        if let Some((verdict, entry, what)) = self.recordings.entry(leaf, opened) {
+            self.note(Check::Recordings, verdict, entry, None, what);
+        }
     }
 
     fn order(&mut self, leaf: &View<'_>) {
@@ -359,30 +405,6 @@ impl Verifier {
             self.boots.push(leaf.boot.to_owned());
         }
         self.last = Some((leaf.wall, leaf.mono));
-    }
-
-    fn recorded(&mut self, leaf: &View<'_>) {
-        let Some(chain) = &self.chain else { return };
-        let index = Some(leaf.index);
-        match (leaf.kind, leaf.session, leaf.digest("cm")) {
-            (Some(EntryKind::SessionClose), Some(session), head) if chain.head(&session) != head => {
-                self.fail(Check::Recordings, index, format!("the recording of {session} does not end as it says"));
-            }
-            (Some(EntryKind::ActDone), Some(session), Some(hash)) if !chain.contains(session, hash) => {
-                self.fail(Check::Recordings, index, format!("the recording of {session} lacks the block it names"));
-            }
-            (Some(EntryKind::RecordingSegment), ..) => {
-                let file = leaf.number("file").unwrap_or(u64::MAX);
-                match self.files.get(&file) {
-                    None => self.doubt(Check::Recordings, index, format!("file {file} was not handed in")),
-                    Some(digest) if Some(*digest) != leaf.digest("cr") => {
-                        self.fail(Check::Recordings, index, format!("file {file} is not the one that was closed"));
-                    }
-                    Some(_) => {}
-                }
-            }
-            _ => {}
-        }
     }
 
     fn at_checkpoint(&mut self) {
@@ -465,11 +487,13 @@ impl Verifier {
         if !self.ladder.has_root() {
             self.doubt(Check::Ladder, None, "the key of the first epoch is not among the roots".into());
         }
-        if self.chain.is_none() {
-            self.doubt(Check::Recordings, None, "no recordings were handed in".into());
+        let dropped = self.judge_dropped();
+        let (found, said) = std::mem::take(&mut self.recordings).finish();
+        for (verdict, entry, what) in found {
+            self.note(Check::Recordings, verdict, entry, None, what);
         }
         let (root, mut findings) = (self.range.root(), self.findings);
-        let pass = |check| Finding {
+        let holds = |check| Finding {
             check,
             verdict: Verdict::Pass,
             entry: None,
@@ -478,8 +502,15 @@ impl Verifier {
             failures: 0,
         };
         let made = |check: &Check| *check != Check::Witnesses || self.policy.is_some();
+        findings
+            .entry(Check::Recordings)
+            .or_insert_with(|| Finding { what: said.unwrap_or_default(), ..holds(Check::Recordings) });
+        if dropped > 0 {
+            let what = format!("{dropped} entries are pruned: their hashes are in the tree");
+            findings.entry(Check::Lines).or_insert_with(|| Finding { what, ..holds(Check::Lines) });
+        }
         let findings =
-            Check::ALL.into_iter().filter(made).map(|check| findings.remove(&check).unwrap_or_else(|| pass(check)));
+            Check::ALL.into_iter().filter(made).map(|check| findings.remove(&check).unwrap_or_else(|| holds(check)));
         Report { findings: findings.collect(), size, root }
     }
 

@@ -10,6 +10,7 @@ use std::ops::ControlFlow;
 
 use bytes::Bytes;
 use chancery_ledger::{BUNDLE_ENTRIES, Checkpoint, LedgerError, Tile, TileBuilder, bundle, bundle_path, leaf_hash};
+use chancery_model::Digest;
 
 use crate::recordings::RecordingReader;
 use crate::sequencer::{LedgerItem, LedgerReader, OpenError};
@@ -69,6 +70,9 @@ pub enum ArchiveError {
     /// Entries below the checkpoint are missing or not those that were signed.
     #[error("the ledger is not what its checkpoint says: {0}")]
     Wrong(String),
+    /// An entry was pruned before it was archived.
+    #[error("entry {0} was pruned before it was archived: only its hash is left")]
+    Pruned(u64),
     /// The ledger cannot be read.
     #[error(transparent)]
     Read(#[from] OpenError),
@@ -125,6 +129,7 @@ fn walk(
     let mut walk = Walk { builder, aligned, put, whole: Vec::new(), lines: Vec::new(), done: false, fault: None };
     ledger.visit(walk.builder.size(), |index, item| match item {
         LedgerItem::Entry(line) if index < to.size => walk.entry(index, line),
+        LedgerItem::Pruned(leaf, _) if index < to.size => walk.pruned(index, leaf),
         _ => ControlFlow::Break(()),
     })?;
     if let Some(fault) = walk.fault {
@@ -172,6 +177,16 @@ impl Walk<'_> {
             }
         }
         if self.done { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
+    }
+    /// What is archived already may be pruned here.
+    fn pruned(&mut self, index: u64, leaf: Digest) -> ControlFlow<()> {
+        self.builder.push(leaf, &mut self.whole);
+        if index < self.aligned || self.put.is_none() {
+            self.whole.clear();
+            return ControlFlow::Continue(());
+        }
+        self.fault = Some(ArchiveError::Pruned(index));
+        ControlFlow::Break(())
     }
     /// The bundle that just ended, behind the tiles that it completes.
     fn group(&mut self, number: u64, tiles: Vec<Tile>) -> Result<(), ArchiveError> {

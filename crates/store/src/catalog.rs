@@ -19,8 +19,10 @@ use tokio::sync::broadcast;
 mod directory;
 mod error;
 mod forms;
+mod holds;
 mod keys;
 mod lifecycle;
+mod recordings;
 mod reviews;
 mod schema;
 mod seal_keys;
@@ -29,7 +31,9 @@ mod sessions;
 
 pub use directory::{ChainRecord, PrincipalRecord};
 pub use error::CatalogError;
+pub use holds::{HoldScope, LegalHold, Lift};
 pub use keys::{CachedJwks, ReviewerKey};
+pub use recordings::{FileFacts, PrunedFile, RecordingFile, RunRecord};
 pub use reviews::{Denial, ReviewLine};
 pub use seal_keys::SealKeyRecord;
 pub use secrets::{SecretLine, SecretState, SecretVersion};
@@ -69,6 +73,8 @@ pub mod limits {
     pub const JWKS_BYTES: usize = 1 << 20;
     /// Issuers whose key sets are kept.
     pub const ISSUERS: u64 = 256;
+    /// Holds in force: each is a question about every file that is past its time.
+    pub const HOLDS: u64 = 1_000;
     /// Rows that one listing returns at most, whatever the caller asks.
     pub const LISTING: u32 = 1_000;
     /// Rows that one transaction changes at most, so that other processes wait milliseconds.

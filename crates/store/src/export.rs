@@ -31,6 +31,9 @@ pub enum ExportError {
     /// Entries below the checkpoint are missing or not those that were signed.
     #[error("the ledger is not what its checkpoint says: {0}")]
     Wrong(String),
+    /// An entry was pruned; a bundle without it would have another hash.
+    #[error("entry {0} was pruned, and this layout has no form for a part of a bundle")]
+    Pruned(u64),
     /// The ledger cannot be read.
     #[error(transparent)]
     Read(#[from] OpenError),
@@ -59,7 +62,14 @@ pub fn export(ledger: &LedgerReader, directory: &Path) -> Result<Exported, Expor
     let mut lines: Vec<Vec<u8>> = Vec::with_capacity(BUNDLE_ENTRIES);
     let mut result = Ok(());
     ledger.visit(0, |index, item| {
-        let LedgerItem::Entry(line) = item else { return ControlFlow::Break(()) };
+        let line = match item {
+            LedgerItem::Entry(line) => line,
+            LedgerItem::Pruned(..) => {
+                result = Err(ExportError::Pruned(index));
+                return ControlFlow::Break(());
+            }
+            LedgerItem::Damaged(_) => return ControlFlow::Break(()),
+        };
         if index >= checkpoint.size {
             return ControlFlow::Break(());
         }

@@ -8,6 +8,7 @@ mod catalog;
 mod export;
 mod recordings;
 mod registry;
+mod retention;
 mod seals;
 mod sequencer;
 mod state;
@@ -18,14 +19,19 @@ pub use archive::{
     archive_entries, begins_with, recording_prefix,
 };
 pub use catalog::{
-    CachedJwks, Catalog, CatalogError, ChainRecord, Denial, PrincipalRecord, ReviewLine, ReviewerKey, SealKeyRecord,
-    SecretLine, SecretState, SecretVersion, SessionFilter, SessionNote, SessionRecord, limits as catalog_limits,
+    CachedJwks, Catalog, CatalogError, ChainRecord, Denial, FileFacts, HoldScope, LegalHold, Lift, PrincipalRecord,
+    PrunedFile, RecordingFile, ReviewLine, ReviewerKey, RunRecord, SealKeyRecord, SecretLine, SecretState,
+    SecretVersion, SessionFilter, SessionNote, SessionRecord, limits as catalog_limits,
 };
 pub use export::{ExportError, Exported, export};
 pub use recordings::{
-    OnClosed, RecordFault, RecordedSession, Recorder, RecorderOptions, RecordingReader, Spool, Unspooled,
+    FileSurvey, OnClosed, RecordFault, RecordedSession, Recorder, RecorderOptions, RecordingReader, Spool, Unspooled,
 };
 pub use registry::{RegistryDir, RegistryError, RegistryFiles};
+pub use retention::{
+    Holds, Judgement, Planned, PlannedFile, PlannedSegment, Retention, RetentionError, RetentionLimits,
+    RetentionProgress, Shelves, Why, holds_of_ledger,
+};
 pub use seals::{
     OnSealed, SealFault, SealOptions, SealSpool, Sealed, SealedReader, SealedSegment, Seals, SegmentSealer, Untaken,
 };

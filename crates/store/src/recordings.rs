@@ -23,7 +23,7 @@ use tokio::sync::Notify;
 use crate::sequencer::Volume;
 
 pub(crate) use reader::{FileScan, file_name};
-pub use reader::{RecordedSession, RecordingReader};
+pub use reader::{FileSurvey, RecordedSession, RecordingReader};
 
 /// Raw bytes at which a block is closed. Large enough to compress well, small enough to be decoded in a moment.
 const BLOCK_BYTES: usize = 256 * 1024;
@@ -138,6 +138,8 @@ struct Queue {
     /// Spools with something to write, each once.
     spools: Vec<Arc<SpoolState>>,
     wanted: bool,
+    /// The file is to be closed if its first block is older than this.
+    older: Option<Duration>,
     full: bool,
     stopping: bool,
     ended: Option<RecordFault>,
@@ -175,6 +177,12 @@ impl Recorder {
         }
         let queue = self.shared.lock();
         queue.ended.or(queue.full.then_some(RecordFault::Failed(io::ErrorKind::StorageFull)))
+    }
+    /// Closes the file that is written if its first block is older than `age`, and begins another. Without this a gateway
+    /// with little to record would keep one file, and all in it, for years.
+    pub fn turn_over(&self, age: Duration) {
+        self.shared.lock().older = Some(age);
+        self.shared.wake.notify_one();
     }
     /// Writes what there is, closes the file and stops.
     pub fn close(&self) {

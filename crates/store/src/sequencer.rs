@@ -8,13 +8,14 @@ mod epochs;
 mod memory;
 mod reader;
 mod recovery;
-mod segment;
+pub(crate) mod segment;
 mod syncer;
 #[cfg(test)]
 mod tests;
 mod tiles;
 mod volume;
 
+use std::collections::BTreeSet;
 use std::fmt;
 use std::io;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -32,8 +33,10 @@ use tokio::sync::watch;
 pub use memory::MemoryVolume;
 pub use reader::{Item as LedgerItem, LedgerReader, Outside, verify};
 pub use recovery::Recovery;
+pub(crate) use recovery::SEGMENT_BYTES_MAX;
 pub(crate) use segment::{HEADER_BYTES as SEGMENT_HEADER_BYTES, begin_frame, check_frames, end_frame, segment_header};
 pub(crate) use tiles::Tiles;
+pub(crate) use tiles::leaves as tile_of_leaves;
 pub(crate) use volume::read_whole;
 pub use volume::{Blob, Directory, Volume};
 
@@ -590,6 +593,10 @@ impl Sequencer {
     /// The number of entries.
     pub fn size(&self) -> u64 {
         self.shared.lock().log.size()
+    }
+    /// Holds that were set and not lifted, by their ids.
+    pub fn holds(&self) -> BTreeSet<[u8; 16]> {
+        self.shared.lock().log.holds().clone()
     }
     /// The number of entries that are on disk.
     pub fn durable(&self) -> u64 {

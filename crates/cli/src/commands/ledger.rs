@@ -138,6 +138,7 @@ fn status(args: &args::Config, out: Out) -> Done {
                 size = index + 1;
                 last = Leaf::parse(line, index).ok().map(|leaf| Timestamp(leaf.wall));
             }
+            LedgerItem::Pruned(..) => size = index + 1,
             LedgerItem::Damaged(what) => damage = Some(what),
         }
         ControlFlow::Continue(())

@@ -33,9 +33,11 @@ pub(crate) async fn run(args: args::Session, out: Out) -> Done {
                 );
             }
             let (configuration, local, record) = find(&args.config, &args.id, "recording").await?;
+            let pruned = local.catalog.pruned_of(record.id).await;
             local.close().await;
+            let pruned = pruned.map_err(|error| Failure::no(error.to_string()))?;
             let recordings = configuration.state.join("recordings");
-            tokio::task::block_in_place(|| replay::play(&recordings, &record, args.speed, out))
+            tokio::task::block_in_place(|| replay::play(&recordings, &record, &pruned, args.speed, out))
         }
     }
 }

@@ -23,6 +23,7 @@ use chancery_mask::{ColumnRule, Detector, MaskRules, Operator, TokenKey};
 use chancery_model::{Assurance, Digest, Durability, Protocol, ResourceName};
 use chancery_policy::{Problem, ReviewRule, RuleSet};
 use chancery_secrets::Recipients;
+use chancery_store::RetentionLimits;
 use toml::Spanned;
 
 use super::archive::{place, region_of_environment};
@@ -45,6 +46,9 @@ const SYSTEM_CERTIFICATES: [&str; 4] = [
 const PURPOSE_BYTES_MAX: usize = 500;
 const POLICY_BYTES_MAX: u64 = 64 << 10;
 const MINUTE: Duration = Duration::from_secs(60);
+const DAY: Duration = Duration::from_secs(86_400);
+/// A hundred years: what is to be kept longer should not be on this disk.
+const DAYS_MAX: u32 = 36_500;
 /// How long commands that can have an effect go on without witnesses, if the file does not say.
 const MAX_UNWITNESSED: Duration = Duration::from_secs(15 * 60);
 /// How often the archive is written, if the file does not say.
@@ -87,6 +91,8 @@ pub(crate) struct Configuration {
     pub(crate) archive: Option<ArchiveSettings>,
     /// The archive may be reached without TLS.
     pub(crate) archive_clear_text: bool,
+    /// How long things are kept.
+    pub(crate) retention: RetentionLimits,
     /// SHA-256 of the file.
     pub(crate) digest: Digest,
     /// What is odd, but not wrong.
@@ -112,6 +118,7 @@ impl Configuration {
             witness_ca: self.witness_ca.clone(),
             max_unwitnessed: self.max_unwitnessed,
             archive: self.archive.clone(),
+            retention: self.retention,
             rules,
             config: self.digest,
             dangerous: self.dangerous(),
@@ -200,13 +207,7 @@ impl Lower<'_> {
             self.whole_odd("no client can connect: nothing listens", "set `postgres` in [listen]");
         }
         let reviews = file.reviews.into_iter().filter_map(|review| self.review(review)).collect();
-        if let Some(retention) = file.retention {
-            if let Some(sealed) = retention.sealed.filter(|sealed| !sealed.get_ref().0.is_zero()) {
-                let hint = "remove it: `chancery evidence shred` destroys a session's originals";
-                self.wrong(sealed.span(), "sealed originals are not deleted by age in this release", hint);
-            }
-            self.whole_odd("[retention] is not enforced in this release: nothing is deleted", "watch the disk");
-        }
+        let retention = self.retention(&file.retention);
         let witnesses = file.ledger.witnesses.and_then(|name| self.witnesses(&name));
         let witness_ca = file.ledger.witness_ca.and_then(|ca| self.pem(&ca, "CERTIFICATE"));
         let peers = file.ledger.witness_for.map(|name| self.peers(&name, https.is_some())).unwrap_or_default();
@@ -235,8 +236,35 @@ impl Lower<'_> {
             exports,
             archive,
             archive_clear_text,
+            retention,
             digest,
             warnings: Vec::new(),
+        }
+    }
+
+    fn retention(&mut self, retention: &super::Retention) -> RetentionLimits {
+        if let Some(sealed) = retention.sealed.as_ref().filter(|sealed| !sealed.get_ref().0.is_zero()) {
+            let message = "sealed originals are not deleted by age in this release";
+            self.wrong(sealed.span(), message, "remove it: `chancery evidence shred` destroys a session's originals");
+        }
+        let mut days = |span: &Option<Spanned<Span>>, key| match span {
+            Some(span) => self.days(span, key),
+            None => RetentionLimits::DEFAULT_DAYS,
+        };
+        let (ledger_days, recordings_days) =
+            (days(&retention.ledger, "ledger"), days(&retention.recordings, "recordings"));
+        RetentionLimits { ledger_days, recordings_days }
+    }
+    /// Days, so that a limit is not a matter of the hour at which a run is made.
+    fn days(&mut self, span: &Spanned<Span>, key: &str) -> u32 {
+        let seconds = span.get_ref().0.as_secs();
+        match u32::try_from(seconds / DAY.as_secs()) {
+            Ok(days) if seconds.is_multiple_of(DAY.as_secs()) && (1..=DAYS_MAX).contains(&days) => days,
+            _ => {
+                let message = format!("`{key}` in [retention] must be whole days, 1d to {DAYS_MAX}d");
+                self.wrong(span.span(), message, "for example \"400d\": a year and the weeks of an audit");
+                RetentionLimits::DEFAULT_DAYS
+            }
         }
     }
 

@@ -294,3 +294,22 @@ fn durations_are_whole_and_have_a_unit() {
         assert!(duration(bad).is_err(), "{bad}");
     }
 }
+
+#[test]
+fn retention_is_whole_days_and_four_hundred_if_nobody_says_otherwise() {
+    let with = |lines: &str| read(&format!("{GOOD}\n[retention]\n{lines}\n"));
+    let days = |lines: &str| with(lines).unwrap_or_else(|problems| panic!("{problems:?}")).retention.recordings_days;
+    assert_eq!(read(GOOD).unwrap_or_else(|problems| panic!("{problems:?}")).retention.recordings_days, 400);
+    assert_eq!([days(""), days("recordings = \"1d\""), days("recordings = \"48h\"")], [400, 1, 2]);
+    assert_eq!(days("recordings = \"36500d\"\nsealed = \"0d\""), 36_500);
+    for bad in ["0d", "23h", "36h", "90s", "36501d"] {
+        let problems = with(&format!("recordings = \"{bad}\"")).err().expect("it is refused");
+        let told = "`recordings` in [retention] must be whole days, 1d to 36500d";
+        assert!(problems.iter().any(|problem| problem.message == told), "{bad}: {problems:?}");
+    }
+    let problems = with("sealed = \"1d\"").err().expect("it is refused");
+    assert!(problems.iter().any(|problem| problem.message.contains("sealing is not built")), "{problems:?}");
+    let ledger = with("ledger = \"7d\"").unwrap_or_else(|problems| panic!("{problems:?}")).retention.ledger_days;
+    assert_eq!(ledger, 7);
+    assert!(with("ledger = \"7h\"").is_err());
+}

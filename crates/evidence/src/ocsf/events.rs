@@ -84,12 +84,16 @@ impl Events {
             Some(EntryKind::Alert) => alert(leaf, hash),
             Some(EntryKind::Stall | EntryKind::Gap) => trouble(leaf, hash),
             Some(
-                EntryKind::Heartbeat
-                | EntryKind::KeyEpoch
-                | EntryKind::Principal
-                | EntryKind::RecordingSegment
-                | EntryKind::RawSegment,
+                EntryKind::RawSegment
+                | EntryKind::RetentionRun
+                | EntryKind::RetentionDone
+                | EntryKind::PruneRecording
+                | EntryKind::PruneLedger
+                | EntryKind::PruneRefuse
+                | EntryKind::HoldSet
+                | EntryKind::HoldLift,
             )
+            | Some(EntryKind::Heartbeat | EntryKind::KeyEpoch | EntryKind::Principal | EntryKind::RecordingSegment)
             | None => base(leaf, hash),
         };
         event.write(line);

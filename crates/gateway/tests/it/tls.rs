@@ -158,6 +158,7 @@ async fn a_listener_for_others_needs_tls() {
             witness_ca: None,
             max_unwitnessed: std::time::Duration::from_secs(900),
             archive: None,
+            retention: chancery_store::RetentionLimits::default(),
             rules: Arc::new(rules),
             config: Digest::default(),
             dangerous: Vec::new(),

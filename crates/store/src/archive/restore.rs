@@ -249,7 +249,7 @@ impl Restore {
             bytes += open.metadata()?.len();
             // Broken chains have no block that an entry names; they are found below.
             FileScan::of(&open, |block| {
-                chain.push(block);
+                chain.push(block, Some(*file));
             })?;
             open.sync_all()?;
         }

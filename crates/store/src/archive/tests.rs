@@ -315,6 +315,7 @@ async fn what_comes_back_is_the_ledger() {
                 lines.push(line.to_vec());
                 ControlFlow::Continue(())
             }
+            LedgerItem::Pruned(hash, _) => panic!("{hash} is pruned"),
             LedgerItem::Damaged(what) => panic!("{what}"),
         });
         read.expect("readable");

@@ -8,7 +8,7 @@ use super::CatalogError;
 const APPLICATION: i64 = 0x4348_4352;
 
 /// Step `n` brings a file from version `n` to `n + 1`. Steps that were released never change; new ones are appended.
-const STEPS: [&str; 3] = [FIRST, DECISIONS, SEAL_KEYS];
+const STEPS: [&str; 4] = [FIRST, DECISIONS, SEAL_KEYS, RETENTION];
 
 const FIRST: &str = "
 CREATE TABLE chains (
@@ -129,6 +129,63 @@ CREATE TABLE seal_keys (
     created_at INTEGER NOT NULL
 ) STRICT, WITHOUT ROWID;
 PRAGMA user_version = 3;
+";
+
+const RETENTION: &str = "
+CREATE TABLE recording_files (
+    file INTEGER PRIMARY KEY CHECK (file >= 0),
+    bytes INTEGER NOT NULL,
+    digest BLOB NOT NULL CHECK (length(digest) = 32),
+    first_at INTEGER NOT NULL,
+    last_at INTEGER NOT NULL,
+    whole INTEGER NOT NULL CHECK (whole IN (0, 1)),
+    pruned_entry INTEGER,
+    pruned_at INTEGER,
+    CHECK ((pruned_entry IS NULL) = (pruned_at IS NULL))
+) STRICT;
+CREATE TABLE recording_sessions (
+    session BLOB NOT NULL CHECK (length(session) = 16),
+    file INTEGER NOT NULL REFERENCES recording_files (file) ON DELETE CASCADE,
+    PRIMARY KEY (session, file)
+) STRICT, WITHOUT ROWID;
+CREATE INDEX recording_sessions_in ON recording_sessions (file);
+CREATE TABLE holds (
+    id BLOB PRIMARY KEY CHECK (length(id) = 16),
+    session BLOB CHECK (length(session) = 16),
+    issuer TEXT,
+    subject TEXT,
+    since INTEGER,
+    until INTEGER,
+    reason TEXT NOT NULL,
+    salt BLOB NOT NULL CHECK (length(salt) = 32),
+    set_at INTEGER NOT NULL,
+    set_by TEXT NOT NULL,
+    lifted_at INTEGER,
+    lifted_by TEXT,
+    lift_reason TEXT,
+    lift_salt BLOB CHECK (length(lift_salt) = 32),
+    CHECK ((session IS NOT NULL) + (subject IS NOT NULL) + (since IS NOT NULL) = 1),
+    CHECK ((issuer IS NULL) = (subject IS NULL) AND (since IS NULL) = (until IS NULL)),
+    CHECK ((lifted_at IS NULL) = (lifted_by IS NULL) AND (lifted_at IS NULL) = (lift_reason IS NULL)
+       AND (lifted_at IS NULL) = (lift_salt IS NULL))
+) STRICT, WITHOUT ROWID;
+CREATE INDEX holds_in_force ON holds (id) WHERE lifted_at IS NULL;
+CREATE TABLE ledger_segments (
+    first INTEGER PRIMARY KEY CHECK (first >= 0),
+    last_at INTEGER NOT NULL,
+    rest INTEGER NOT NULL CHECK (rest IN (0, 1))
+) STRICT;
+CREATE TABLE retention_runs (
+    entry INTEGER PRIMARY KEY,
+    began_at INTEGER NOT NULL,
+    ended_at INTEGER,
+    how TEXT,
+    due INTEGER NOT NULL,
+    pruned INTEGER NOT NULL,
+    refused INTEGER NOT NULL,
+    bytes INTEGER NOT NULL
+) STRICT;
+PRAGMA user_version = 4;
 ";
 
 /// Makes the tables in a file that has none.

@@ -158,6 +158,7 @@ async fn a_catalog_of_the_first_version_is_brought_up_to_date() {
     catalog.create_review(&review(1)).await.unwrap();
     catalog.close().await;
     let mut connection = options(&dir.file()).connect().await.unwrap();
+    without_retention(&mut connection).await;
     let older = "ALTER TABLE approvals DROP COLUMN entry; ALTER TABLE approvals DROP COLUMN leaf; DROP TABLE seal_keys;
          PRAGMA user_version = 1";
     sqlx::raw_sql(older).execute(&mut connection).await.unwrap();
@@ -166,6 +167,7 @@ async fn a_catalog_of_the_first_version_is_brought_up_to_date() {
     catalog.check().await.unwrap();
     let read = catalog.add_approval(review(1).id, &approval("writes", "bob")).await.unwrap();
     assert_eq!(read.approvals, [approval("writes", "bob")]);
+    assert_eq!(catalog.last_run().await.unwrap(), None);
 }
 
 #[tokio::test]
@@ -728,4 +730,26 @@ async fn a_destroyed_key_is_in_no_file_any_more() {
     assert_eq!(files(), [false, false]);
     assert!(catalog.seal_key(session).await.unwrap().is_none());
     assert!(catalog.destroy_seal_key(session).await.unwrap(), "again, as after a crash");
+}
+
+/// The tables that the fourth version added.
+const FOURTH: [&str; 5] = ["ledger_segments", "recording_sessions", "recording_files", "holds", "retention_runs"];
+
+async fn without_retention(connection: &mut sqlx::SqliteConnection) {
+    for table in FOURTH {
+        sqlx::raw_sql(sqlx::AssertSqlSafe(format!("DROP TABLE {table}"))).execute(&mut *connection).await.unwrap();
+    }
+    sqlx::raw_sql("PRAGMA user_version = 3").execute(connection).await.unwrap();
+}
+
+#[tokio::test]
+async fn a_catalog_of_the_third_version_is_brought_up_to_date() {
+    let (dir, catalog) = new().await;
+    catalog.close().await;
+    let mut connection = options(&dir.file()).connect().await.unwrap();
+    without_retention(&mut connection).await;
+    sqlx::Connection::close(connection).await.unwrap();
+    let catalog = Catalog::open(&dir.file()).await.unwrap();
+    assert_eq!(catalog.count_holds().await.unwrap(), 0);
+    assert_eq!(catalog.last_run().await.unwrap(), None);
 }

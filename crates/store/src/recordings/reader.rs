@@ -1,6 +1,6 @@
 //! Reads recordings back: for replay, for the index by session, for the verifier. One block in memory at a time.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 use std::ops::ControlFlow;
 use std::sync::Arc;
@@ -8,9 +8,9 @@ use std::sync::Arc;
 use chancery_ledger::{
     BLOCK_HEADER_BYTES, Block, BlockHeader, Codec, FrameIter, FrameView, Hasher, RecordingSegment, Verifier,
 };
-use chancery_model::SessionId;
+use chancery_model::{SessionId, Timestamp};
 
-use super::writer::block_crc;
+use super::writer::{block_crc, reported};
 use crate::sequencer::{Blob, Volume};
 
 pub(crate) fn file_name(number: u64) -> String {
@@ -91,6 +91,21 @@ fn fill(blob: &dyn Blob, offset: u64, into: &mut [u8]) -> io::Result<usize> {
     Ok(at)
 }
 
+/// What one file of recordings holds.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct FileSurvey {
+    /// Number, and length, blocks and digest of its whole blocks.
+    pub segment: RecordingSegment,
+    /// Its length on disk.
+    pub length: u64,
+    /// The first and the last instant that a frame in it speaks of; `None` if there is no frame.
+    pub times: Option<(Timestamp, Timestamp)>,
+    /// The sessions that have blocks in it.
+    pub sessions: BTreeSet<SessionId>,
+    /// A block of it does not decode.
+    pub damaged: bool,
+}
+
 /// A session that has blocks.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct RecordedSession {
@@ -140,6 +155,35 @@ impl RecordingReader {
 
     pub(crate) fn files(&self) -> io::Result<Vec<u64>> {
         Ok(self.volume.list("files")?.iter().filter_map(|name| file_number(name)).collect())
+    }
+
+    /// The files that are closed and stated in the ledger, by number.
+    pub fn closed(&self) -> io::Result<Vec<u64>> {
+        let last = reported(self.volume.as_ref())?;
+        Ok(self.files()?.into_iter().filter(|number| last.is_some_and(|last| *number <= last)).collect())
+    }
+
+    /// Reads a closed file through. `None`: there is no such file.
+    pub fn survey(&self, number: u64) -> io::Result<Option<FileSurvey>> {
+        let blob = match self.volume.open(&file_name(number)) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+            blob => blob?,
+        };
+        let (mut sessions, mut times, mut unread, mut raw) = (BTreeSet::new(), None, false, Vec::new());
+        let scan = FileScan::of(blob.as_ref(), |block| {
+            sessions.insert(block.header.session);
+            let read = decode(block, &mut raw).and_then(|()| {
+                frames(&raw, &mut |frame| {
+                    let (first, last) = times.unwrap_or((frame.at, frame.at));
+                    times = Some((first.min(frame.at), last.max(frame.at)));
+                    ControlFlow::Continue(())
+                })
+            });
+            unread |= read.is_err();
+        })?;
+        // What a crash left behind the last whole block is no part of the file.
+        let length = blob.length()?;
+        Ok(Some(FileSurvey { segment: scan.segment(number), length, times, sessions, damaged: unread }))
     }
 
     /// The sessions that have blocks, in the order of their ids. Reads every file.
@@ -194,6 +238,7 @@ impl RecordingReader {
     pub fn verify(&self, verifier: &mut Verifier) -> io::Result<()> {
         for number in self.files()? {
             let blob = self.volume.open(&file_name(number))?;
+            verifier.begin_file(number);
             let scan = FileScan::of(blob.as_ref(), |block| verifier.block(block))?;
             if let Some(what) = scan.damage {
                 verifier.recording_damaged(&format!("file {number}: {what}"));

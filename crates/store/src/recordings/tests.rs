@@ -141,3 +141,31 @@ async fn no_changed_byte_of_a_file_is_overlooked() {
         assert!(scan.damage.is_some(), "byte {at}");
     }
 }
+
+#[tokio::test]
+async fn a_file_is_closed_for_its_age_only_if_something_is_in_it() {
+    let volume = MemoryVolume::new();
+    let (recorder, closed) = recorder(&volume, RecorderOptions::default());
+    let spool = recorder.spool(id(1));
+    let turn_over = |age: Duration| {
+        recorder.turn_over(age);
+        while recorder.shared.lock().older.is_some() {
+            std::thread::yield_now();
+        }
+    };
+    let record = async |command: u64| {
+        let _ = spool.append(shown(command, "x")).expect("room");
+        spool.sync().await.expect("the disk works");
+    };
+    turn_over(Duration::ZERO);
+    record(1).await;
+    turn_over(Duration::from_secs(3_600));
+    record(2).await;
+    assert_eq!(volume.list("files").expect("memory").len(), 1, "nothing was in it, then it was too young");
+    turn_over(Duration::ZERO);
+    record(3).await;
+    recorder.close();
+    let told: Vec<_> = closed.lock().expect("no panic holds it").iter().map(|one| (one.file, one.blocks)).collect();
+    assert_eq!(told, [(0, 2), (1, 1)]);
+    assert_eq!(replay(&volume, id(1)).len(), 3);
+}

@@ -29,6 +29,8 @@ struct Writer {
     number: u64,
     offset: u64,
     blocks: u64,
+    /// When its first block was written.
+    begun: Option<Instant>,
     hasher: Hasher,
     /// Room for the round's blocks; what lies behind `end` is left from earlier rounds.
     out: Vec<u8>,
@@ -64,6 +66,7 @@ pub(super) fn start(
         number: next,
         offset: 0,
         blocks: 0,
+        begun: None,
         hasher: Hasher::default(),
         out: Vec::new(),
         end: 0,
@@ -75,14 +78,7 @@ pub(super) fn start(
 
 /// Tells of files whose entry the ledger never took, and returns the number of the next file.
 fn report_left_over(volume: &dyn Volume, on_closed: &mut OnClosed) -> io::Result<u64> {
-    let mut reported: Option<u64> = match volume.open(REPORTED) {
-        Err(error) if error.kind() == io::ErrorKind::NotFound => None,
-        blob => {
-            let text = read_whole(blob?.as_ref(), 64)?;
-            let text = String::from_utf8(text).map_err(|_| io::ErrorKind::InvalidData)?;
-            Some(text.trim().parse().map_err(|_| io::ErrorKind::InvalidData)?)
-        }
-    };
+    let mut reported = reported(volume)?;
     let numbers: Vec<u64> = volume.list("files")?.iter().filter_map(|name| file_number(name)).collect();
     for number in &numbers {
         if reported.is_some_and(|reported| *number <= reported) {
@@ -99,14 +95,25 @@ fn report_left_over(volume: &dyn Volume, on_closed: &mut OnClosed) -> io::Result
             break;
         }
     }
-    Ok(numbers.last().map_or(0, |last| last + 1))
+    // The last files may have been pruned; a number does not come back.
+    Ok(numbers.last().copied().max(reported).map_or(0, |last| last + 1))
+}
+
+/// The number of the last file whose entry the ledger took.
+pub(super) fn reported(volume: &dyn Volume) -> io::Result<Option<u64>> {
+    let blob = match volume.open(REPORTED) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+        blob => blob?,
+    };
+    let text = String::from_utf8(read_whole(blob.as_ref(), 64)?).map_err(|_| io::ErrorKind::InvalidData)?;
+    Ok(Some(text.trim().parse().map_err(|_| io::ErrorKind::InvalidData)?))
 }
 
 impl Writer {
     fn run(mut self) {
         loop {
             let (spools, stopping) = self.wait();
-            if let Err(error) = self.round(&spools) {
+            if let Err(error) = self.round(&spools).and_then(|()| self.turn_over()) {
                 tracing::error!(%error, "recorder stopped");
                 return self.end(RecordFault::Failed(error.kind()), spools);
             }
@@ -127,7 +134,7 @@ impl Writer {
         loop {
             let hurry =
                 queue.stopping || queue.wanted || self.shared.bytes.load(Ordering::Relaxed) >= super::HURRY_BYTES;
-            if hurry && (queue.stopping || !queue.spools.is_empty()) {
+            if queue.older.is_some() || hurry && (queue.stopping || !queue.spools.is_empty()) {
                 break;
             }
             queue.wanted = false;
@@ -153,6 +160,7 @@ impl Writer {
         if self.end > 0 {
             self.write()?;
             self.blob.sync()?;
+            self.begun.get_or_insert_with(Instant::now);
             self.offset += self.end as u64;
             self.hasher.update(&self.out[..self.end]);
         }
@@ -163,11 +171,30 @@ impl Writer {
             self.out = Vec::new();
         }
         if self.offset >= self.shared.options.file_bytes {
-            self.close_file()?;
-            self.number += 1;
-            self.blob = self.volume.create(&file_name(self.number))?;
-            (self.offset, self.blocks, self.hasher) = (0, 0, Hasher::default());
+            self.next_file()?;
         }
+        Ok(())
+    }
+
+    /// Closes the file if somebody asked for it and it is old enough.
+    fn turn_over(&mut self) -> io::Result<()> {
+        let Some(age) = self.shared.lock().older.take() else { return Ok(()) };
+        match self.begun {
+            Some(begun) if begun.elapsed() >= age => match self.next_file() {
+                // It is asked again another day.
+                Err(error) if error.kind() == io::ErrorKind::StorageFull => Ok(()),
+                done => done,
+            },
+            _ => Ok(()),
+        }
+    }
+
+    fn next_file(&mut self) -> io::Result<()> {
+        let next = self.volume.create(&file_name(self.number + 1))?;
+        // If we crash here, the next start states both files.
+        self.close_file()?;
+        (self.number, self.blob) = (self.number + 1, next);
+        (self.offset, self.blocks, self.begun, self.hasher) = (0, 0, None, Hasher::default());
         Ok(())
     }
 

@@ -5,6 +5,7 @@ use std::ops::ControlFlow;
 use std::sync::Arc;
 
 use chancery_ledger::{Report, Roots, TileBuilder, Verifier, WitnessPolicy};
+use chancery_model::Digest;
 
 use super::recovery::read_note;
 use super::segment::{self, FRAME_HEADER_BYTES, HEADER_BYTES, Next};
@@ -34,6 +35,8 @@ impl std::fmt::Debug for LedgerReader {
 pub enum Item<'a> {
     /// An entry's bytes as stored.
     Entry(&'a [u8]),
+    /// The leaf hash of an entry that was pruned, and the index of the first entry of its segment.
+    Pruned(Digest, u64),
     /// Bytes that are no frame. Nothing of the segment follows; a write in progress looks like this, too.
     Damaged(&'static str),
 }
@@ -82,10 +85,11 @@ impl LedgerReader {
             loop {
                 let item = match frames.next()? {
                     None => break,
-                    Some(Ok(line)) => Item::Entry(line),
+                    Some(Ok(Frame::Line(line))) => Item::Entry(line),
+                    Some(Ok(Frame::Pruned(hash))) => Item::Pruned(hash, *first),
                     Some(Err(what)) => Item::Damaged(what),
                 };
-                let whole = matches!(item, Item::Entry(_));
+                let whole = !matches!(item, Item::Damaged(_));
                 if (index >= from || !whole) && visit(index, item).is_break() {
                     return Ok(());
                 }
@@ -97,6 +101,12 @@ impl LedgerReader {
         }
         Ok(())
     }
+}
+
+/// What a frame holds.
+enum Frame<'a> {
+    Line(&'a [u8]),
+    Pruned(Digest),
 }
 
 /// The frames of one segment, a piece of it in memory at a time.
@@ -119,7 +129,7 @@ impl Frames {
     }
 
     /// The next entry; what is wrong, after which nothing follows; or the end.
-    fn next(&mut self) -> io::Result<Option<Result<&[u8], &'static str>>> {
+    fn next(&mut self) -> io::Result<Option<Result<Frame<'_>, &'static str>>> {
         // A frame that is cut by the end of the piece, and zeros, are judged with what follows them.
         if !self.last && self.end - self.at < FRAME_BYTES_MAX {
             self.fill()?;
@@ -127,7 +137,11 @@ impl Frames {
         match segment::next(&self.room[..self.end], self.at) {
             Next::Entry(_, after) => {
                 let from = std::mem::replace(&mut self.at, after) + FRAME_HEADER_BYTES;
-                Ok(Some(Ok(&self.room[from..after])))
+                Ok(Some(Ok(Frame::Line(&self.room[from..after]))))
+            }
+            Next::Pruned(hash, after) => {
+                self.at = after;
+                Ok(Some(Ok(Frame::Pruned(hash))))
             }
             Next::Bad(what) => Ok(Some(Err(what))),
             Next::End => Ok(if self.is_zero_to_the_end()? { None } else { Some(Err("bytes follow the end")) }),
@@ -207,6 +221,7 @@ pub fn verify(
         }
         match item {
             Item::Entry(line) => verifier.entry(line),
+            Item::Pruned(hash, segment) => verifier.pruned(hash, segment),
             Item::Damaged(what) => verifier.damaged(what),
         }
         if tiles.is_err() { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }

@@ -20,7 +20,7 @@ use super::volume::{Blob, Volume, read_whole};
 use super::{CLOSING_ROOM, FROZEN, Head, OpenError, Options, Progress, Sequencer, Shared, State, SyncThread, Writer};
 
 /// The longest segment that is read. Segments are closed at their limit plus one write.
-pub(super) const SEGMENT_BYTES_MAX: u64 = 1 << 30;
+pub(crate) const SEGMENT_BYTES_MAX: u64 = 1 << 30;
 /// A clock this much behind the last entry is not refused: time services step by less.
 const CLOCK_STEP_US: i64 = 1_000_000;
 
@@ -209,6 +209,13 @@ impl Scan {
         Ok(last)
     }
 
+    fn at_signed(&self) -> Result<(), OpenError> {
+        if self.log.size() == self.signed && self.tree.root() != self.root {
+            return Err(OpenError::Checkpoint(format!("the first {} entries are not the signed ones", self.signed)));
+        }
+        Ok(())
+    }
+
     /// Replays the frames of a segment and returns the offset after the last one that counts.
     fn frames(&mut self, file: &str, bytes: &[u8], is_last: bool) -> Result<usize, OpenError> {
         let mut at = HEADER_BYTES;
@@ -217,12 +224,13 @@ impl Scan {
                 Next::Entry(line, after) => {
                     let entry = self.log.replay(line).map_err(|error| self.damaged(file, error.to_string()))?;
                     self.tree.push(entry.leaf, &mut self.whole);
-                    if self.log.size() == self.signed && self.tree.root() != self.root {
-                        return Err(OpenError::Checkpoint(format!(
-                            "the first {} entries are not the signed ones",
-                            self.signed
-                        )));
-                    }
+                    self.at_signed()?;
+                    at = after;
+                }
+                Next::Pruned(hash, after) => {
+                    self.log.skip();
+                    self.tree.push(hash, &mut self.whole);
+                    self.at_signed()?;
                     at = after;
                 }
                 Next::End => return Ok(at),

@@ -5,6 +5,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use chancery_ledger::ENTRY_BYTES_MAX;
+use chancery_model::Digest;
 
 use super::volume::{Blob, Volume};
 
@@ -12,6 +13,8 @@ use super::volume::{Blob, Volume};
 pub(crate) const HEADER_BYTES: usize = 16;
 /// Length and CRC-32C, little-endian.
 pub(crate) const FRAME_HEADER_BYTES: usize = 8;
+/// The length of a frame that holds the hash of a pruned entry: 32, and the highest bit.
+const PRUNED: u32 = 1 << 31 | 32;
 const MAGIC: [u8; 8] = *b"CLEDGER1";
 static ZEROS: [u8; 64 * 1024] = [0; 64 * 1024];
 
@@ -88,6 +91,13 @@ pub(crate) fn check_frames(mut frames: &mut [u8]) {
     }
 }
 
+/// Appends the frame of a pruned entry.
+pub(crate) fn pruned_frame(out: &mut Vec<u8>, hash: &Digest) {
+    out.extend_from_slice(&PRUNED.to_le_bytes());
+    out.extend_from_slice(&crc(&hash.0).to_le_bytes());
+    out.extend_from_slice(&hash.0);
+}
+
 pub(crate) fn crc(bytes: &[u8]) -> u32 {
     crc_fast::crc32_iscsi(bytes)
 }
@@ -97,6 +107,8 @@ pub(crate) fn crc(bytes: &[u8]) -> u32 {
 pub(crate) enum Next<'a> {
     /// An entry, and the offset after it.
     Entry(&'a [u8], usize),
+    /// The hash of an entry that was pruned, and the offset after it.
+    Pruned(Digest, usize),
     /// Only zeros from here.
     End,
     /// Neither.
@@ -117,6 +129,15 @@ pub(crate) fn next(bytes: &[u8], at: usize) -> Next<'_> {
     let length = u32::from_le_bytes(*length) as usize;
     if length == 0 {
         return if rest.iter().all(|b| *b == 0) { Next::End } else { Next::Bad("bytes follow the end") };
+    }
+    if length == PRUNED as usize {
+        let hash = after.get(4..4 + 32).and_then(|hash| <[u8; 32]>::try_from(hash).ok());
+        return match (after.first_chunk::<4>(), hash) {
+            (Some(told), Some(hash)) if crc(&hash) == u32::from_le_bytes(*told) => {
+                Next::Pruned(Digest(hash), at + FRAME_HEADER_BYTES + hash.len())
+            }
+            _ => Next::Bad("the hash of a pruned entry is cut or its checksum is wrong"),
+        };
     }
     if length > ENTRY_BYTES_MAX {
         return Next::Bad("the frame's length is out of bounds");

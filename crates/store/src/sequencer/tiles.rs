@@ -111,6 +111,11 @@ impl Tiles {
     }
 }
 
+/// The leaf hashes of a whole tile of level 0, if it was written.
+pub(crate) fn leaves(volume: &dyn Volume, index: u64) -> io::Result<Option<Vec<u8>>> {
+    read(volume, 0, index)
+}
+
 /// The hashes of a whole tile, if it was written.
 pub(super) fn read(volume: &dyn Volume, level: u8, index: u64) -> io::Result<Option<Vec<u8>>> {
     let (number, offset) = place(index);

@@ -16,7 +16,7 @@ pub trait Volume: Send + Sync + 'static {
     fn create(&self, name: &str) -> io::Result<Arc<dyn Blob>>;
     /// Puts a file in place of another, or of none: after a crash there is the old or the new, whole.
     fn replace(&self, name: &str, bytes: &[u8]) -> io::Result<()>;
-    /// Removes a file; no error if there is none.
+    /// Removes a file; no error if there is none. Its name is off the disk when this returns.
     fn remove(&self, name: &str) -> io::Result<()>;
     /// Bytes that may still be written.
     fn free(&self) -> io::Result<u64>;
@@ -126,7 +126,7 @@ impl Volume for Directory {
     fn remove(&self, name: &str) -> io::Result<()> {
         match fs::remove_file(self.path.join(name)) {
             Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
-            done => done,
+            done => done.and_then(|()| self.parent_synced(name)),
         }
     }
     fn free(&self) -> io::Result<u64> {

@@ -150,6 +150,8 @@ struct Survey {
     signed: Vec<(u64, ReviewId, Digest)>,
     /// Sessions of the period, with the last block that an entry speaks of.
     sessions: BTreeMap<SessionId, Digest>,
+    /// Those of them whose blocks may have been in files that were pruned.
+    excused: BTreeSet<SessionId>,
 }
 
 struct Source {
@@ -192,6 +194,10 @@ impl Source {
         let visited = self.ledger.visit(0, |index, item| {
             let line = match item {
                 LedgerItem::Entry(line) if index < self.head.size => line,
+                LedgerItem::Pruned(_, segment) if index < self.head.size => {
+                    result = Err(self.pruned(segment));
+                    return ControlFlow::Break(());
+                }
                 _ => return ControlFlow::Break(()),
             };
             next = index + 1;
@@ -210,6 +216,30 @@ impl Source {
         Err(Failure::no(what).hint("`chancery ledger verify` says where it is wrong"))
     }
 
+    /// Why there is no pack of a ledger with pruned entries. `segment`: the first entry of the first segment that has any.
+    fn pruned(&self, segment: u64) -> Failure {
+        let (mut first, mut last, mut count, mut by) = (None, segment, 0_u64, None);
+        let visited = self.ledger.visit(segment, |index, item| {
+            match item {
+                LedgerItem::Pruned(..) => (first, last, count) = (first.or(Some(index)), index, count + 1),
+                LedgerItem::Entry(line) if index >= segment => {
+                    let leaf = Leaf::parse(line, index).ok();
+                    let leaf = leaf.filter(|leaf| leaf.kind == Some(EntryKind::PruneLedger));
+                    by = leaf.filter(|leaf| leaf.number("first") == Some(segment)).map(|leaf| leaf.index).or(by);
+                }
+                _ => {}
+            }
+            ControlFlow::Continue(())
+        });
+        if let Err(error) = visited {
+            return unreadable(error);
+        }
+        let by = by.map_or("no entry says why".to_owned(), |by| format!("the first of them by entry {by}"));
+        let first = first.unwrap_or(segment);
+        Failure::no(format!("{count} entries from {first} to {last} are pruned, {by}: of this ledger no pack is built"))
+            .hint("`chancery ledger verify` on a copy proves what is left; packs are made before entries go")
+    }
+
     fn survey(&self, from: i64, to: Option<i64>) -> Result<Survey, Failure> {
         let to = to.map_or(i64::MAX, |to| to);
         let mut found = Survey {
@@ -219,8 +249,11 @@ impl Source {
             rules: BTreeSet::new(),
             signed: Vec::new(),
             sessions: BTreeMap::new(),
+            excused: BTreeSet::new(),
         };
         let (mut began, mut in_force) = (BTreeMap::new(), None::<String>);
+        // Where files are stated; and before which entry a session can have had blocks in one that was pruned.
+        let (mut files, mut pruned) = (BTreeMap::new(), None::<u64>);
         self.visit(|index, _, leaf| {
             found.last = leaf.wall;
             let text = |name: &str| leaf.rest.get(name).and_then(serde_json::Value::as_str);
@@ -243,19 +276,26 @@ impl Source {
                         found.signed.push((index, review, signature));
                     }
                 }
+                Some(EntryKind::RecordingSegment) => files.extend(leaf.number("file").map(|file| (file, index))),
+                Some(EntryKind::PruneRecording) => {
+                    pruned = pruned.max(leaf.number("file").and_then(|file| files.remove(&file)));
+                }
                 _ => {}
             }
             if let Some(session) = leaf.session {
                 if leaf.kind == Some(EntryKind::SessionOpen) {
-                    began.insert(session, leaf.wall);
+                    began.insert(session, (index, leaf.wall));
                 }
-                let of_period = began.get(&session).is_some_and(|began| *began < to) && leaf.wall >= from;
+                let of_period = began.get(&session).is_some_and(|(_, began)| *began < to) && leaf.wall >= from;
                 if let (true, Some(head)) = (of_period, leaf.digest("cm")) {
                     found.sessions.insert(session, head);
                 }
             }
             Ok(())
         })?;
+        let old =
+            |session: &&SessionId| pruned.zip(began.get(session)).is_some_and(|(pruned, (opened, _))| *opened < pruned);
+        found.excused = found.sessions.keys().filter(old).copied().collect();
         found.rules.extend(in_force.filter(|_| to > found.last));
         // Without an end, the period ends behind the last entry: the same head gives the same pack.
         found.period.to = if to == i64::MAX { found.last + 1 } else { to };
@@ -317,7 +357,7 @@ impl Source {
             }
         });
         copied.map_err(unreadable)?;
-        match left.keys().next() {
+        match left.keys().find(|session| !first.excused.contains(session)) {
             None => Ok(()),
             Some(session) => Err(Failure::no(format!("the recording of {session} is not whole"))
                 .hint("`chancery ledger verify` says what is missing")),

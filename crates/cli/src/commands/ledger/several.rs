@@ -85,8 +85,10 @@ fn origin(reader: &LedgerReader) -> Result<String, Failure> {
     }
     let mut origin = None;
     let visited = reader.visit(0, |index, item| {
-        if let LedgerItem::Entry(line) = item {
-            origin = Leaf::parse(line, index).ok().map(|leaf| leaf.origin);
+        match item {
+            LedgerItem::Entry(line) => origin = Leaf::parse(line, index).ok().map(|leaf| leaf.origin),
+            LedgerItem::Pruned(..) => return ControlFlow::Continue(()),
+            LedgerItem::Damaged(_) => {}
         }
         ControlFlow::Break(())
     });

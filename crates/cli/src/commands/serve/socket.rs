@@ -10,7 +10,8 @@ use tokio::net::UnixListener;
 use tokio::sync::watch;
 
 use crate::local::{
-    Deed, Ground, NewExport, NewKey, NewSecret, NewShred, NewUnseal, NewView, Refused, operator, perform,
+    Deed, EndHold, Ground, NewExport, NewHold, NewKey, NewSecret, NewShred, NewUnseal, NewView, Refused, RetentionStep,
+    operator, perform,
 };
 use crate::output::{Exit, Failure};
 
@@ -32,6 +33,10 @@ pub(super) async fn serve(listener: UnixListener, gateway: Gateway, mut ended: w
         .route("/local/exports", post(exports))
         .route("/local/unseals", post(unseals))
         .route("/local/shreds", post(shreds))
+        .route("/local/holds", post(holds))
+        .route("/local/holds/lift", post(lifts))
+        .route("/local/retention/run", post(run_retention))
+        .route("/local/retention/progress", post(progress))
         .layer(DefaultBodyLimit::max(BODY_BYTES_MAX))
         .with_state(gateway);
     let own = rustix::process::geteuid().as_raw();
@@ -100,22 +105,56 @@ async fn shreds(
     answer(&gateway, peer, &Deed::Shred(shred)).await
 }
 
+async fn holds(
+    State(gateway): State<Gateway>,
+    Extension(peer): Extension<Peer>,
+    Json(hold): Json<NewHold>,
+) -> Response {
+    answer(&gateway, peer, &Deed::Hold(hold)).await
+}
+
+async fn lifts(
+    State(gateway): State<Gateway>,
+    Extension(peer): Extension<Peer>,
+    Json(lift): Json<EndHold>,
+) -> Response {
+    answer(&gateway, peer, &Deed::Lift(lift)).await
+}
+
+/// Begins a run, whose end is not waited for; answers how far the gateway was before.
+async fn run_retention(State(gateway): State<Gateway>, Extension(Peer(uid)): Extension<Peer>) -> Response {
+    let before = RetentionStep::of(&gateway.retention().progress().borrow());
+    match gateway.chain_id(&operator(uid)).await {
+        Ok(by) => {
+            tokio::spawn(async move { gateway.run_retention(by).await });
+            Json(before).into_response()
+        }
+        Err(error) => refused(uid, Failure::no(format!("the directory: {error}"))),
+    }
+}
+
+async fn progress(State(gateway): State<Gateway>) -> Response {
+    Json(RetentionStep::of(&gateway.retention().progress().borrow())).into_response()
+}
+
 async fn answer(gateway: &Gateway, Peer(uid): Peer, deed: &Deed) -> Response {
     let operator = operator(uid);
     let done = match gateway.chain_id(&operator).await {
         Ok(by) => {
             let (catalog, sequencer, state) = (gateway.catalog(), gateway.sequencer(), gateway.state());
-            perform(deed, &Ground { catalog, sequencer, state }, by, &operator).await
+            let ground = Ground { catalog, sequencer, retention: gateway.retention(), state };
+            perform(deed, &ground, by, &operator).await
         }
         Err(error) => Err(Failure::no(format!("the directory: {error}"))),
     };
     match done {
         Ok(()) => StatusCode::NO_CONTENT.into_response(),
-        Err(failure) => {
-            tracing::warn!(uid, error = %failure, "an operator's request was refused");
-            let status =
-                if failure.exit == Exit::Unsure { StatusCode::SERVICE_UNAVAILABLE } else { StatusCode::CONFLICT };
-            (status, Json(Refused { error: failure.message, hint: failure.hint })).into_response()
-        }
+        Err(failure) => refused(uid, failure),
     }
+}
+
+fn refused(uid: u32, failure: Failure) -> Response {
+    tracing::warn!(uid, error = %failure, "an operator's request was refused");
+    let status = if failure.exit == Exit::Unsure { StatusCode::SERVICE_UNAVAILABLE } else { StatusCode::CONFLICT };
+    (status, Json(Refused { error: failure.message, hint: failure.hint })).into_response()
 }

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use chancery_ledger::{FrameKind, FrameView};
 use chancery_model::Timestamp;
-use chancery_store::{Directory, RecordingReader, SessionRecord};
+use chancery_store::{Directory, PrunedFile, RecordingReader, SessionRecord};
 use serde_json::{Value, json};
 
 use super::transcript::{Reader, Shown};
@@ -22,7 +22,14 @@ const PAUSE_MAX: Duration = Duration::from_secs(10);
 /// The text of one command; what is longer is shown in pieces.
 const WORDS_BYTES_MAX: usize = 16 << 20;
 
-pub(super) fn play(recordings: &Path, session: &SessionRecord, speed: Option<f64>, out: Out) -> Done {
+/// `pruned` are the files that the session had blocks in and that are gone.
+pub(super) fn play(
+    recordings: &Path,
+    session: &SessionRecord,
+    pruned: &[PrunedFile],
+    speed: Option<f64>,
+    out: Out,
+) -> Done {
     let unreadable = |error: std::io::Error| Failure::unsure(format!("the recording cannot be read: {error}"));
     let volume = Directory::shared(recordings).map_err(unreadable)?;
     out.line(format!(
@@ -32,6 +39,10 @@ pub(super) fn play(recordings: &Path, session: &SessionRecord, speed: Option<f64
         clean(&session.chain),
         session.started_at
     ));
+    for file in pruned {
+        out.line(format!("a part of it is pruned by entry {} at {}\n", file.entry, file.at));
+        out.json_line(&json!({ "kind": "pruned", "entry": file.entry, "at": file.at.to_string(), "file": file.file }));
+    }
     let mut player = Player::new(speed, out);
     let reader = RecordingReader::new(Arc::new(volume));
     let visited = reader.frames(session.id, |frame| {
@@ -40,6 +51,12 @@ pub(super) fn play(recordings: &Path, session: &SessionRecord, speed: Option<f64
     });
     player.finish();
     visited.map_err(unreadable)?;
+    if player.frames == 0
+        && let Some(last) = pruned.last()
+    {
+        return Err(Failure::no(format!("the recording is pruned by entry {} at {}", last.entry, last.at))
+            .hint("its time was over; the entries of the session are in the ledger: `chancery session show`"));
+    }
     if player.frames == 0 {
         return Err(Failure::no("nothing is recorded of this session")
             .hint("a session that lives may not have been written out yet; one that was refused has no recording"));

@@ -1,0 +1,336 @@
+//! Pruned segments: what goes, what stays, and that the ledger is the same one before and after. The clock is the test's.
+#![allow(clippy::unwrap_used)]
+
+use std::ops::ControlFlow;
+use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
+use std::time::Duration;
+
+use chancery_ledger::{
+    ActDeny, ActDone, ActStart, ApprovalEnd, ApprovalRequest, Check, Entry, HoldSet, LogSigner, Outcome, Report, Roots,
+    SessionClose, SessionOpen, Stamp, Verdict, verify_consistency,
+};
+use chancery_model::{Delegation, Durability, Effect, Principal, PrincipalKind, RefusalCode, ResourceName, ReviewId};
+
+use super::*;
+use crate::retention::{Judgement, Planned, PlannedSegment, Retention, RetentionError, RetentionLimits, Shelves, Why};
+use crate::sequencer::Blob;
+use crate::{Catalog, HoldScope, LedgerItem, LedgerReader, LegalHold, Level, MemoryVolume, Options, Sequencer, verify};
+
+const DAY: i64 = 86_400_000_000;
+const ORIGIN: &str = "gw.test/a";
+const ISSUER: &str = "https://login.example";
+
+/// A ledger of which nothing can be replaced below `entries` while it is stuck.
+struct Sticky(MemoryVolume, AtomicBool);
+
+impl Volume for Sticky {
+    fn list(&self, under: &str) -> io::Result<Vec<String>> {
+        self.0.list(under)
+    }
+    fn open(&self, name: &str) -> io::Result<Arc<dyn Blob>> {
+        self.0.open(name)
+    }
+    fn create(&self, name: &str) -> io::Result<Arc<dyn Blob>> {
+        self.0.create(name)
+    }
+    fn replace(&self, name: &str, bytes: &[u8]) -> io::Result<()> {
+        if name.starts_with("entries/") && self.1.load(Ordering::SeqCst) {
+            return Err(io::ErrorKind::Interrupted.into());
+        }
+        self.0.replace(name, bytes)
+    }
+    fn remove(&self, name: &str) -> io::Result<()> {
+        self.0.remove(name)
+    }
+    fn free(&self) -> io::Result<u64> {
+        self.0.free()
+    }
+}
+
+struct House {
+    path: std::path::PathBuf,
+    catalog: Catalog,
+    clock: Arc<AtomicI64>,
+    ledger: MemoryVolume,
+    keys: MemoryVolume,
+    sticky: Arc<Sticky>,
+    sequencer: Sequencer,
+    retention: Retention,
+    roots: Roots,
+}
+
+impl Drop for House {
+    fn drop(&mut self) {
+        drop(std::fs::remove_dir_all(&self.path));
+    }
+}
+
+fn id(n: u8) -> SessionId {
+    SessionId([n; 16])
+}
+
+fn options(clock: &Arc<AtomicI64>, boot: u8) -> Options {
+    let clock = clock.clone();
+    let clock = Arc::new(move || Stamp { wall: Timestamp(clock.load(Ordering::SeqCst)), mono: 0 });
+    Options { reserve_bytes: 1, segment_bytes: 4_000, ..Options::new(clock, [boot; 16]) }
+}
+
+fn signer() -> LogSigner {
+    LogSigner::from_seed(ORIGIN, &[1; 32]).unwrap()
+}
+
+impl House {
+    /// Sessions 0 to 19, a day each. Session 20 lives from day 3 to day 12. The catalog knows that odd ones are ada's.
+    async fn new() -> Self {
+        let mut random = [0; 8];
+        crate::random(&mut random).unwrap();
+        let path = std::env::temp_dir().join(format!("chancery-entries-{:016x}", u64::from_be_bytes(random)));
+        std::fs::create_dir(&path).unwrap();
+        let catalog = Catalog::create(&path.join("catalog.sqlite")).await.unwrap();
+        let (ledger, keys, clock) = (MemoryVolume::new(), MemoryVolume::new(), Arc::new(AtomicI64::new(0)));
+        let (volume, kept) = (Arc::new(ledger.clone()), Arc::new(keys.clone()));
+        let (sequencer, _) = Sequencer::open(volume, kept, signer(), ORIGIN, options(&clock, 9)).unwrap();
+        let sticky = Arc::new(Sticky(ledger.clone(), AtomicBool::new(false)));
+        let limits = RetentionLimits { ledger_days: 10, recordings_days: 10 };
+        let shelves = Shelves::new(catalog.clone(), Arc::new(MemoryVolume::new()), sticky.clone(), limits);
+        let retention = Retention::new(shelves, sequencer.clone());
+        let roots = Roots::parse(&sequencer.roots()).unwrap();
+        let house = Self { path, catalog, clock, ledger, keys, sticky, sequencer, retention, roots };
+        for n in 0..2 {
+            let subject = ["bob", "ada"][usize::from(n)].to_owned();
+            let (issuer, display) = (ISSUER.to_owned(), subject.clone());
+            let principal = Principal { issuer, subject, kind: PrincipalKind::User, display, groups: Vec::new() };
+            let chain = Delegation { principal, actors: Vec::new() };
+            house.catalog.remember_chain([n; 16], &chain, Timestamp(0)).await.unwrap();
+        }
+        for n in 0..20 {
+            house.at(i64::from(n) * DAY);
+            house.session(n).await;
+        }
+        house
+    }
+    fn at(&self, micros: i64) {
+        self.clock.store(micros, Ordering::SeqCst);
+    }
+    fn add(&self, entry: &Entry<'_>) {
+        self.sequencer.append_entry(entry, Level::Written).unwrap();
+    }
+    async fn session(&self, n: u8) {
+        if n == 3 {
+            self.open(20);
+        }
+        self.open(n);
+        self.act(n, 1);
+        self.add(&Entry::Heartbeat);
+        let review = ReviewId([n; 16]);
+        let (rules, digest, expires_at) = (Digest([2; 32]), Digest([4; 32]), Timestamp(0));
+        let (resource, needed, command) = (ResourceName::parse("shop").unwrap(), &["dba".to_owned()], 2);
+        let (session, chain) = (id(n), [n % 2; 16]);
+        #[rustfmt::skip]
+        let request = ApprovalRequest { review, session, command, chain, resource: &resource, rules, digest, needed, expires_at };
+        self.add(&Entry::ApprovalRequest(request));
+        self.add(&Entry::ApprovalEnd(ApprovalEnd { review, expired: true }));
+        let code = RefusalCode::Denied;
+        #[rustfmt::skip]
+        let deny = ActDeny {
+            session: id(100 + n), command: 0, chain: None, resource: None, rules, code, rule_ids: &[], digest: None,
+        };
+        self.add(&Entry::ActDeny(deny));
+        if (3..=12).contains(&n) {
+            self.act(20, u64::from(n));
+        }
+        self.close(n);
+        if n == 12 {
+            self.close(20);
+        }
+        // A round of the thread rotates the segment.
+        self.sequencer.synced().await.unwrap();
+        self.sequencer.synced().await.unwrap();
+    }
+    fn open(&self, n: u8) {
+        let resource = ResourceName::parse("shop").unwrap();
+        let (session, chain, rules, rule_ids) = (id(n), [n % 2; 16], Digest([2; 32]), &[]);
+        let (protocol, method, profile) = ("postgres", "oidc", Durability::Strict);
+        #[rustfmt::skip]
+        let open = SessionOpen { session, chain, resource: &resource, rules, rule_ids, protocol, method, profile };
+        self.add(&Entry::SessionOpen(open));
+    }
+    fn act(&self, n: u8, command: u64) {
+        let resource = ResourceName::parse("shop").unwrap();
+        let (session, chain, rules, digest) = (id(n), [n % 2; 16], Digest([2; 32]), Digest([4; 32]));
+        let (profile, effect) = (Durability::Strict, Effect::Read);
+        #[rustfmt::skip]
+        let start = ActStart {
+            session, command, chain, resource: &resource, rules, decision: "allow", rule_ids: &[], effect, fingerprint: digest,
+            digest, review: None, profile,
+        };
+        self.add(&Entry::ActStart(start));
+        let (outcome, sqlstate, recording) = (Outcome::Completed, None, None);
+        #[rustfmt::skip]
+        let done = ActDone { session, command, outcome, sqlstate, rows: 1, bytes: 2, masked: 3, duration_us: 4, recording };
+        self.add(&Entry::ActDone(done));
+    }
+    fn close(&self, n: u8) {
+        self.add(&Entry::SessionClose(SessionClose { session: id(n), reason: "client", recording: None }));
+    }
+    async fn run(&self, day: i64) -> Result<Vec<PlannedSegment>, RetentionError> {
+        self.at(day.max(19) * DAY);
+        let mut seen = Vec::new();
+        let each = |one: &Planned| {
+            let Planned::Segment(segment) = one else { panic!("there are no recordings") };
+            seen.push(*segment);
+        };
+        self.retention.run(None, || Timestamp(day * DAY), Duration::ZERO, each).await?;
+        Ok(seen)
+    }
+    fn hold(&self, scope: HoldScope) -> LegalHold {
+        let (reason, set_by) = ("case".to_owned(), "operator".to_owned());
+        LegalHold { id: [3; 16], scope, reason, salt: [7; 32], set_at: Timestamp(5), set_by, lifted: None }
+    }
+    fn reader(&self) -> LedgerReader {
+        LedgerReader::new(Arc::new(self.ledger.clone()))
+    }
+    /// The sessions that have lines, and how many entries are hashes.
+    fn left(&self) -> (BTreeSet<u8>, u64) {
+        let (mut sessions, mut hashes) = (BTreeSet::new(), 0);
+        let visited = self.reader().visit(0, |index, item| {
+            match item {
+                LedgerItem::Entry(line) => {
+                    sessions.extend(Leaf::parse(line, index).unwrap().session.map(|session| session.0[0]));
+                }
+                LedgerItem::Pruned(..) => hashes += 1,
+                LedgerItem::Damaged(what) => panic!("{index}: {what}"),
+            }
+            ControlFlow::Continue(())
+        });
+        visited.unwrap();
+        (sessions, hashes)
+    }
+    async fn verified(&self) -> Report {
+        self.sequencer.synced().await.unwrap();
+        verify(&self.reader(), None, self.roots.clone()).unwrap()
+    }
+    async fn holds_up(&self) {
+        let report = self.verified().await;
+        for check in [Check::Lines, Check::Order, Check::Ladder, Check::Sessions, Check::Rolling] {
+            let finding = report.finding(check).unwrap();
+            assert_eq!(finding.verdict, Verdict::Pass, "{finding}");
+        }
+        assert_ne!(report.finding(Check::Checkpoints).unwrap().verdict, Verdict::Fail);
+    }
+}
+
+#[tokio::test]
+async fn what_sessions_did_goes_and_the_ledger_is_the_same_one() {
+    let house = House::new().await;
+    let firsts = closed(&house.ledger).unwrap();
+    assert!(firsts.len() >= 4, "{firsts:?}");
+    let before = (house.sequencer.size(), house.verified().await.root);
+    assert!(house.run(9).await.unwrap().is_empty());
+    assert_eq!(house.left().1, 0);
+    let gone = house.run(21).await.unwrap();
+    assert!(!gone.is_empty() && gone.iter().all(|one| one.judgement == Judgement::Due && one.bytes > 0), "{gone:?}");
+    let (sessions, hashes) = house.left();
+    let last = gone.last().unwrap().first;
+    assert_eq!(hashes, gone.iter().map(|one| one.entries).sum::<u64>());
+    assert!(!sessions.contains(&0) && !sessions.contains(&100), "{sessions:?}");
+    assert!(sessions.contains(&19) && sessions.contains(&20), "young, or in several segments: {sessions:?}");
+    house.holds_up().await;
+    let report = house.verified().await;
+    assert!(report.finding(Check::Lines).unwrap().what.starts_with(&format!("{hashes} entries are pruned")));
+    // Nothing more to do, and nothing done twice.
+    assert!(house.run(21).await.unwrap().is_empty());
+    assert_eq!(house.left().1, hashes);
+    // Proofs over what is gone are made from the tiles, as before.
+    let (size, root) = (house.sequencer.size(), house.verified().await.root);
+    let proof = house.sequencer.consistency(before.0, size).unwrap();
+    assert!(verify_consistency(before.0, size, &proof, &before.1, &root));
+    assert!(last < before.0);
+    // The next process finds it whole.
+    house.sequencer.close();
+    let (volume, keys) = (house.ledger.after_power_loss(), Arc::new(house.keys.clone()));
+    let (next, found) = Sequencer::open(Arc::new(volume), keys, signer(), ORIGIN, options(&house.clock, 10)).unwrap();
+    assert_eq!((found.size, found.crashes, found.cut_bytes), (size, 0, 0));
+    assert_eq!(Roots::parse(&next.roots()).unwrap(), house.roots, "the ladder's root is still known");
+}
+
+#[tokio::test]
+async fn what_is_held_keeps_its_lines_and_goes_when_it_is_lifted() {
+    let of = |subject: &str| HoldScope::Principal { issuer: ISSUER.to_owned(), subject: subject.to_owned() };
+    for (scope, stays, goes) in [
+        (HoldScope::Session(id(1)), vec![1], vec![0, 2]),
+        (of("ada"), vec![1], vec![0, 2]),
+        (HoldScope::Period(Timestamp(DAY), Timestamp(DAY + 1)), vec![1, 101], vec![0, 100]),
+    ] {
+        let house = House::new().await;
+        house.retention.set_hold(&house.hold(scope.clone()), [1; 16]).await.unwrap();
+        let seen = house.run(21).await.unwrap();
+        assert!(seen.iter().any(|one| one.held == Some([3; 16]) && one.entries > 0), "{seen:?}");
+        let (sessions, hashes) = house.left();
+        assert!(
+            stays.iter().all(|n| sessions.contains(n)) && goes.iter().all(|n| !sessions.contains(n)),
+            "{sessions:?}"
+        );
+        house.holds_up().await;
+        let again = house.run(21).await.unwrap();
+        let held = Judgement::Refused(Why::Held, Some([3; 16]));
+        assert!(!again.is_empty() && again.iter().all(|one| one.judgement == held), "{again:?}");
+        let lift = crate::Lift { at: Timestamp(6), by: "o".into(), reason: "closed".into(), salt: [8; 32] };
+        house.retention.lift_hold([3; 16], &lift, [1; 16]).await.unwrap();
+        house.run(21).await.unwrap();
+        let (sessions, more) = house.left();
+        assert!(more > hashes && stays.iter().all(|n| !sessions.contains(n)), "{scope:?} {sessions:?}");
+        house.holds_up().await;
+    }
+}
+
+#[tokio::test]
+async fn a_hold_that_only_the_ledger_knows_keeps_every_line() {
+    let house = House::new().await;
+    house.add(&Entry::HoldSet(HoldSet { hold: [5; 16], scope: "session", commitment: Digest([1; 32]), by: [1; 16] }));
+    let seen = house.run(21).await.unwrap();
+    let refused = Judgement::Refused(Why::Unknown, Some([5; 16]));
+    assert!(!seen.is_empty() && seen.iter().all(|one| one.judgement == refused));
+    assert_eq!(house.left().1, 0);
+}
+
+#[tokio::test]
+async fn a_crash_between_entry_and_replacement_is_finished_by_the_next_run() {
+    let house = House::new().await;
+    house.sticky.1.store(true, Ordering::SeqCst);
+    assert!(matches!(house.run(21).await, Err(RetentionError::Io(_))));
+    assert_eq!(house.left().1, 0);
+    house.holds_up().await;
+    house.sticky.1.store(false, Ordering::SeqCst);
+    house.run(21).await.unwrap();
+    assert!(house.left().1 > 0);
+    house.holds_up().await;
+}
+
+#[tokio::test]
+async fn what_nobody_pruned_is_missing_and_a_changed_entry_is_not_pruned() {
+    let house = House::new().await;
+    house.run(21).await.unwrap();
+    // Somebody drops one entry more, as the run does, but no entry says so.
+    let first = closed(&house.ledger).unwrap()[0];
+    let volume: Arc<dyn Volume> = Arc::new(house.ledger.clone());
+    let mut more = read(&volume, first).unwrap();
+    let kept = more.frames.iter().rposition(|frame| matches!(frame.what, What::Kept)).unwrap();
+    more.frames[kept].what = What::Loose;
+    let pruned = more.without(&house.ledger, &BTreeSet::new(), true).unwrap();
+    assert_eq!(pruned.fresh, 1);
+    house.ledger.replace(&segment::name(first), &pruned.bytes).unwrap();
+    let report = house.verified().await;
+    let lines = report.finding(Check::Lines).unwrap();
+    assert_eq!(lines.verdict, Verdict::Fail, "{lines}");
+    assert!(lines.what.contains("no entry says that these were pruned"), "{lines}");
+
+    let house = House::new().await;
+    let first = closed(&house.ledger).unwrap()[0];
+    house.ledger.tamper(&segment::name(first), |bytes| {
+        let at = bytes.windows(9).position(|piece| piece == b"\"masked\":").unwrap() + 9;
+        bytes[at] = b'0';
+    });
+    let seen = house.run(21).await.unwrap();
+    assert_eq!(seen[0].judgement, Judgement::Refused(Why::Damaged, None), "evidence stays");
+}
