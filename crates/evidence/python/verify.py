@@ -32,7 +32,8 @@ FORM = {"v": 1, "k": ".+", "o": ".+", "d": [".*"], "ref": ["[0-9]+:" + DIGEST], 
         "out": "completed|failed|skipped|suspended|unknown|cancelled", "end": "expired|withdrawn", "c": ".*",
         "key.epoch sig": DIGEST * 2, "approval.decide d": ("approve|deny", ".*"), "needed": [".*"],
         **dict.fromkeys("n t m q e size life_ms acts leaves blocks bytes file seg until masked".split(), int),
-        **dict.fromkeys("b s a by hold".split(), ID), **dict.fromkeys("p ch cm cr com hd root roll key".split(), DIGEST)}
+        **dict.fromkeys("b s a by hold".split(), ID),
+        **dict.fromkeys("p ch cm cr com hd root roll key".split(), DIGEST)}
 MANIFEST = {"pack_version": 1, "created_at": TIME, "period": {"from": TIME, "to": TIME}, "controls": [".*"],
             "checkpoints": [{"origin": ".*", "size": int, "root": DIGEST, "directory": "ledger"}], "generator": dict(
             name=".*", version=".*", binary_sha256=DIGEST), "files": [dict(path=".*", bytes=int, sha256=DIGEST)]}
@@ -353,7 +354,6 @@ def ed25519_holds(key, signature, message):
     inverse, eightfold = pow(total[2], P - 2, P), functools.reduce(lambda p, _: add(p, p), range(3), a)
     encoded = total[1] * inverse % P | (total[0] * inverse % P & 1) << 255
     return eightfold[0] != 0 and encoded.to_bytes(32, "little") == signature[:32]
-
 def handed_in(path): return open(path, "rb").read(MAX_NOTE)
 def roots(path):
     """ledger.md, Epochs: the log's name and key, and the key of epoch 0 or None."""

@@ -9,15 +9,15 @@ CHECKS = "lines", "order", "checkpoints", "ladder", "tail", "sessions", "rolling
 MAX_ENTRY, MAX_NOTE, MAX_BLOCK = 61_440, 65_536, 1_048_576
 # ledger.md, Entry: the kinds and their keys ("?" behind one that may be absent), besides those of every entry.
 BASE = frozenset("v k o n t m b".split())
-KINDS = """boot config dangerous loss_ms prof root size ver/shutdown reason/stall reason/heartbeat/hold.lift by com hold
-key.epoch e key life_ms root sig size/policy.apply by? p source/principal a com/secret.change by? c change ver
-raw.segment bytes com cr hd s seg to/unseal by rev s/shred by cr s what
-session.open a auth c d p prof proto s/session.close acts cm? leaves reason roll s/approval.use ch q ref rev s
-act.start a c ch d fp p prof q rev? s x/act.done bytes cm? masked out q rows s sqlstate? us/gap cause from to/crash q? s
-act.deny a? c? ch? code d p q s/approval.request a c ch needed p q rev s until/rec.segment blocks bytes cr file
-approval.decide assurance by ch d rev sig?/approval.end end rev/view by s? what/export by cr from to/alert code s?
-retention.run by? due ledger recordings/prune.recording bytes cr file last run/prune.refuse file? first? hold? run why
-retention.done bytes how pruned refused run/hold.set by com hold scope/prune.ledger bytes cr dropped first last run"""
+KINDS = """act.done bytes cm? masked out q rows s sqlstate? us/boot config dangerous loss_ms prof root size ver
+approval.request a c ch needed p q rev s until/prune.ledger bytes cr dropped first last run/policy.apply by? p source
+session.close acts cm? leaves reason roll s/retention.done bytes how pruned refused run/approval.use ch q ref rev s
+approval.decide assurance by ch d rev sig?/act.start a c ch d fp p prof q rev? s x/rec.segment blocks bytes cr file
+retention.run by? due ledger recordings/prune.refuse file? first? hold? run why/key.epoch e key life_ms root sig size
+session.open a auth c d p prof proto s/prune.recording bytes cr file last run/raw.segment bytes com cr hd s seg to
+act.deny a? c? ch? code d p q s/secret.change by? c change ver/hold.set by com hold scope/hold.lift by com hold
+approval.end end rev/export by cr from to/shred by cr s what/gap cause from to/shutdown reason/principal a com
+view by s? what/unseal by rev s/alert code s?/stall reason/crash q? s/heartbeat"""
 KINDS = {kind: (BASE.union(w for w in keys if w[-1] != "?"), BASE.union(w.rstrip("?") for w in keys))
          for kind, *keys in map(str.split, re.split("[/\n]", KINDS))}
 def text(pattern):

@@ -308,7 +308,7 @@ fn retention_is_whole_days_and_four_hundred_if_nobody_says_otherwise() {
         assert!(problems.iter().any(|problem| problem.message == told), "{bad}: {problems:?}");
     }
     let problems = with("sealed = \"1d\"").err().expect("it is refused");
-    assert!(problems.iter().any(|problem| problem.message.contains("sealing is not built")), "{problems:?}");
+    assert!(problems.iter().any(|problem| problem.message.contains("not deleted by age")), "{problems:?}");
     let ledger = with("ledger = \"7d\"").unwrap_or_else(|problems| panic!("{problems:?}")).retention.ledger_days;
     assert_eq!(ledger, 7);
     assert!(with("ledger = \"7h\"").is_err());
