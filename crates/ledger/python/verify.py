@@ -7,8 +7,7 @@ import argparse, base64, functools, hashlib, json, os, re, sqlite3, struct, sys
 GRAVITY = PASS, INCONCLUSIVE, FAIL = "PASS", "INCONCLUSIVE", "FAIL"
 CHECKS = "lines", "order", "checkpoints", "ladder", "tail", "sessions", "rolling", "recordings"
 MAX_ENTRY, MAX_NOTE, MAX_BLOCK = 61_440, 65_536, 1_048_576
-# ledger.md, Entry: the kinds and their keys ("?" behind one that may be absent), besides those of every entry.
-BASE = frozenset("v k o n t m b".split())
+BASE = frozenset("v k o n t m b".split())  # ledger.md, Entry: of every entry; then those of the kinds ("?": or absent)
 KINDS = """act.done bytes cm? masked out q rows s sqlstate? us/boot config dangerous loss_ms prof root size ver
 approval.request a c ch needed p q rev s until/prune.ledger bytes cr dropped first last run/policy.apply by? p source
 session.close acts cm? leaves reason roll s/retention.done bytes how pruned refused run/approval.use ch q ref rev s
