@@ -138,7 +138,7 @@ def test_every_effect_has_an_intent_that_came_first(crashed):
         if statement.startswith("SELECT") or not TAG.search(statement):
             continue
         effects += 1
-        digest = ledger.command_digest("crash", chain, rules, ask[0], statement, ask[1])
+        digest = ledger.command_digest(front.directory / "state", "crash", chain, rules, ask[0], statement, ask[1])
         times = starts.get(digest)
         if not times:
             without.append(statement)

@@ -434,8 +434,8 @@ def without_intent(house, pack):
         looked += 1
         known = sessions.get(session)
         rules = {row["rules"] for row in pack.rows("P08")}
-        digests = {ledger.command_digest(known["resource"], chains[known["chain"]], one, "query", text) for one in rules} if known \
-            else set()
+        of_ = known and (house.front.directory / "state", known["resource"], chains[known["chain"]])
+        digests = {ledger.command_digest(*of_, one, "query", text) for one in rules} if known else set()
         if not digests & starts[session]:
             missing.append((session, text))
     return missing, looked

@@ -146,7 +146,7 @@ def test_packs(server, fresh_database, gateway, provider, tmp_path):
     index = [entry["n"] for entry in ledger.entries(front.directory / "state") if entry["k"] == "act.done"][0]
     place = data.index(b'"out":"completed"', data.index(b'"k":"act.done"'))
     changes = {"entry": data[:place + 7] + b"C" + data[place + 8:], "cut": data[:-1000], "more": data + bytes(512),
-               "manifest": data[:600] + b"X" + data[601:], "recording": data.replace(b"CRB1", b"CRB2", 1)}
+               "manifest": data[:600] + b"X" + data[601:], "recording": data.replace(b"CRB2", b"CRB1", 1)}
     for name, changed in changes.items():
         (tmp_path / "changed.tar").write_bytes(changed)
         code, bad, checks = both(front, tmp_path / "changed.tar", roots)

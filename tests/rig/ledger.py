@@ -2,6 +2,7 @@
 
 import dataclasses
 import hashlib
+import hmac
 import json
 import pathlib
 import struct
@@ -63,9 +64,11 @@ def chain(issuer, subject, groups, actors=()):
     return out + b"".join(put(actor_issuer) + put(actor) + bytes([kind]) for actor_issuer, actor, kind in actors)
 
 
-def command_digest(resource, canonical_chain, rules, ask, statement, parameters=b""):
+def command_digest(state, resource, canonical_chain, rules, ask, statement, parameters=b""):
     """The digest that `ch` holds: SHA-256 over fields, each after its length (docs/spec/ledger.md, "Command digest")."""
-    fields = (b"chancery/command/1", resource.encode(), b"postgres", canonical_chain, bytes.fromhex(rules), ask.encode(),
+    key = (state / "keys/fingerprint-hmac.key").read_bytes()
+    salt = hmac.digest(key, b"chancery/command-salt/1" + canonical_chain, "sha256")
+    fields = (b"chancery/command/2", salt, resource.encode(), b"postgres", canonical_chain, bytes.fromhex(rules), ask.encode(),
               statement.encode(), parameters)
     return hashlib.sha256(b"".join(struct.pack(">Q", len(field)) + field for field in fields)).hexdigest()
 

@@ -998,11 +998,11 @@ def test_recordings_between_sessions(tmp_path):
 def test_damaged_recordings(pack, log, tmp_path):
     path = f"recordings/{ident('s1')}.rec"
     data, first = pack.files[path], len(log.recorder.files[ident("s1")][0])
-    for bad in (data[:-1], data[:first], data[first:], data[:first] * 2, data + data, b"", data[:10], data[:68] + b"\xff" * 8,
-                data[:first] + b"CRB1" + bytes(72), data.replace(b"first", b"FIRST")):
+    for bad in (data[:-1], data[:first], data[first:], data[:first] * 2, data + data, b"", data[:10], data[:100] + b"\xff" * 8,
+                data[:first] + b"CRB2" + bytes(104), data.replace(b"first", b"FIRST")):
         pack.files[path] = bad
         assert found(run(tmp_path, pack.tar()))["recordings"][0] == "FAIL", bad
-    for place in range(0, 76, 4):
+    for place in range(0, 108, 4):
         bad = bytearray(data)
         bad[place] ^= 4
         pack.files[path] = bytes(bad)

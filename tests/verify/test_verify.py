@@ -141,9 +141,10 @@ class Recorder:
     def block(self, file, session, payload, codec=0, before=None, number=None, **header):
         last, n = self.heads.get(session, (bytes(32), 0))
         before, n = before or last, n if number is None else number
-        is_ = {"magic": b"CRB1", "zero": bytes(3), "decoded": len(payload), "stored": len(payload), **header}
-        head = struct.pack(">4s16sQ32sB3sII", is_["magic"], bytes.fromhex(session), n, before, codec, is_["zero"],
-                           is_["decoded"], is_["stored"])
+        is_ = {"magic": b"CRB2", "salt": bytes([n % 256]) * 32, "zero": bytes(3), "decoded": len(payload),
+               "stored": len(payload), **header}
+        head = struct.pack(">4s16sQ32s32sB3sII", is_["magic"], bytes.fromhex(session), n, before, is_["salt"], codec,
+                           is_["zero"], is_["decoded"], is_["stored"])
         block = head + struct.pack(">I", crc(head + payload)) + payload
         self.files.setdefault(file, []).append(block)
         h = hashlib.sha256(b"\2" + block).digest()
@@ -284,7 +285,7 @@ def story(twist=None, ladder="epoch", log=None, sealed_by=None, idle=True, epoch
     log.add("approval.use", ch=digest("s22"), q=2, ref=[f"1:{digest('entry')}"], rev="rev-1", s=ident("s2"))
     log.start("s2", 2)
     log.done("s2", 2, cm=log.recorder.block(1, ident("s2"), b"of the second session"))
-    log.torn[1] = b"CRB1 cut by the crash"
+    log.torn[1] = b"CRB2 cut by the crash"
     log.checkpoint(epoch_of_checkpoints, orderly=False)
     log.boot("second")
     log.epoch(signer=sealed_by.get(3))
@@ -1144,7 +1145,7 @@ def test_damaged_files(whole, tmp_path):
     for bad in (data[:-1], b"", data + data):
         path.write_bytes(bad)
         assert found(run(top))["recordings"][0] == "FAIL"
-    path.write_bytes(data + b"CRB1")
+    path.write_bytes(data + b"CRB2")
     assert found(run(top)) == {}
 
 

@@ -28,6 +28,8 @@ pub struct Desk {
     pub authenticate: Handle<String, Result<Authenticated<Identity>, ()>>,
     /// The id by which entries name a chain; remembers the chain and writes its entry where it is new.
     pub chain_id: Handle<Delegation, Result<[u8; 16], ()>>,
+    /// The salt of a chain's command digests, for those who review its commands.
+    pub command_salt: Arc<dyn Fn(&Delegation) -> [u8; 32] + Send + Sync>,
     /// What stands behind the gateway.
     pub resources: Vec<ResourceView>,
     /// Ends a running session. `false`: there is none of this id.

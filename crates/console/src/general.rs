@@ -9,7 +9,7 @@ use axum::http::header::CONTENT_TYPE;
 use axum::response::{IntoResponse, Response};
 use axum::{Extension, Json};
 use chancery_model::{Facts, Need, ReviewState};
-use chancery_policy::{Request, Verdict, command_digest, decide};
+use chancery_policy::{CommandDigests, Request, Verdict, decide};
 use chancery_store::{SessionFilter, catalog_limits};
 
 use crate::desk::{Desk, Number};
@@ -57,7 +57,9 @@ fn connect(desk: &Desk, caller: &Caller, of: &crate::ResourceView) -> Option<Vec
     let facts = Facts::connect();
     let needs: Vec<Need> = facts.statements.iter().flat_map(|statement| statement.needs.clone()).collect();
     let protocol = of.resource.protocol.to_string();
-    let digest = command_digest(&of.resource.name, &protocol, "connect", &[], &[], subject.chain(), &rules.digest());
+    let salt = (desk.command_salt)(subject.chain());
+    let digests = CommandDigests::new(&salt, &of.resource.name, &protocol, subject.chain(), &rules.digest());
+    let digest = digests.of("connect", &[], &[]);
     let request = Request { subject: &subject, digest, facts: &facts, needs: &needs, reviews: &[], connect: true };
     match decide(&request, rules, caller.now) {
         Verdict::Allow(_) => Some(Vec::new()),

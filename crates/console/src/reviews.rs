@@ -81,7 +81,12 @@ pub(crate) async fn show(
     let (review, subject) = find(&desk, &caller, &id).await?;
     record::view(&desk, &caller.identity.chain, "review", review.session).await?;
     let denial = desk.catalog.denial(review.id).await.map_err(|error| Problem::catalog(&error))?;
-    Ok(Json(full(&caller, &subject, &review, denial)))
+    let mut shown = full(&caller, &subject, &review, denial);
+    // Of a masked text the salt would tell who guesses well what was masked.
+    if matches!(review.state, ReviewState::Pending | ReviewState::Approved) {
+        shown.salt = Digest((desk.command_salt)(&review.chain)).to_string();
+    }
+    Ok(Json(shown))
 }
 
 /// A reviewer's yes under one review rule.
@@ -331,6 +336,7 @@ fn full(caller: &Caller, subject: &Subject, review: &Review, denial: Option<chan
         resource: review.resource.to_string(),
         chain: view::Chain::of(&review.chain),
         digest: review.digest.to_string(),
+        salt: String::new(),
         rules: review.rules.to_string(),
         text: review.text.clone(),
         parameters: review.parameters.clone(),

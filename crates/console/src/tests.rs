@@ -186,6 +186,7 @@ impl World {
                 Box::pin(async move { identity })
             }),
             chain_id: Arc::new(|_| Box::pin(async { Ok([5; 16]) })),
+            command_salt: Arc::new(|_| [8; 32]),
             resources: vec![ResourceView {
                 resource: Arc::new(shop()),
                 host: String::new(),
@@ -450,6 +451,7 @@ async fn a_signed_approval_releases_the_command() {
     assert_eq!(status, 200);
     let expected = world.review(REVIEW, "dba");
     assert_eq!(review["text"].as_str(), Some(expected.text.as_str()));
+    assert_eq!(review["salt"].as_str(), Some("08".repeat(32).as_str()), "whoever reads the text can check its digest");
     let message = payload(&expected, "dba");
     assert_eq!(review["needed"][0]["payload"].as_str(), Some(STANDARD.encode(&message).as_str()));
     let (status, decided) = world.approve(REVIEW, &world.dana(), "dba", Some((&key, &message))).await;
@@ -594,6 +596,9 @@ async fn odd_requests_get_problems() {
     let (status, _, why) = world.raw("GET /health/ready HTTP/1.1\r\nHost: gw\r\nConnection: close\r\n\r\n").await;
     assert!(status == 503 && why.contains("the rules were rejected"), "{why}");
     assert_eq!(world.state(REVIEW).await, ReviewState::Pending);
+    assert_eq!(world.post(&path, &dana, json!({"reason": "no"})).await.0, 200);
+    let (_, ended) = world.get(&format!("/api/v1/reviews/{REVIEW}"), &dana).await;
+    assert_eq!((ended["state"].as_str(), ended["salt"].as_str()), (Some("denied"), Some("")), "the text is masked now");
 }
 
 #[tokio::test]

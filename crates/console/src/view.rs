@@ -165,6 +165,8 @@ pub struct Review {
     pub chain: Chain,
     /// What approvals bind to: hexadecimal SHA-256 over command, parameters, resource, chain and rules.
     pub digest: String,
+    /// The salt of that digest, hexadecimal, as long as the text is complete; else empty.
+    pub salt: String,
     /// The rule set under which it was held, hexadecimal.
     pub rules: String,
     /// The complete command; after the review ended, its masked form.

@@ -197,6 +197,7 @@ impl World {
             session,
             number: 0,
             previous: Digest::default(),
+            salt: [7; 32],
             codec: Codec::Raw,
             raw_len: length,
             stored_len: length,

@@ -206,11 +206,11 @@ class Lists:
         """recording.md, Block: the chain of a session. What entries state of it is compared at the end."""
         s, last, at = path[11:43], bytes(32), 0
         self.insert("recording", s)
-        for head in iter(lambda: file.read(76), b""):
+        for head in iter(lambda: file.read(108), b""):
             magic, session, number, before, codec, zero, decoded, stored, _ = struct.unpack(
-                ">4s16sQ32sB3sIII", head.ljust(76, b"\0"))
+                ">4s16sQ32s32xB3sIII", head.ljust(108, b"\0"))
             payload = file.read(stored) if stored <= decoded <= MAX_BLOCK else None
-            whole = magic == b"CRB1" and codec <= 1 and not any(zero) and payload is not None and len(payload) == stored
+            whole = magic == b"CRB2" and codec <= 1 and not any(zero) and payload is not None and len(payload) == stored
             if not whole or codec == 0 and stored != decoded:
                 raise ValueError(f"block {at} is not whole")
             gap = number > at  # blocks that were pruned, or taken away: judged at the end

@@ -11,7 +11,7 @@ use aws_lc_rs::{digest, hmac};
 use chancery_identity::{Authenticated, Identity};
 use chancery_ledger::{Alert, Boot, Entry, PolicyApply, PrincipalEntry, Shutdown};
 use chancery_model::{Delegation, Digest, Durability, Refusal, ResourceName, ReviewId, SessionId, Timestamp};
-use chancery_policy::RuleSet;
+use chancery_policy::{RuleSet, command_salt};
 use chancery_secrets::Kek;
 use chancery_store::{
     Catalog, CatalogError, Directory, Level, Options, Recorder, RecorderOptions, Retention, Seals, Sequencer,
@@ -426,6 +426,11 @@ impl Gateway {
     /// The id of a chain in entries; at its first sight the directory and the ledger are told.
     pub async fn chain_id(&self, chain: &Delegation) -> Result<[u8; 16], CatalogError> {
         self.0.chain_id(chain).await
+    }
+
+    /// The salt of a chain's command digests.
+    pub fn command_salt(&self, chain: &Delegation) -> [u8; 32] {
+        command_salt(&self.0.fingerprint_key, chain)
     }
 
     /// The sessions that live now.

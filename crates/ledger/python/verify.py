@@ -239,10 +239,10 @@ def read_blocks(path):
     """recording.md, Block: session, number, hash of the block before, and bytes of each whole block."""
     with open(path, "rb") as file:
         while True:
-            head = file.read(76).ljust(76, b"\0")
-            magic, s, at, before, codec, zero, decoded, stored, crc = struct.unpack(">4s16sQ32sB3sIII", head)
+            head = file.read(108).ljust(108, b"\0")
+            magic, s, at, before, codec, zero, decoded, stored, crc = struct.unpack(">4s16sQ32s32xB3sIII", head)
             payload = file.read(stored) if stored <= decoded <= MAX_BLOCK else b""
-            if (magic != b"CRB1" or at >= 2**63 or codec > 1 or any(zero) or codec == 0 and stored != decoded
+            if (magic != b"CRB2" or at >= 2**63 or codec > 1 or any(zero) or codec == 0 and stored != decoded
                     or decoded > MAX_BLOCK or len(payload) != stored or crc32c(head[:72] + payload) != crc):
                 return
             yield s, at, before, head + payload

@@ -8,10 +8,10 @@ use chancery_model::{Digest, SessionId, Timestamp};
 use crate::tree::sha256_of;
 
 /// The first bytes of every block.
-pub const BLOCK_MAGIC: [u8; 4] = *b"CRB1";
+pub const BLOCK_MAGIC: [u8; 4] = *b"CRB2";
 
 /// The length of a block's header.
-pub const BLOCK_HEADER_BYTES: usize = 76;
+pub const BLOCK_HEADER_BYTES: usize = 108;
 
 /// Raw bytes that a block may hold. Bounds what a decoder allocates, whatever a file says.
 pub(crate) const BLOCK_RAW_MAX: usize = 1024 * 1024;
@@ -40,6 +40,8 @@ pub struct BlockHeader {
     pub number: u64,
     /// Hash of the session's block before; 32 zero bytes for the first.
     pub previous: Digest,
+    /// Random bytes of this block alone: without them its hash says nothing about its payload, even to who guesses it.
+    pub salt: [u8; 32],
     /// How the payload is stored.
     pub codec: Codec,
     /// Length of the payload after decoding.
@@ -73,13 +75,14 @@ impl BlockHeader {
         out[4..20].copy_from_slice(&self.session.0);
         out[20..28].copy_from_slice(&self.number.to_be_bytes());
         out[28..60].copy_from_slice(&self.previous.0);
-        out[60] = match self.codec {
+        out[60..92].copy_from_slice(&self.salt);
+        out[92] = match self.codec {
             Codec::Raw => 0,
             Codec::Lz4 => 1,
         };
-        out[64..68].copy_from_slice(&self.raw_len.to_be_bytes());
-        out[68..72].copy_from_slice(&self.stored_len.to_be_bytes());
-        out[72..].copy_from_slice(&self.crc.to_be_bytes());
+        out[96..100].copy_from_slice(&self.raw_len.to_be_bytes());
+        out[100..104].copy_from_slice(&self.stored_len.to_be_bytes());
+        out[104..].copy_from_slice(&self.crc.to_be_bytes());
         out
     }
     /// Reads a header and checks its bounds; the CRC is the caller's to check.
@@ -90,7 +93,7 @@ impl BlockHeader {
         if bytes[..4] != BLOCK_MAGIC {
             return Err(BlockError("no block starts here"));
         }
-        let codec = match bytes[60..64] {
+        let codec = match bytes[92..96] {
             [0, 0, 0, 0] => Codec::Raw,
             [1, 0, 0, 0] => Codec::Lz4,
             _ => return Err(BlockError("unknown codec")),
@@ -99,10 +102,11 @@ impl BlockHeader {
             session: SessionId(part(bytes, 4)),
             number: u64::from_be_bytes(part(bytes, 20)),
             previous: Digest(part(bytes, 28)),
+            salt: part(bytes, 60),
             codec,
-            raw_len: u32::from_be_bytes(part(bytes, 64)),
-            stored_len: u32::from_be_bytes(part(bytes, 68)),
-            crc: u32::from_be_bytes(part(bytes, 72)),
+            raw_len: u32::from_be_bytes(part(bytes, 96)),
+            stored_len: u32::from_be_bytes(part(bytes, 100)),
+            crc: u32::from_be_bytes(part(bytes, 104)),
         };
         // A block that compression would lengthen is stored raw, so stored is never longer than raw.
         if header.raw_len as usize > BLOCK_RAW_MAX || header.stored_len > header.raw_len {
@@ -292,6 +296,7 @@ mod tests {
             session: SessionId([1; 16]),
             number: 2,
             previous: Digest([3; 32]),
+            salt: [6; 32],
             codec: Codec::Lz4,
             raw_len: 100,
             stored_len: 4,
@@ -313,7 +318,7 @@ mod tests {
         let (block, rest) = Block::split(&bytes).expect("whole").expect("one");
         assert_eq!((block.stored, rest), (b"abcd".as_slice(), b"".as_slice()));
         assert!((1..bytes.len()).all(|cut| Block::split(&bytes[..cut]).is_err()));
-        assert!(Block::split(&[0; 100]).expect("space ahead").is_none());
+        assert!(Block::split(&[0; 120]).expect("space ahead").is_none());
     }
 
     #[test]

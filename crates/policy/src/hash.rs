@@ -1,6 +1,7 @@
 //! Digests over length-prefixed fields, so that no two different lists of fields hash alike.
 
 use aws_lc_rs::digest::{Context, SHA256};
+use aws_lc_rs::hmac;
 use chancery_model::{Delegation, Digest, ResourceName, SessionId};
 
 /// Gathers fields, each after its length as eight bytes big endian: what is hashed, where it is to be kept.
@@ -44,15 +45,27 @@ impl Fields {
     }
 }
 
+/// What keeps command digests from being guessed at: statements hold numbers of cards and dates of birth, and digests go to
+/// whoever reads the ledger. `key` is the gateway's fingerprint key. The same for all sessions of a chain: what was approved
+/// on one connection may run on the next.
+pub fn command_salt(key: &hmac::Key, chain: &Delegation) -> [u8; 32] {
+    let mut salt = [0; 32];
+    let preimage = [b"chancery/command-salt/1".as_slice(), &chain.canonical()].concat();
+    salt.copy_from_slice(hmac::sign(key, &preimage).as_ref());
+    salt
+}
+
 /// Makes the digests that permits, holds and approvals bind to: the exact bytes that will be forwarded, where to, on
 /// whose behalf, and under which rules. What stays the same in a session is hashed once.
 #[derive(Clone)]
 pub struct CommandDigests(Context);
 
 impl CommandDigests {
-    /// For one resource, chain and rule set. `protocol` is the protocol's word. Domain `chancery/command/1`.
-    pub fn new(resource: &ResourceName, protocol: &str, chain: &Delegation, rules: &Digest) -> Self {
-        let fields = Fields::new("chancery/command/1")
+    /// For one resource, chain and rule set. `protocol` is the protocol's word; `salt` is
+    /// [`command_salt`]. Domain `chancery/command/2`.
+    pub fn new(salt: &[u8; 32], resource: &ResourceName, protocol: &str, chain: &Delegation, rules: &Digest) -> Self {
+        let fields = Fields::new("chancery/command/2")
+            .put(salt)
             .put(resource.as_str().as_bytes())
             .put(protocol.as_bytes())
             .put(&chain.canonical())
@@ -101,19 +114,6 @@ impl std::fmt::Debug for CommandDigests {
 /// `chancery/unseal/1`.
 pub fn unseal_digest(session: &SessionId, reason: &str, requester: &Delegation) -> Digest {
     Fields::new("chancery/unseal/1").put(&session.0).put(reason.as_bytes()).put(&requester.canonical()).finish()
-}
-
-/// The digest of one command by itself; see [`CommandDigests`].
-pub fn command_digest(
-    resource: &ResourceName,
-    protocol: &str,
-    ask: &str,
-    statement: &[u8],
-    parameters: &[u8],
-    chain: &Delegation,
-    rules: &Digest,
-) -> Digest {
-    CommandDigests::new(resource, protocol, chain, rules).of(ask, statement, parameters)
 }
 
 #[cfg(test)]

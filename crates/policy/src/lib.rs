@@ -25,7 +25,7 @@ mod verdict;
 pub use api::{ApiAction, Authorized, authorize_api};
 pub use decide::{Request, decide, unmask};
 pub use explain::{Check, Explanation, RuleText, explain};
-pub use hash::{CommandDigests, command_digest, unseal_digest};
+pub use hash::{CommandDigests, command_salt, unseal_digest};
 pub use rules::{Problem, ReviewRule, RuleSet, SCHEMA, Source};
 pub use scope::{Scope, step};
 pub use subject::Subject;

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use aws_lc_rs::hmac;
 use chancery_model::*;
 use chancery_policy::approval::{self, ApprovalError};
 use chancery_policy::*;
@@ -602,13 +603,14 @@ fn digests_and_differences() {
 
 #[test]
 fn command_digests_bind_every_part() {
-    let digest =
-        |a: &[u8], b: &[u8]| command_digest(&shop().name, "postgres", "query", a, b, &chain(&[]), &Digest::default());
-    assert_ne!(digest(b"ab", b"c"), digest(b"a", b"bc"));
-    assert_ne!(
-        digest(b"a", b""),
-        command_digest(&shop().name, "postgres", "query", b"a", b"", &chain(&["x"]), &Digest::default())
-    );
+    let digests = |key: &[u8], groups: &[&str]| {
+        let salt = command_salt(&hmac::Key::new(hmac::HMAC_SHA256, key), &chain(groups));
+        CommandDigests::new(&salt, &shop().name, "postgres", &chain(groups), &Digest::default())
+    };
+    let of = |a: &[u8], b: &[u8]| digests(b"key", &[]).of("query", a, b);
+    assert_ne!(of(b"ab", b"c"), of(b"a", b"bc"));
+    assert_ne!(of(b"a", b""), digests(b"key", &["x"]).of("query", b"a", b""));
+    assert_ne!(of(b"a", b""), digests(b"another", &[]).of("query", b"a", b""), "it cannot be guessed at without the key");
 }
 
 #[test]

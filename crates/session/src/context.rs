@@ -10,7 +10,7 @@ use chancery_model::{
     Action, Authentication, CommandId, Delegation, Digest, Effect, Facts, Need, Object, Refusal, RefusalCode, Resource,
     SessionId, Timestamp,
 };
-use chancery_policy::{CommandDigests, Request, RuleSet, Subject, Verdict, decide};
+use chancery_policy::{CommandDigests, Request, RuleSet, Subject, Verdict, command_salt, decide};
 
 use crate::ruling::{Ruled, Ruling};
 
@@ -96,7 +96,8 @@ impl Grip {
     pub fn new(rules: Arc<RuleSet>, context: &Context) -> Self {
         let subject = Subject::new(&rules, &context.chain, &context.authentication, &context.resource, context.client);
         let resource = &context.resource.name;
-        let digests = CommandDigests::new(resource, "postgres", &context.chain, &rules.digest());
+        let salt = command_salt(&context.fingerprint_key, &context.chain);
+        let digests = CommandDigests::new(&salt, resource, "postgres", &context.chain, &rules.digest());
         Self { rules, subject, digests }
     }
 

@@ -4,6 +4,7 @@
 //! returns. Not here: the form of blocks and frames, which is `chancery-ledger`'s (`docs/spec/recording.md`).
 
 mod reader;
+mod salts;
 #[cfg(test)]
 mod tests;
 mod writer;

@@ -8,7 +8,7 @@ use chancery_model::{
     Actor, CommandId, Delegation, Digest, Principal, PrincipalKind, ResourceName, Review, ReviewId, ReviewState,
     SessionId, Timestamp,
 };
-use chancery_policy::{approval, command_digest, unseal_digest};
+use chancery_policy::{CommandDigests, approval, unseal_digest};
 
 use super::api::Api;
 use super::sign;
@@ -131,8 +131,9 @@ fn digest_is_of_text(review: &view::Review) -> Option<bool> {
         let session = SessionId::parse(&review.session)?;
         return Some(unseal_digest(&session, &review.text, &chain) == digest);
     }
-    let of = |ask: &str| command_digest(&resource, "postgres", ask, review.text.as_bytes(), &[], &chain, &rules);
-    Some(["query", "prepare"].into_iter().any(|ask| of(ask) == digest))
+    let Digest(salt) = Digest::from_hex(&review.salt)?;
+    let digests = CommandDigests::new(&salt, &resource, "postgres", &chain, &rules);
+    Some(["query", "prepare"].into_iter().any(|ask| digests.of(ask, review.text.as_bytes(), &[]) == digest))
 }
 
 fn chain(chain: &view::Chain) -> Option<Delegation> {
@@ -285,6 +286,7 @@ mod tests {
             resource: "shop".to_owned(),
             chain,
             digest: Digest([4; 32]).to_string(),
+            salt: Digest([4; 32]).to_string(),
             rules: Digest([5; 32]).to_string(),
             text: "DELETE FROM orders".to_owned(),
             parameters: Vec::new(),
@@ -305,9 +307,13 @@ mod tests {
         assert_eq!(digest_is_of_text(&review), Some(false));
         let (resource, rules) = (ResourceName::parse("shop").expect("a name"), Digest([5; 32]));
         let chain = chain(&review.chain).expect("a chain");
-        let digest = command_digest(&resource, "postgres", "query", b"DELETE FROM orders", &[], &chain, &rules);
+        let digests = CommandDigests::new(&[4; 32], &resource, "postgres", &chain, &rules);
+        let digest = digests.of("query", b"DELETE FROM orders", &[]);
         review.digest = digest.to_string();
         assert_eq!(digest_is_of_text(&review), Some(true));
+        review.salt = Digest([5; 32]).to_string();
+        assert_eq!(digest_is_of_text(&review), Some(false), "the salt counts");
+        review.salt = Digest([4; 32]).to_string();
         review.chain.groups.clear();
         assert_eq!(digest_is_of_text(&review), Some(false), "the chain counts");
         review.parameters.push("1".to_owned());

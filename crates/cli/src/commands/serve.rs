@@ -135,8 +135,7 @@ fn bind_control(path: &Path) -> Result<UnixListener, Failure> {
 
 /// What the console works with: handles to this gateway.
 fn desk(gateway: &Gateway, configuration: &Configuration) -> Desk {
-    let (rules, authenticate, chain_id, end_session, health) =
-        (gateway.clone(), gateway.clone(), gateway.clone(), gateway.clone(), gateway.clone());
+    let [rules, authenticate, chain_id, salt, end_session, health] = std::array::from_fn(|_| gateway.clone());
     Desk {
         catalog: gateway.catalog().clone(),
         sequencer: gateway.sequencer().clone(),
@@ -152,6 +151,7 @@ fn desk(gateway: &Gateway, configuration: &Configuration) -> Desk {
                 gateway.chain_id(&chain).await.map_err(|error| tracing::error!(%error, "a chain is not kept"))
             })
         }),
+        command_salt: Arc::new(move |chain| salt.command_salt(chain)),
         resources: resources(configuration),
         end_session: Arc::new(move |id| {
             let gateway = end_session.clone();

@@ -106,6 +106,10 @@ pub(crate) fn catalog(mask: &MaskRules) -> Arc<Catalog> {
     Arc::new(Catalog::build(input, mask))
 }
 
+pub(crate) fn fingerprint_key() -> hmac::Key {
+    hmac::Key::new(hmac::HMAC_SHA256, b"key")
+}
+
 pub(crate) fn context(mask: MaskRules, durability: Durability, wait: bool, limits: SessionLimits) -> Arc<Context> {
     Arc::new(Context {
         id: SessionId::new(START, [7; 10]),
@@ -120,7 +124,7 @@ pub(crate) fn context(mask: MaskRules, durability: Durability, wait: bool, limit
         },
         resource: Arc::new(resource(durability)),
         client: "192.0.2.7".parse().expect("an address"),
-        fingerprint_key: hmac::Key::new(hmac::HMAC_SHA256, b"key"),
+        fingerprint_key: fingerprint_key(),
         mask: Arc::new(mask),
         only_read: false,
         seals: false,

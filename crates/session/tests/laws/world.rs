@@ -15,7 +15,7 @@ use chancery_mask::MaskRules;
 use chancery_model::{
     Approval, Assurance, CommandId, Digest, Durability, Refusal, RefusalCode, Review, ReviewState, Timestamp,
 };
-use chancery_policy::{Permit, command_digest};
+use chancery_policy::{CommandDigests, Permit, command_salt};
 use chancery_session::{
     Closing, Context, Effect, Grip, Input, Level, Opening, Original, Outcome, Ruling, Session, SessionLimits, Tape,
 };
@@ -947,7 +947,8 @@ fn digest(executed: &Executed, rules: &Digest) -> Digest {
         text.push(0);
         text.extend_from_slice(prepared.as_bytes());
     }
-    command_digest(&resource.name, "postgres", executed.ask, &text, parameters, &chain(), rules)
+    let salt = command_salt(&crate::rules::fingerprint_key(), &chain());
+    CommandDigests::new(&salt, &resource.name, "postgres", &chain(), rules).of(executed.ask, &text, parameters)
 }
 
 pub(crate) fn holds(bytes: &[u8], text: &str) -> bool {

@@ -113,7 +113,7 @@ async fn files_rotate_and_those_left_over_are_told_of_at_the_next_start() {
     let told = closed.lock().expect("no panic holds it").len();
     assert_eq!(told, 2);
     let after = volume.after_power_loss();
-    let torn = after.tamper("files/000000000002.rec", |bytes| bytes.extend_from_slice(b"CRB1 and then nothing"));
+    let torn = after.tamper("files/000000000002.rec", |bytes| bytes.extend_from_slice(b"CRB2 and then nothing"));
     assert!(torn);
     let (_recorder, closed) = recorder(&after, RecorderOptions::default());
     let left: Vec<u64> = closed.lock().expect("no panic holds it").iter().map(|segment| segment.file).collect();

@@ -11,6 +11,7 @@ use chancery_model::{Digest, SessionId};
 use lz4_flex::block::CompressTable;
 
 use super::reader::{FileScan, file_name, file_number};
+use super::salts::Salts;
 use super::{OnClosed, RecordFault, Shared, SpoolState};
 use crate::sequencer::{Blob, Volume, read_whole};
 
@@ -38,6 +39,7 @@ struct Writer {
     /// Kept, because making one costs more than packing a small block.
     small: CompressTable,
     large: CompressTable,
+    salts: Salts,
 }
 
 /// What a round took from one spool.
@@ -72,6 +74,7 @@ pub(super) fn start(
         end: 0,
         small: CompressTable::small(),
         large: CompressTable::large(),
+        salts: Salts::default(),
     };
     std::thread::Builder::new().name("recorder".into()).spawn(move || writer.run())
 }
@@ -155,7 +158,7 @@ impl Writer {
         let mut taken: Vec<Taken> = spools.iter().cloned().map(take).collect();
         self.end = 0;
         for one in &mut taken {
-            self.pack(one);
+            self.pack(one)?;
         }
         if self.end > 0 {
             self.write()?;
@@ -225,7 +228,7 @@ impl Writer {
     }
 
     /// Appends the blocks of one spool to the round's write.
-    fn pack(&mut self, taken: &mut Taken) {
+    fn pack(&mut self, taken: &mut Taken) -> io::Result<()> {
         for raw in &taken.blocks {
             let (start, body) = (self.end, self.end + BLOCK_HEADER_BYTES);
             let room = body + lz4_flex::block::get_maximum_output_size(raw.len());
@@ -251,6 +254,7 @@ impl Writer {
                 session: taken.session,
                 number: taken.next_block,
                 previous: taken.head,
+                salt: self.salts.next()?,
                 codec,
                 raw_len: raw.len() as u32,
                 stored_len: stored_len as u32,
@@ -263,6 +267,7 @@ impl Writer {
             taken.next_block += 1;
             self.blocks += 1;
         }
+        Ok(())
     }
 
     fn close_file(&mut self) -> io::Result<()> {
