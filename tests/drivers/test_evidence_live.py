@@ -3,6 +3,7 @@ packs alone are in `test_evidence.py`."""
 
 import collections
 import csv
+import datetime
 import io
 import json
 import os
@@ -110,6 +111,11 @@ def test_06_clock_rollback(house, tmp_path):
     rows = list(csv.DictReader(io.StringIO(Pack(out).files["controls/exceptions.csv"].decode())))
     found = [row for row in rows if row["control"] == "clock-steady"]
     assert found and all("the wall clock stepped" in row["what"] and row["at"] for row in found), rows
+    # The time in which it refused is in the report's list: how long, and how much was refused.
+    (stall,) = [row for row in Pack(out).rows("P20") if row["kind"] == "stall"]
+    assert stall["cause"].startswith("clock, entries refused: ") and int(stall["cause"].split()[-1]) >= 4, stall
+    lasted = datetime.datetime.fromisoformat(stall["to"]) - datetime.datetime.fromisoformat(stall["from"])
+    assert 1.5 <= lasted.total_seconds() < 60, stall
     # That the clock's offset is not sampled is said by name.
     assert "no samples of its clock" in Pack(out).ipe("P16")["absent"]
 
@@ -505,7 +511,9 @@ def full(at, small):
     said = at.auditor.passes(out)
     missing, looked = without_intent(at, Pack(out))
     assert missing == [] and looked > 3, said.text
-    assert "stall" in [row["kind"] for row in Pack(out).rows("P20")]
+    stalls = [row for row in Pack(out).rows("P20") if row["kind"] == "stall"]
+    assert [row["to"] is not None for row in stalls] == [False, True], stalls
+    assert stalls[1]["cause"].startswith("disk-full, entries refused: ") and not stalls[1]["cause"].endswith(" 0"), stalls
 
 
 def away(at):

@@ -200,7 +200,19 @@ impl Collector {
                 row.extend([Value::Null, Value::Null, Value::Null, Value::Null, Value::Null, code]);
                 sink.row(Population::P12, &row);
             }
-            Some(EntryKind::Stall) => self.outage(leaf, "stall", &text(leaf, "reason").unwrap_or_default(), sink),
+            Some(EntryKind::Stall) => {
+                // One that is over says how long it was; one that begins does not know yet.
+                let lasted = number(leaf, "us").and_then(|us| i64::try_from(us).ok());
+                let (from, to) = match lasted {
+                    Some(lasted) => (time(leaf.wall.saturating_sub(lasted)), time(leaf.wall)),
+                    None => (Value::Null, Value::Null),
+                };
+                let cause = match (text(leaf, "reason").unwrap_or_default(), number(leaf, "refused")) {
+                    (reason, Some(refused)) => format!("{reason}, entries refused: {refused}"),
+                    (reason, None) => reason,
+                };
+                sink.row(Population::P20, &[entry, at, "stall".into(), Value::Null, from, to, cause.into()]);
+            }
             Some(EntryKind::Gap) => {
                 let (from, to, cause) = (number(leaf, "from"), number(leaf, "to"), text(leaf, "cause"));
                 self.controls.gap(leaf, from, to);

@@ -16,7 +16,7 @@ retention.run by? due ledger recordings/prune.refuse file? first? hold? run why/
 session.open a auth c d p prof proto s/prune.recording bytes cr file last run/raw.segment bytes com cr hd s seg to
 act.deny a? c? ch? code d p q s/secret.change by? c change ver/hold.set by com hold scope/hold.lift by com hold
 approval.end end rev/export by cr from to/shred by cr s what/gap cause from to/shutdown reason/principal a com
-view by s? what/unseal by rev s/alert code s?/stall reason/crash q? s/heartbeat"""
+view by s? what/unseal by rev s/alert code s?/stall reason refused? us?/crash q? s/heartbeat"""
 KINDS = {kind: (BASE.union(w for w in keys if w[-1] != "?"), BASE.union(w.rstrip("?") for w in keys))
          for kind, *keys in map(str.split, re.split("[/\n]", KINDS))}
 def text(pattern):

@@ -701,11 +701,22 @@ pub struct Export {
     pub manifest: Digest,
 }
 
-/// `stall`.
+/// `stall`: the ledger takes no new commands, or did not for a time that is over.
 #[derive(Clone, Copy, Debug)]
 pub struct Stall<'a> {
     /// Why: a word.
     pub reason: &'a str,
+    /// What it came to; `None` where it begins.
+    pub over: Option<StallOver>,
+}
+
+/// The end of a stall.
+#[derive(Clone, Copy, Debug)]
+pub struct StallOver {
+    /// Entries that were refused meanwhile.
+    pub refused: u64,
+    /// How long it lasted, by the monotonic clock.
+    pub duration_us: u64,
 }
 
 /// `gap`.

@@ -37,7 +37,7 @@ pub use entry::{
     ActDeny, ActDone, ActStart, Alert, ApprovalDecide, ApprovalEnd, ApprovalRequest, ApprovalUse, Boot, Crash, Entry,
     EntryKind, Export, Gap, HoldLift, HoldSet, Outcome, PolicyApply, PrincipalEntry, PruneLedger, PruneRecording,
     PruneRefuse, RawSegment, RecordingSegment, RetentionDone, RetentionRun, SecretChange, SessionClose, SessionOpen,
-    Shred, Shutdown, Stall, Unseal, View,
+    Shred, Shutdown, Stall, StallOver, Unseal, View,
 };
 pub use epoch::{EpochSigner, KeyEpoch, Roots};
 pub use error::LedgerError;

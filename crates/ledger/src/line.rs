@@ -185,7 +185,13 @@ fn fields(line: &mut Line<'_, '_>, entry: &Entry<'_>, tally: &Tally) {
         Entry::Unseal(_) | Entry::Shred(_) | Entry::View(_) => deed_fields(line, entry),
         Entry::HoldSet(_) | Entry::HoldLift(_) => hold_fields(line, entry),
         Entry::Export(e) => export(line, e),
-        Entry::Stall(e) => line.text("reason", e.reason),
+        Entry::Stall(e) => {
+            line.text("reason", e.reason);
+            if let Some(over) = e.over {
+                line.number("refused", over.refused);
+                line.number("us", over.duration_us);
+            }
+        }
         Entry::Gap(e) => {
             line.text("cause", e.cause);
             line.number("from", e.from);

@@ -25,7 +25,7 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use chancery_ledger::{
     Checkpoint, Durable, Entry, EpochSigner, LedgerError, Log, LogSigner, Placed, ProofError, Recorded, Roots,
-    SignedCheckpoint, Slot, Staged, Stamp, TiledTree, ToEntry,
+    SignedCheckpoint, Slot, Staged, Stall as StallEntry, StallOver, Stamp, TiledTree, ToEntry,
 };
 use chancery_model::{Digest, EntryRef, Timestamp};
 use tokio::sync::watch;
@@ -305,8 +305,10 @@ struct Head {
     /// Leaf hashes of entries that the tree has not taken yet: those of one round of the thread.
     leaves: Vec<Digest>,
     state: State,
-    /// The `stall` entry of this shortage is placed.
-    stall_told: bool,
+    /// Space is short, and the `stall` entry that says so is placed.
+    shortage: Option<Refusing>,
+    /// The wall clock is behind the last entry.
+    behind: Option<Refusing>,
     /// Entries were placed since the last round began.
     fresh: bool,
     /// Somebody waits for a sync.
@@ -314,6 +316,26 @@ struct Head {
     /// The thread sleeps without a time limit worth waiting for.
     idle: bool,
     stopping: bool,
+}
+
+/// A time in which entries are refused.
+#[derive(Clone, Copy, Debug)]
+struct Refusing {
+    /// Its begin, in microseconds of the monotonic clock.
+    since: i64,
+    /// Entries that were.
+    refused: u64,
+}
+
+impl Refusing {
+    fn since(since: i64) -> Self {
+        Self { since, refused: 0 }
+    }
+    /// What is said of it when it is over.
+    fn over(self, now: i64) -> StallOver {
+        let duration_us = now.saturating_sub(self.since).try_into().unwrap_or(0);
+        StallOver { refused: self.refused, duration_us }
+    }
 }
 
 /// Whether the thread is woken for a sync.
@@ -376,7 +398,12 @@ impl Shared {
             State::Ended(stall) => return Err(stall.clone()),
             // The last round may have taken the size that its checkpoint signs; nothing may come behind that.
             _ if head.stopping => return Err(Stall::Closed),
-            State::Full if opens => return Err(Stall::DiskFull),
+            State::Full if opens => {
+                if let Some(shortage) = &mut head.shortage {
+                    shortage.refused += 1;
+                }
+                return Err(Stall::DiskFull);
+            }
             _ => {}
         }
         let need = need + if opens { CLOSING_ROOM } else { 0 };
@@ -424,12 +451,28 @@ impl Shared {
         Ok(seen)
     }
     fn place<T: ToEntry>(&self, head: &mut Head, staged: &mut Staged<T>, stamp: Stamp) -> Result<Placed, Stall> {
+        self.say_clock_is_right(head, stamp);
         self.make_room(head, || staged.kind().opens())?;
-        self.frame(head, |log, out| {
+        let placed = self.frame(head, |log, out| {
             let placed = log.place(staged, stamp, out)?;
             let leaf = placed.leaf();
             Ok((placed, leaf))
-        })
+        });
+        if matches!(placed, Err(Stall::Clock)) {
+            head.behind.get_or_insert(Refusing::since(stamp.mono)).refused += 1;
+        }
+        placed
+    }
+    /// States for how long nothing was taken because of the clock, once something can be.
+    fn say_clock_is_right(&self, head: &mut Head, stamp: Stamp) {
+        let Some(behind) = head.behind else { return };
+        let entry = Entry::Stall(StallEntry { reason: "clock", over: Some(behind.over(stamp.mono)) });
+        let told = self.make_room(head, || false).and_then(|()| {
+            self.frame(head, |log, out| log.append(&entry, stamp, out).map(|at| ((), at.leaf)))
+        });
+        if told.is_ok() {
+            head.behind = None;
+        }
     }
     /// Places one entry into the buffer by `place`, inside a frame.
     fn frame<R>(
@@ -456,9 +499,14 @@ impl Shared {
         }
     }
     fn append_entry(&self, head: &mut Head, entry: &Entry<'_>) -> Result<EntryRef, Stall> {
-        self.make_room(head, || entry.kind().opens())?;
         let stamp = (self.options.clock)();
-        self.frame(head, |log, out| log.append(entry, stamp, out).map(|at| (at, at.leaf)))
+        self.say_clock_is_right(head, stamp);
+        self.make_room(head, || entry.kind().opens())?;
+        let placed = self.frame(head, |log, out| log.append(entry, stamp, out).map(|at| (at, at.leaf)));
+        if matches!(placed, Err(Stall::Clock)) {
+            head.behind.get_or_insert(Refusing::since(stamp.mono));
+        }
+        placed
     }
     /// Wakes the thread if it must hurry, lets the head go, and writes if that is asked for or the buffer is long.
     fn settle(&self, mut head: MutexGuard<'_, Head>, wake: Wake, write: bool) -> Result<(), Stall> {

@@ -340,10 +340,15 @@ fn alert<'l>(leaf: &'l Leaf, hash: &Digest) -> Event<'l> {
 /// The ledger took no entries, or some are missing.
 fn trouble<'l>(leaf: &'l Leaf, hash: &Digest) -> Event<'l> {
     let stall = leaf.kind == Some(EntryKind::Stall);
-    let (severity, message) = if stall { (4, "ledger stopped taking entries") } else { (5, "entries are missing") };
+    let over = stall && leaf.rest.contains_key("us");
+    let (severity, message) = match (stall, over) {
+        (true, false) => (4, "ledger stopped taking entries"),
+        (true, true) => (2, "ledger takes entries again"),
+        _ => (5, "entries are missing"),
+    };
     let mut event = Event::new(leaf, hash, Kind { class: ERROR, activity: 1, severity }, message);
     let cause = event.take(if stall { "reason" } else { "cause" });
-    event.status(2, cause.as_deref());
+    event.status(if over { 1 } else { 2 }, cause.as_deref());
     event
 }
 

@@ -11,7 +11,7 @@ use chancery_model::Digest;
 use super::epochs::Epochs;
 use super::segment::Segment;
 use super::tiles::Tiles;
-use super::{Batch, CLOSING_ROOM, ENTRY_ROOM, Shared, Stall, State, is_full};
+use super::{Batch, CLOSING_ROOM, ENTRY_ROOM, Refusing, Shared, Stall, State, is_full};
 
 /// How often the free space is read, and how long the thread sleeps when nothing happens.
 pub(super) const WATCH: Duration = Duration::from_secs(1);
@@ -188,8 +188,12 @@ impl Syncer {
             let mut head = shared.lock();
             if head.state == State::Full {
                 head.state = State::Running;
-                head.stall_told = false;
                 tracing::info!("ledger has space again");
+                if let Some(shortage) = head.shortage.take() {
+                    let over = Some(shortage.over((shared.options.clock)().mono));
+                    // If it cannot be said now, it was said that it began.
+                    let _ = shared.append_entry(&mut head, &Entry::Stall(StallEntry { reason: "disk-full", over }));
+                }
             }
         }
         Ok(())
@@ -213,13 +217,13 @@ impl Syncer {
             tracing::warn!(%error, "ledger reserve not given up");
         }
         let mut head = shared.lock();
-        if matches!(head.state, State::Ended(_)) || head.stall_told {
+        if matches!(head.state, State::Ended(_)) || head.shortage.is_some() {
             return;
         }
         head.state = State::Full;
-        head.stall_told = true;
+        head.shortage = Some(Refusing::since((shared.options.clock)().mono));
         tracing::error!("ledger is short of space and refuses new commands");
-        let entry = Entry::Stall(StallEntry { reason: "disk-full" });
+        let entry = Entry::Stall(StallEntry { reason: "disk-full", over: None });
         if shared.append_entry(&mut head, &entry).is_ok() {
             head.wanted = true;
         }

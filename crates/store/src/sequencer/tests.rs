@@ -128,14 +128,28 @@ fn start(command: u64) -> Subject {
 }
 
 fn kinds(volume: Arc<dyn Volume>) -> Vec<EntryKind> {
-    let mut kinds = Vec::new();
+    leaves(volume).into_iter().filter_map(|leaf| leaf.kind).collect()
+}
+
+/// Reasons of the `stall` entries, with what was refused and how long they lasted.
+fn stalls(volume: Arc<dyn Volume>) -> Vec<(String, Option<u64>, Option<u64>)> {
+    let number = |leaf: &Leaf, name| leaf.rest.get(name).and_then(serde_json::Value::as_u64);
+    let told = |leaf: Leaf| {
+        let reason = leaf.rest.get("reason").and_then(serde_json::Value::as_str).expect("a stall has a reason");
+        (reason.to_owned(), number(&leaf, "refused"), number(&leaf, "us"))
+    };
+    leaves(volume).into_iter().filter(|leaf| leaf.kind == Some(EntryKind::Stall)).map(told).collect()
+}
+
+fn leaves(volume: Arc<dyn Volume>) -> Vec<Leaf> {
+    let mut leaves = Vec::new();
     let visited = LedgerReader::new(volume).visit(0, |index, item| {
         let LedgerItem::Entry(line) = item else { panic!("damaged at {index}") };
-        kinds.extend(Leaf::parse(line, index).expect("well-formed").kind);
+        leaves.push(Leaf::parse(line, index).expect("well-formed"));
         ControlFlow::Continue(())
     });
     visited.expect("readable");
-    kinds
+    leaves
 }
 
 use super::reader::Item as LedgerItem;
@@ -298,6 +312,9 @@ async fn a_full_disk_refuses_what_opens_takes_what_closes_and_recovers() {
         }
     };
     assert_eq!(refused, Stall::DiskFull);
+    for _ in 0..10 {
+        assert!(sequencer.append(stage(Subject::Beat), Level::Written).is_err());
+    }
     let crash = Entry::Crash(Crash { session: SESSION, command: Some(1) });
     sequencer.append_entry(&crash, Level::Written).expect("there is room to close");
     volume.fill(false);
@@ -311,7 +328,39 @@ async fn a_full_disk_refuses_what_opens_takes_what_closes_and_recovers() {
     }
     sequencer.append(stage(Subject::Beat), Level::Written).expect("running again");
     sequencer.close();
-    assert!(kinds(Arc::new(volume)).contains(&EntryKind::Stall));
+    let told = stalls(Arc::new(volume));
+    assert_eq!(told[0], ("disk-full".to_owned(), None, None));
+    let (reason, refused, lasted) = &told[1];
+    assert_eq!((reason.as_str(), told.len()), ("disk-full", 2));
+    assert!(refused.is_some_and(|refused| refused > 0) && lasted.is_some_and(|us| us > 0), "{told:?}");
+}
+
+#[tokio::test]
+async fn a_clock_that_is_behind_refuses_and_the_time_is_told_when_it_is_right() {
+    let volume = MemoryVolume::new();
+    let (back, mono) = (Arc::new(AtomicI64::new(0)), AtomicI64::new(0));
+    let set = back.clone();
+    let clock: Clock = Arc::new(move || {
+        let at = mono.fetch_add(1_000, Ordering::SeqCst);
+        Stamp { wall: Timestamp(10_000_000_000 + at - set.load(Ordering::SeqCst)), mono: at }
+    });
+    let options = Options { clock, ..options(100) };
+    let shared: Arc<dyn Volume> = Arc::new(volume.clone());
+    let (sequencer, _) = Sequencer::open(shared.clone(), shared, signer(), ORIGIN, options).expect("a new ledger");
+    work(&sequencer, 1);
+    back.store(7_200_000_000, Ordering::SeqCst);
+    for _ in 0..3 {
+        assert_eq!(sequencer.append(stage(Subject::Beat), Level::Written).err(), Some(Stall::Clock));
+    }
+    back.store(0, Ordering::SeqCst);
+    sequencer.append(stage(Subject::Beat), Level::Written).expect("running again");
+    sequencer.append(stage(Subject::Beat), Level::Written).expect("it is told once");
+    sequencer.close();
+    let volume: Arc<dyn Volume> = Arc::new(volume);
+    let told = stalls(volume.clone());
+    assert_eq!((told.len(), told[0].0.as_str(), told[0].1), (1, "clock", Some(3)));
+    assert!(told[0].2.is_some_and(|us| (3_000..60_000_000).contains(&us)), "{told:?}");
+    assert_ne!(report(volume).verdict(), Verdict::Fail);
 }
 
 #[test]
