@@ -796,3 +796,30 @@ fn what_is_gathered_when_data_begins_stays_whole() {
         assert_eq!(tags(&mut said.down), "1Z12GC2CZ", "cut at {cut}");
     }
 }
+
+#[test]
+fn the_client_reads_its_own_name_where_the_server_says_the_one_that_was_planted() {
+    let renamed = Some(("chancery/00ff".to_owned(), "Müller's shell".to_owned()));
+    let config = RelayConfig { limits: Limits::default(), describe: false, status: b'I', renamed };
+    let mut relay = PgRelay::new(config, BytesMut::new(), BytesMut::new()).expect("nothing was said");
+    let mut said = |name: &str, value: &str| {
+        let body = format!(r"S {name}\0{value}\0");
+        relay.receive(Leg::Upstream, message(&body)).expect("well-formed");
+        relay.resume().expect("well-formed");
+        while let Some(event) = relay.poll() {
+            if let Event::Output(output) = event {
+                relay.release(output);
+            }
+        }
+        let mut shown = Vec::new();
+        while let Some((_, bytes)) = relay.transmit() {
+            shown.extend_from_slice(&bytes);
+        }
+        String::from_utf8_lossy(&shown).into_owned()
+    };
+    // What stands behind the planted part is the server's affair: it writes what is not ASCII in its own way.
+    assert!(said("application_name", "chancery/00ff M??ller's shell").contains("\0Müller's shell\0"));
+    assert!(said("application_name", "chancery/00ff").contains("\0Müller's shell\0"));
+    assert!(said("application_name", "chancery/00fe").contains("\0chancery/00fe\0"), "another session's name is just a name");
+    assert!(said("TimeZone", "chancery/00ff").contains("\0chancery/00ff\0"), "it is about one setting");
+}
