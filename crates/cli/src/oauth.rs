@@ -4,13 +4,13 @@
 //! It is not a login in a browser, and it does not judge tokens: the gateway does.
 
 use std::fmt;
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::time::Duration;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
+use chancery_gateway::outbound::{self, Trust, is_loopback};
 use reqwest::header::{AUTHORIZATION, CONTENT_TYPE};
-use reqwest::{Certificate, Url, redirect};
+use reqwest::Url;
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
 
@@ -118,8 +118,6 @@ impl Client {
     /// # Errors
     /// [`Error`].
     pub(crate) async fn discover(issuer: &str, ca_pem: Option<&[u8]>) -> Result<Self, Error> {
-        // Fails only if a provider is there already, which is as good.
-        let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
         let url = checked(&format!("{}/.well-known/openid-configuration", issuer.trim_end_matches('/')))?;
         let http = http(&url, ca_pem)?;
         let document: Discovery = answer(http.get(url.clone())).await?;
@@ -218,29 +216,9 @@ pub(crate) fn checked(url: &str) -> Result<Url, Error> {
     if plain && safe { Ok(url) } else { Err(Error::Url) }
 }
 
-fn is_loopback(url: &Url) -> bool {
-    let host = url.host_str().unwrap_or_default();
-    let bare = host.strip_prefix('[').and_then(|host| host.strip_suffix(']')).unwrap_or(host);
-    bare.parse::<IpAddr>().map_or(host == "localhost", |address| address.is_loopback())
-}
-
 fn http(issuer: &Url, ca_pem: Option<&[u8]>) -> Result<reqwest::Client, Error> {
-    let here = [SocketAddr::from((Ipv4Addr::LOCALHOST, 0)), SocketAddr::from((Ipv6Addr::LOCALHOST, 0))];
-    let mut builder = reqwest::Client::builder()
-        .redirect(redirect::Policy::none())
-        .timeout(TIMEOUT)
-        .referer(false)
-        .no_proxy()
-        .resolve_to_addrs("localhost", &here)
-        .https_only(issuer.scheme() == "https");
-    if let Some(pem) = ca_pem {
-        let certificates = Certificate::from_pem_bundle(pem).map_err(|_| Error::Certificates)?;
-        builder = builder.tls_certs_only(certificates);
-    } else if issuer.scheme() == "http" {
-        // No TLS will be spoken; a machine without any certificates must not fail for it.
-        builder = builder.tls_certs_only([]);
-    }
-    builder.build().map_err(|_| Error::Certificates)
+    let client = outbound::client(TIMEOUT, Trust::of(issuer.as_str(), ca_pem)).map_err(|_| Error::Certificates)?;
+    client.https_only(issuer.scheme() == "https").build().map_err(|_| Error::Certificates)
 }
 
 async fn answer<T: DeserializeOwned>(request: reqwest::RequestBuilder) -> Result<T, Error> {

@@ -8,7 +8,7 @@
 //! How long keys are used is ours to say: `Cache-Control` is not obeyed, since it could only make them older.
 
 use std::collections::VecDeque;
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::net::{IpAddr, Ipv4Addr};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -17,8 +17,10 @@ use chancery_identity::{
     Authenticated, Failure, Identity, Issuer, IssuerRules, JWKS_BYTES_MAX, KeySet, RulesFailure, peek,
 };
 use chancery_model::Timestamp;
-use reqwest::{Certificate, Client, Url, redirect};
+use reqwest::{Certificate, Client, Url};
 use tokio::sync::watch;
+
+use crate::outbound::{self, Trust, is_loopback};
 
 /// Between two fetches that tokens with unknown keys force, and after a failed one.
 const FORCED_GAP: Duration = Duration::from_secs(30);
@@ -183,8 +185,6 @@ impl Issuers {
     /// # Errors
     /// [`ConfigError`].
     pub fn new(sources: Vec<IssuerSource>, seeds: &[Seed], save: Option<Arc<Save>>) -> Result<Self, ConfigError> {
-        // Fails only if a provider is there already, which is as good.
-        let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
         let mut entries: Vec<Arc<Entry>> = Vec::with_capacity(sources.len());
         for source in sources {
             if entries.iter().any(|entry| entry.rules.url == source.rules.url) {
@@ -476,27 +476,12 @@ fn between(one: Timestamp, other: Timestamp) -> Duration {
 }
 
 fn client(discovery: &Url, ca_pem: Option<&[u8]>) -> Option<Client> {
-    let on_loopback = is_loopback(discovery);
-    // Whatever the resolver says, this name is this machine (RFC 6761 §6.3).
-    let here = [SocketAddr::from((Ipv4Addr::LOCALHOST, 0)), SocketAddr::from((Ipv6Addr::LOCALHOST, 0))];
-    let mut builder = Client::builder()
-        .redirect(redirect::Policy::none())
-        .timeout(FETCH_TIMEOUT)
-        .connect_timeout(FETCH_TIMEOUT)
-        .pool_max_idle_per_host(0)
-        .referer(false)
-        .no_proxy()
-        .resolve_to_addrs("localhost", &here)
-        .https_only(discovery.scheme() == "https")
-        .user_agent("chancery");
-    if let Some(pem) = ca_pem {
-        let certificates = Certificate::from_pem_bundle(pem).ok().filter(|all| !all.is_empty())?;
-        builder = builder.tls_certs_only(certificates);
-    } else if on_loopback && discovery.scheme() == "http" {
-        // No TLS will be spoken; a machine without any certificates must not fail for it.
-        builder = builder.tls_certs_only([]);
+    if ca_pem.is_some_and(|pem| Certificate::from_pem_bundle(pem).is_ok_and(|all| all.is_empty())) {
+        return None;
     }
-    builder.build().ok()
+    let client = outbound::client(FETCH_TIMEOUT, Trust::of(discovery.as_str(), ca_pem)).ok()?;
+    let client = client.connect_timeout(FETCH_TIMEOUT).pool_max_idle_per_host(0);
+    client.https_only(discovery.scheme() == "https").build().ok()
 }
 
 /// https anywhere, http on loopback; no user names in it.
@@ -511,13 +496,6 @@ fn is_no_way_inside(issuer: &Url, keys: &Url) -> bool {
     let same_host = issuer.host_str() == keys.host_str();
     let (scheme_kept, inside) = (keys.scheme() == "https" || issuer.scheme() == "http", is_inside(keys));
     scheme_kept && (same_host || !inside || is_loopback(issuer))
-}
-
-fn is_loopback(url: &Url) -> bool {
-    match address(url) {
-        Some(address) => address.is_loopback(),
-        None => url.host_str() == Some("localhost"),
-    }
 }
 
 fn is_inside(url: &Url) -> bool {

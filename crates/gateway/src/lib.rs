@@ -13,6 +13,7 @@ mod exports;
 mod gateway;
 pub mod issuers;
 mod mailbox;
+pub mod outbound;
 mod retention;
 mod reviews;
 mod seals;

@@ -3,7 +3,6 @@
 //! enough, which is `chancery-ledger`'s.
 
 use std::collections::BTreeMap;
-use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -13,9 +12,10 @@ use chancery_ledger::{
 use chancery_model::Digest;
 use chancery_store::Level;
 use futures_util::future::join_all;
-use reqwest::{Certificate, Client, StatusCode, redirect};
+use reqwest::{Client, ClientBuilder, StatusCode};
 
 use crate::gateway::Shared;
+use crate::outbound::{self, Trust};
 
 /// How often witnesses are asked.
 const EVERY: Duration = Duration::from_secs(5);
@@ -46,24 +46,13 @@ impl WitnessClient {
     /// A client for the witnesses that the policy gives an address. Their TLS is checked against the system's certificates
     /// and those of `ca` (PEM).
     pub fn new(policy: &WitnessPolicy, ca: Option<&[u8]>) -> Result<Self, String> {
-        // Fails only where a provider is installed already, which is as good.
-        let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
-        let here = [SocketAddr::from((Ipv4Addr::LOCALHOST, 0))];
-        let mut client = Client::builder()
-            .redirect(redirect::Policy::none())
-            .timeout(TIMEOUT)
-            .referer(false)
-            .no_proxy()
-            .resolve_to_addrs("localhost", &here)
-            .user_agent("chancery");
-        if policy.reachable().all(|(.., url)| url.starts_with("http:")) {
-            // No TLS will be spoken; a machine without any certificates must not fail for it.
-            client = client.tls_certs_only([]);
-        } else if let Some(pem) = ca {
-            let certificates = Certificate::from_pem_bundle(pem).map_err(|error| error.to_string())?;
-            client = client.tls_certs_merge(certificates);
-        }
-        client.build().map(Self).map_err(|error| error.to_string())
+        let trust = match ca {
+            _ if policy.reachable().all(|(.., url)| url.starts_with("http:")) => Trust::Nobody,
+            Some(pem) => Trust::Also(pem),
+            None => Trust::System,
+        };
+        let client = outbound::client(TIMEOUT, trust).and_then(ClientBuilder::build);
+        client.map(Self).map_err(|error| error.to_string())
     }
 
     /// Asks a witness that is thought to have cosigned `known` entries for `head`; `prove` makes the proof from a size on.

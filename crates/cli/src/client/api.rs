@@ -1,11 +1,11 @@
 //! The HTTP side of the client commands: one gateway, one token, JSON.
 
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::time::Duration;
 
 use chancery_console::view;
+use chancery_gateway::outbound::{self, Trust, is_loopback};
 use reqwest::header::{AUTHORIZATION, HeaderValue};
-use reqwest::{Certificate, RequestBuilder, StatusCode, Url, redirect};
+use reqwest::{RequestBuilder, StatusCode, Url};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
@@ -107,31 +107,8 @@ fn failure(status: StatusCode, body: &[u8]) -> Failure {
     }
 }
 
-fn is_loopback(url: &Url) -> bool {
-    let host = url.host_str().unwrap_or_default();
-    let bare = host.strip_prefix('[').and_then(|host| host.strip_suffix(']')).unwrap_or(host);
-    bare.parse::<IpAddr>().map_or(host == "localhost", |address| address.is_loopback())
-}
-
 fn http(base: &Url, ca: Option<&[u8]>) -> reqwest::Result<reqwest::Client> {
-    // Fails only if a provider is there already, which is as good.
-    let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
-    let here = [SocketAddr::from((Ipv4Addr::LOCALHOST, 0)), SocketAddr::from((Ipv6Addr::LOCALHOST, 0))];
-    // A redirect or a proxy would take the token elsewhere.
-    let mut builder = reqwest::Client::builder()
-        .redirect(redirect::Policy::none())
-        .timeout(TIMEOUT)
-        .referer(false)
-        .no_proxy()
-        .resolve_to_addrs("localhost", &here)
-        .https_only(base.scheme() == "https");
-    if let Some(pem) = ca {
-        builder = builder.tls_certs_only(Certificate::from_pem_bundle(pem)?);
-    } else if base.scheme() == "http" {
-        // No TLS will be spoken; a machine without any certificates must not fail for it.
-        builder = builder.tls_certs_only([]);
-    }
-    builder.build()
+    outbound::client(TIMEOUT, Trust::of(base.as_str(), ca))?.https_only(base.scheme() == "https").build()
 }
 
 #[cfg(test)]

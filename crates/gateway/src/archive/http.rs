@@ -8,9 +8,10 @@ use object_store::ClientOptions;
 use object_store::client::{
     HttpClient, HttpConnector, HttpError, HttpErrorKind, HttpRequest, HttpResponse, HttpResponseBody, HttpService,
 };
-use reqwest::{Certificate, Client, redirect};
+use reqwest::Client;
 
 use super::{ArchiveFault, ArchivePlace};
+use crate::outbound::{self, Trust};
 
 /// A piece of a recording over a slow line takes its time; a store that stopped answering does not.
 const TIMEOUT: Duration = Duration::from_secs(60);
@@ -23,21 +24,8 @@ pub(super) struct Http(Client);
 impl Http {
     pub(super) fn new(place: &ArchivePlace) -> Result<Self, ArchiveFault> {
         let wrong = |error: reqwest::Error| ArchiveFault::Settings(error.to_string());
-        // Whoever came first chose the same.
-        let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
-        let mut client = Client::builder()
-            .redirect(redirect::Policy::none())
-            .timeout(TIMEOUT)
-            .connect_timeout(CONNECT_TIMEOUT)
-            .referer(false)
-            .no_proxy()
-            .user_agent("chancery");
-        if let Some(pem) = &place.ca_pem {
-            client = client.tls_certs_only(Certificate::from_pem_bundle(pem).map_err(wrong)?);
-        } else if place.endpoint.as_ref().is_some_and(|endpoint| endpoint.starts_with("http:")) {
-            // No TLS will be spoken; a machine without any certificates must not fail for it.
-            client = client.tls_certs_only([]);
-        }
+        let trust = Trust::of(place.endpoint.as_deref().unwrap_or_default(), place.ca_pem.as_deref());
+        let client = outbound::client(TIMEOUT, trust).map_err(wrong)?.connect_timeout(CONNECT_TIMEOUT);
         Ok(Self(client.build().map_err(wrong)?))
     }
 }

@@ -1,16 +1,16 @@
 //! Where events go, and how they get there: all of what is handed over, or an error.
 
 use std::io::{self, Read, Seek, SeekFrom, Write};
-use std::net::{Ipv4Addr, SocketAddr};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 use std::sync::mpsc::{SyncSender, sync_channel};
 use std::time::Duration;
 
-use reqwest::{Certificate, Client, header, redirect};
+use reqwest::{Client, ClientBuilder, header};
 use tokio::sync::oneshot;
 
 use super::ExportTarget;
+use crate::outbound::{self, Trust};
 
 /// Whoever takes events has this long to answer.
 const TIMEOUT: Duration = Duration::from_secs(30);
@@ -29,7 +29,8 @@ impl Target {
             ExportTarget::File(path) => Ok(Self::File(path.clone())),
             ExportTarget::Stdout => stdout().map_err(|error| error.to_string()),
             ExportTarget::Http { url, token, ca } => {
-                let client = client(url, ca.as_deref()).map_err(|error| error.to_string())?;
+                let client = outbound::client(TIMEOUT, Trust::of(url, ca.as_deref()));
+                let client = client.and_then(ClientBuilder::build).map_err(|error| error.to_string())?;
                 Ok(Self::Http { client, url: url.clone(), token: token.clone() })
             }
         }
@@ -84,24 +85,6 @@ fn stdout() -> io::Result<Target> {
         }
     })?;
     Ok(Target::Stdout(sender))
-}
-
-fn client(url: &str, ca: Option<&[u8]>) -> reqwest::Result<Client> {
-    let here = [SocketAddr::from((Ipv4Addr::LOCALHOST, 0))];
-    let mut client = Client::builder()
-        .redirect(redirect::Policy::none())
-        .timeout(TIMEOUT)
-        .referer(false)
-        .no_proxy()
-        .resolve_to_addrs("localhost", &here)
-        .user_agent("chancery");
-    if let Some(pem) = ca {
-        client = client.tls_certs_only(Certificate::from_pem_bundle(pem)?);
-    } else if url.starts_with("http:") {
-        // No TLS will be spoken; a machine without any certificates must not fail for it.
-        client = client.tls_certs_only([]);
-    }
-    client.build()
 }
 
 /// What the other end says besides its status is not read: it may repeat what it was sent.

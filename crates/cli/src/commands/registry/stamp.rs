@@ -4,10 +4,11 @@
 use std::path::Path;
 use std::time::Duration;
 
+use chancery_gateway::outbound::{self, Trust};
 use chancery_ledger::{LogVerifier, STAMP_BYTES_MAX, TimeStamp, stamp_request};
 use chancery_model::Timestamp;
 use reqwest::header::CONTENT_TYPE;
-use reqwest::{Certificate, Client, StatusCode, Url, redirect};
+use reqwest::{Client, StatusCode, Url};
 use rustls::pki_types::CertificateDer;
 use rustls::pki_types::pem::PemObject;
 use serde_json::json;
@@ -78,16 +79,7 @@ async fn ask(args: &args::RegistryStamp, request: &[u8]) -> Result<Vec<u8>, Fail
 }
 
 fn client(url: &Url, ca: Option<&[u8]>) -> reqwest::Result<Client> {
-    // Fails only if a provider is there already, which is as good.
-    let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
-    let mut builder = Client::builder().redirect(redirect::Policy::none()).timeout(TIMEOUT).referer(false).no_proxy();
-    if let Some(pem) = ca {
-        builder = builder.tls_certs_only(Certificate::from_pem_bundle(pem)?);
-    } else if url.scheme() == "http" {
-        // No TLS will be spoken; a machine without any certificates must not fail for it.
-        builder = builder.tls_certs_only([]);
-    }
-    builder.build()
+    outbound::client(TIMEOUT, Trust::of(url.as_str(), ca))?.build()
 }
 
 /// Certificates of who is trusted to vouch for authorities.
