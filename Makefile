@@ -18,7 +18,7 @@ build: ## the release binary, target/release/chancery
 	@scripts/setup.sh build
 	cargo build --release --locked --package chancery-cli
 
-dist: ## what is shipped and measured, target/dist/chancery: a release build trained on the benchmark's workloads
+dist: ## what is shipped and measured, target/dist/chancery: a release build trained on the benchmark's workloads; 20 minutes
 	@scripts/setup.sh bench
 	@.rig/venv/bin/python scripts/dist.py
 
@@ -37,9 +37,10 @@ demo: ## the story in a terminal; ONESHOT=1 plays it and exits
 	@cargo build --quiet --locked --package chancery-cli
 	@target/debug/chancery demo $(if $(ONESHOT),--oneshot)
 
-bench: ## measure against direct, HAProxy and PgBouncer; BENCH="--quick" for a smoke run, "--profile dist" after make dist
+bench: ## measure what make dist makes against direct, HAProxy and PgBouncer; BENCH="--quick" for a smoke run of make build's
 	@scripts/setup.sh bench
-	@cargo build --quiet --release --locked --package chancery-cli
+	@$(if $(findstring --quick,$(BENCH))$(findstring release,$(BENCH)),cargo build --quiet --release --locked \
+		--package chancery-cli,.rig/venv/bin/python scripts/dist.py)
 	@cargo build --quiet --release --locked --package chancery-store --example verify
 	@.rig/venv/bin/python bench/run.py $(BENCH)
 

@@ -42,10 +42,11 @@ def options():
     parser.add_argument("--rows", type=int, default=2_000_000, help="rows of the SELECT")
     parser.add_argument("--sessions", type=int, default=500, help="idle sessions held")
     parser.add_argument("--entries", type=int, default=2_000_000, help="entries of the ledger that is verified")
-    parser.add_argument("--profile", default="release", help="which build of the gateway: the directory in target")
+    parser.add_argument("--profile", help="which build of the gateway, the directory in target: dist, or release with --quick")
     parser.add_argument("--directory", default=None, help="where servers and ledgers live (a real disk)")
     parser.add_argument("--quick", action="store_true", help="one short round of everything: does it run at all?")
     chosen = parser.parse_args()
+    chosen.profile = chosen.profile or ("release" if chosen.quick else "dist")
     if chosen.quick:
         chosen.rounds, chosen.seconds, chosen.scale, chosen.clients = 1, 1, 1, "1,8"
         chosen.megabytes, chosen.rows, chosen.sessions, chosen.entries = 20, 100_000, 50, 200_000
