@@ -9,8 +9,8 @@ use std::time::Duration;
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use chancery_gateway::outbound::{self, Trust, is_loopback};
-use reqwest::header::{AUTHORIZATION, CONTENT_TYPE};
 use reqwest::Url;
+use reqwest::header::{AUTHORIZATION, CONTENT_TYPE};
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
 

@@ -610,7 +610,11 @@ fn command_digests_bind_every_part() {
     let of = |a: &[u8], b: &[u8]| digests(b"key", &[]).of("query", a, b);
     assert_ne!(of(b"ab", b"c"), of(b"a", b"bc"));
     assert_ne!(of(b"a", b""), digests(b"key", &["x"]).of("query", b"a", b""));
-    assert_ne!(of(b"a", b""), digests(b"another", &[]).of("query", b"a", b""), "it cannot be guessed at without the key");
+    assert_ne!(
+        of(b"a", b""),
+        digests(b"another", &[]).of("query", b"a", b""),
+        "it cannot be guessed at without the key"
+    );
 }
 
 #[test]

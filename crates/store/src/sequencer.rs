@@ -467,9 +467,9 @@ impl Shared {
     fn say_clock_is_right(&self, head: &mut Head, stamp: Stamp) {
         let Some(behind) = head.behind else { return };
         let entry = Entry::Stall(StallEntry { reason: "clock", over: Some(behind.over(stamp.mono)) });
-        let told = self.make_room(head, || false).and_then(|()| {
-            self.frame(head, |log, out| log.append(&entry, stamp, out).map(|at| ((), at.leaf)))
-        });
+        let told = self
+            .make_room(head, || false)
+            .and_then(|()| self.frame(head, |log, out| log.append(&entry, stamp, out).map(|at| ((), at.leaf))));
         if told.is_ok() {
             head.behind = None;
         }

@@ -77,6 +77,7 @@ fn recording(session: SessionId) -> (Vec<u8>, Digest) {
         session,
         number: 0,
         previous: Digest::default(),
+        salt: [7; 32],
         codec: Codec::Raw,
         raw_len: stored.len() as u32,
         stored_len: stored.len() as u32,

@@ -266,8 +266,16 @@ mod tests {
             let (number, previous) = self.heads.get(&session).copied().unwrap_or((0, Digest([0; 32])));
             let number = number + skip;
             let stored = vec![file as u8, number as u8];
-            let header =
-                BlockHeader { session, number, previous, salt: [9; 32], codec: Codec::Raw, raw_len: 2, stored_len: 2, crc: 0 };
+            let header = BlockHeader {
+                session,
+                number,
+                previous,
+                salt: [9; 32],
+                codec: Codec::Raw,
+                raw_len: 2,
+                stored_len: 2,
+                crc: 0,
+            };
             let hash = header.hash(&stored);
             self.heads.insert(session, (number + 1, hash));
             self.files.entry(file).or_default().push((header, stored));

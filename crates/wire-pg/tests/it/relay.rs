@@ -820,6 +820,9 @@ fn the_client_reads_its_own_name_where_the_server_says_the_one_that_was_planted(
     // What stands behind the planted part is the server's affair: it writes what is not ASCII in its own way.
     assert!(said("application_name", "chancery/00ff M??ller's shell").contains("\0Müller's shell\0"));
     assert!(said("application_name", "chancery/00ff").contains("\0Müller's shell\0"));
-    assert!(said("application_name", "chancery/00fe").contains("\0chancery/00fe\0"), "another session's name is just a name");
+    assert!(
+        said("application_name", "chancery/00fe").contains("\0chancery/00fe\0"),
+        "another session's name is just a name"
+    );
     assert!(said("TimeZone", "chancery/00ff").contains("\0chancery/00ff\0"), "it is about one setting");
 }
