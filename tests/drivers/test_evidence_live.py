@@ -88,6 +88,7 @@ def test_06_clock_rollback(house, tmp_path):
         time.sleep(1.5)
         # Nothing is written behind what is written: commands are refused while it lasts, and whoever connects.
         for number in range(101, 104):
+            time.sleep(0.8)
             said = line.simple(f"INSERT INTO notes VALUES ({number}, 'in between')")
             assert [wire.fields(body)["C"] for kind, body in said if kind == "E"] == ["58030"]
         with pytest.raises((wire.ServerError, wire.Closed)):
@@ -113,7 +114,7 @@ def test_06_clock_rollback(house, tmp_path):
     assert found and all("the wall clock stepped" in row["what"] and row["at"] for row in found), rows
     # The time in which it refused is in the report's list: how long, and how much was refused.
     (stall,) = [row for row in Pack(out).rows("P20") if row["kind"] == "stall"]
-    assert stall["cause"].startswith("clock, entries refused: ") and int(stall["cause"].split()[-1]) >= 4, stall
+    assert stall["cause"].startswith("clock, entries refused: ") and int(stall["cause"].split()[-1]) >= 3, stall
     lasted = datetime.datetime.fromisoformat(stall["to"]) - datetime.datetime.fromisoformat(stall["from"])
     assert 1.5 <= lasted.total_seconds() < 60, stall
     # That the clock's offset is not sampled is said by name.
@@ -480,6 +481,14 @@ def test_15_fail_closed_without_space_or_witnesses(house):
         subprocess.run(["umount", "-l", small], check=True, timeout=20)
 
 
+def works(at):
+    try:
+        with at.connect("ada") as line:
+            return bool(line.query("SELECT 1"))
+    except (wire.ServerError, wire.Closed, OSError):
+        return False
+
+
 def full(at, small):
     shutil.copytree(at.state, small / "state", dirs_exist_ok=True)
     shutil.rmtree(at.state)
@@ -503,6 +512,7 @@ def full(at, small):
         refused += 1
     assert refused, "the disk was never full"
     filler.unlink()
+    audited.wait(lambda: works(at))
     at.front.stop()
     at.start()
     at.work("rex", first=5000)

@@ -241,9 +241,9 @@ def blocks(file):
     """Offset and bytes of every block of a file of recordings (docs/spec/recording.md)."""
     data, at = file.read_bytes(), 0
     while at < len(data):
-        stored = int.from_bytes(data[at + 68:at + 72], "big")
-        yield at, data[at:at + 76 + stored]
-        at += 76 + stored
+        stored = int.from_bytes(data[at + 100:at + 104], "big")
+        yield at, data[at:at + 108 + stored]
+        at += 108 + stored
 
 
 def test_5_swap_recordings_between_two_sessions(copy):
@@ -253,8 +253,8 @@ def test_5_swap_recordings_between_two_sessions(copy):
     (one_at, one), (other_at, other) = firsts[0], next(first for first in firsts if first[1][4:20] != firsts[0][1][4:20])
     data = bytearray(file.read_bytes())
     for at, block, session in ((one_at, one, other[4:20]), (other_at, other, one[4:20])):
-        head = block[:4] + session + block[20:72]
-        data[at:at + 76] = head + struct.pack(">I", ledger.crc32c(head + block[76:]))
+        head = block[:4] + session + block[20:104]
+        data[at:at + 108] = head + struct.pack(">I", ledger.crc32c(head + block[108:]))
     file.write_bytes(data)
     verdict, _, checks = copy.both()
     assert verdict == "FAIL" and checks["recordings"]["verdict"] == "FAIL", checks

@@ -176,22 +176,22 @@ def unlz4(data, size):
 def blocks(data):
     """Header and stored payload of each block of a recording."""
     at = 0
-    while at + 76 <= len(data):
-        stored = int.from_bytes(data[at + 68:at + 72], "big")
-        yield data[at:at + 76], data[at + 76:at + 76 + stored]
-        at += 76 + stored
+    while at + 108 <= len(data):
+        stored = int.from_bytes(data[at + 100:at + 104], "big")
+        yield data[at:at + 108], data[at + 108:at + 108 + stored]
+        at += 108 + stored
 
 
 def decoded(data):
     """What a recording's blocks hold, one after the other."""
-    return b"".join(unlz4(stored, int.from_bytes(head[64:68], "big")) if head[60] else stored for head, stored in blocks(data))
+    return b"".join(unlz4(stored, int.from_bytes(head[96:100], "big")) if head[92] else stored for head, stored in blocks(data))
 
 
 def named(block, session=None, number=None, before=None):
     """A block under another session, number or predecessor, with the right checksum."""
     head, stored = block
     head = head[:4] + (session or head[4:20]) + (head[20:28] if number is None else struct.pack(">Q", number)) + \
-        (before or head[28:60]) + head[60:72]
+        (before or head[28:60]) + head[60:104]
     return head + struct.pack(">I", crc32c(head + stored)), stored
 
 

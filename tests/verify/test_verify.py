@@ -1214,7 +1214,7 @@ def recorded(payload=b"one", **how):
 
 
 @pytest.mark.parametrize("how", [
-    {"magic": b"CRB2"}, {"codec": 2}, {"zero": b"\1\0\0"}, {"zero": b"\0\0\1"}, {"stored": 2}, {"stored": 4},
+    {"magic": b"CRB1"}, {"codec": 2}, {"zero": b"\1\0\0"}, {"zero": b"\0\0\1"}, {"stored": 2}, {"stored": 4},
     {"decoded": 2}, {"decoded": 4}, {"decoded": 2, "codec": 1}, {"decoded": 1_048_577, "codec": 1},
     {"decoded": 1_048_577, "codec": 1, "payload": b""}, {"decoded": 2**32 - 1, "stored": 2**32 - 1},
     {"number": 2**63}, {"number": 1}, {"before": b"x" * 32},

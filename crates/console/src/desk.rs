@@ -16,6 +16,9 @@ pub type Answer<T> = Pin<Box<dyn Future<Output = T> + Send>>;
 /// An asynchronous handle.
 pub type Handle<A, T> = Arc<dyn Fn(A) -> Answer<T> + Send + Sync>;
 
+/// The salt of a chain's command digests.
+pub type CommandSalt = dyn Fn(&Delegation) -> [u8; 32] + Send + Sync;
+
 /// Everything that the API works with.
 pub struct Desk {
     /// Reviews, sessions, chains and reviewers' keys.
@@ -28,8 +31,8 @@ pub struct Desk {
     pub authenticate: Handle<String, Result<Authenticated<Identity>, ()>>,
     /// The id by which entries name a chain; remembers the chain and writes its entry where it is new.
     pub chain_id: Handle<Delegation, Result<[u8; 16], ()>>,
-    /// The salt of a chain's command digests, for those who review its commands.
-    pub command_salt: Arc<dyn Fn(&Delegation) -> [u8; 32] + Send + Sync>,
+    /// For those who review the commands of a chain.
+    pub command_salt: Arc<CommandSalt>,
     /// What stands behind the gateway.
     pub resources: Vec<ResourceView>,
     /// Ends a running session. `false`: there is none of this id.

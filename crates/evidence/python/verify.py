@@ -15,9 +15,9 @@ LISTED = "sessions rolling recordings directory rules approvals populations cont
 CHECKS = "container manifest lines order checkpoints ladder tail tiles".split() + LISTED
 MAX_ENTRY, MAX_NOTE, MAX_MANIFEST, MAX_MANIFEST_NOTE = 61_440, 65_536, 64 << 20, 4096
 BASE = frozenset("v k o n t m b".split())  # ledger.md, Entry: of every entry; then those of the kinds ("?": or absent)
-KINDS = """boot config dangerous loss_ms prof root size ver/shutdown reason/stall reason refused? us?/heartbeat/hold.lift by com hold
+KINDS = """boot config dangerous loss_ms prof root size ver/shutdown reason/stall reason refused? us?/heartbeat
 key.epoch e key life_ms root sig size/policy.apply by? p source/principal a com/secret.change by? c change ver
-raw.segment bytes com cr hd s seg to/unseal by rev s/shred by cr s what
+raw.segment bytes com cr hd s seg to/unseal by rev s/shred by cr s what/hold.lift by com hold
 session.open a auth c d p prof proto s/session.close acts cm? leaves reason roll s/approval.use ch q ref rev s
 act.start a c ch d fp p prof q rev? s x/act.done bytes cm? masked out q rows s sqlstate? us/gap cause from to/crash q? s
 act.deny a? c? ch? code d p q s/approval.request a c ch needed p q rev s until/rec.segment blocks bytes cr file

@@ -243,7 +243,7 @@ def read_blocks(path):
             magic, s, at, before, codec, zero, decoded, stored, crc = struct.unpack(">4s16sQ32s32xB3sIII", head)
             payload = file.read(stored) if stored <= decoded <= MAX_BLOCK else b""
             if (magic != b"CRB2" or at >= 2**63 or codec > 1 or any(zero) or codec == 0 and stored != decoded
-                    or decoded > MAX_BLOCK or len(payload) != stored or crc32c(head[:72] + payload) != crc):
+                    or decoded > MAX_BLOCK or len(payload) != stored or crc32c(head[:104] + payload) != crc):
                 return
             yield s, at, before, head + payload
 def plain(base, *parts):
