@@ -19,5 +19,5 @@ mod tests;
 mod unseal;
 pub mod view;
 
-pub use desk::{Answer, Desk, Handle, Health, Number, ResourceView, SealView};
+pub use desk::{Answer, CommandSalt, Desk, Handle, Health, Number, ResourceView, SealView};
 pub use router::router;
