@@ -197,11 +197,15 @@ impl Notes {
     fn doubt(&mut self, check: PackCheck, entry: Option<u64>, what: impl Into<String>) {
         self.note(check, Verdict::Inconclusive, entry, what.into());
     }
-    /// Keeps the first place of the gravest verdict.
+    /// Keeps the gravest verdict; of several the one with the lowest entry, as the second verifier does.
     fn note(&mut self, check: PackCheck, verdict: Verdict, entry: Option<u64>, what: String) {
         let failures = u64::from(verdict == Verdict::Fail);
         let new = PackFinding { check: check.as_str(), verdict, entry, what, failures };
+        let lower = |old: &PackFinding| entry.is_some_and(|entry| old.entry.is_none_or(|old| entry < old));
         match self.0.get_mut(&check) {
+            Some(old) if old.verdict == verdict && lower(old) => {
+                *old = PackFinding { failures: old.failures + failures, ..new };
+            }
             Some(old) if old.verdict >= verdict => old.failures += failures,
             Some(old) => *old = new,
             None => drop(self.0.insert(check, new)),
