@@ -278,7 +278,34 @@ def test_pruned_entries_that_nobody_pruned(house, tmp_path):
                                                for piece in found), "lines")
     forged("another", lambda found: b"".join(piece[:-1] + bytes([piece[-1] ^ 1]) if at == gone[1] else piece
                                              for at, piece in enumerate(found)), "lines")
-    forged("cut", lambda found: b"".join(found)[:-1], "lines")
+
+
+def test_packs_of_pruned_recordings(house, tmp_path):
+    """Recordings of files that were pruned are not in the pack, and both verifiers are in doubt; that of a session which began
+    behind all of these files must be there."""
+    held = house.json("hold", "set", "--session", house.sessions[2], "--reason", "case 7")["hold"]
+    house.front.environment = house.later
+    run = house.json("retention", "run")
+    assert (run["pruned"], run["refused"]) == (2, 1) and house.files() == [2]
+    auditor, seed = Auditor(house.front.program, house.roots), (house.state / "keys/log-ed25519.seed").read_bytes()
+    export(house, tmp_path / "all.tar", "2020-01-01")
+    said = auditor.both(tmp_path / "all.tar", says=("lines", "recordings", "populations", "controls"))
+    assert {name: check["verdict"] for name, check in said.checks.items() if check["verdict"] != "PASS"} == {"recordings": "INCONCLUSIVE"}
+    assert said.checks["recordings"]["entry"] == said.theirs["recordings"]["entry"] is not None, said.text
+    pack = Pack(tmp_path / "all.tar")
+    assert [path for path in pack.files if path.startswith("recordings/")] == [f"recordings/{house.bare(2)}.rec"]
+    disposal = [(row["kind"], row["file"], row["hold"]) for row in pack.rows("P15")]
+    assert disposal == [("hold.set", None, held), ("retention.run", None, None), ("prune.recording", 0, None),
+                        ("prune.recording", 1, None), ("prune.refuse", 2, held), ("retention.done", None, None)]
+    assert len(pack.ipe("P05")["excluded"]) == 1, "no entry is missing"
+    later = (datetime.date.today() + datetime.timedelta(DAYS - 10)).isoformat()
+    export(house, tmp_path / "later.tar", later)
+    auditor.passes(tmp_path / "later.tar")
+
+    without = Forger(tmp_path / "all.tar", seed)
+    del without.files[f"recordings/{house.bare(2)}.rec"]
+    said = auditor.both(without.seal().write(tmp_path / "without.tar"), says=("recordings",))
+    assert said.checks["recordings"]["verdict"] == "FAIL", said.text
 
 
 def pieces(bundle):

@@ -978,6 +978,43 @@ def test_unknown_kind_and_exports(tmp_path):
     assert found(run(tmp_path, Pack(log).tar())) == {"lines": ("INCONCLUSIVE", len(log.lines) - 3)}
 
 
+# ---- Pruned recordings ----
+
+class PrunedFile(Story):
+    """A file of recordings was pruned that was stated behind all sessions but the last."""
+
+    def finish(self):
+        run = len(self.lines)
+        self.add("retention.run", due=1, ledger=400, recordings=400)
+        self.add("prune.recording", bytes=1000, cr=digest("file"), file=0, last=self.t, run=run)
+        self.add("retention.done", bytes=1000, how="complete", pruned=1, refused=0, run=run)
+        self.open_as("s4", p="other rules")
+        self.start("s4", 1, p="other rules")
+        self.done("s4", 1, cm=self.block("s4", b"behind the file that was pruned"))
+        self.add("session.close", cm=self.recorder.heads[ident("s4")][0].hex(), reason="client", s=ident("s4"))
+        self.checkpoint()
+
+
+def test_pruned_recordings(tmp_path):
+    log = PrunedFile()
+    assert found(run(tmp_path, Pack(log).tar())) == {}
+    old, later = (f"recordings/{ident(s)}.rec" for s in ("s1", "s4"))
+    pack = Pack(log)
+    del pack.files[old]
+    assert found(run(tmp_path, pack.tar())) == {"recordings": ("INCONCLUSIVE", index(log, "act.done"))}
+    pack.files = {path: data for path, data in Pack(log, log.middle).files.items() if path != old}
+    pack.period, pack.manifest = (log.middle, 2**52), Pack(log, log.middle).manifest
+    assert found(run(tmp_path, pack.tar())) == {}, "nobody asks for it"
+    pack = Pack(log)
+    pack.files[old] = log.recorder.files[ident("s1")][1]
+    assert found(run(tmp_path, pack.tar()))["recordings"][0] == "INCONCLUSIVE"
+    pack.files[old] = log.recorder.files[ident("s1")][0][:-1]
+    assert found(run(tmp_path, pack.tar()))["recordings"][0] == "FAIL"
+    pack = Pack(log)
+    del pack.files[later]
+    assert found(run(tmp_path, pack.tar())) == {"recordings": ("FAIL", index(log, "act.start", 6) + 1)}
+
+
 # ---- Pruned entries ----
 
 class PrunedStory(Story):
