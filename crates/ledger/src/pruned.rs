@@ -88,7 +88,7 @@ impl Pruned {
             if self.passed.len() >= SEGMENTS_MAX {
                 return Err("more segments lost entries than this reader has room for");
             }
-            self.pass();
+            self.leave();
             let left = Left { segment, index, count: 0, since: self.wall, digest: Digest::default() };
             self.current = Some((left, Hasher::default()));
         }
@@ -101,20 +101,20 @@ impl Pruned {
     }
 
     /// No more hashes of the current segment follow.
-    fn pass(&mut self) {
+    fn leave(&mut self) {
         let current = self.current.take();
         self.passed.extend(current.map(|(left, hasher)| Left { digest: hasher.finish(), ..left }));
     }
 
     /// How many entries are only hashes.
     pub fn count(&mut self) -> u64 {
-        self.pass();
+        self.leave();
         self.passed.iter().map(|left| left.count).sum()
     }
 
     /// Hashes that no entry accounts for: the index of the first of a segment, and what is wrong.
     pub fn unaccounted(&mut self) -> Vec<(u64, String)> {
-        self.pass();
+        self.leave();
         let wrong = |left: &Left| {
             let said = self.said.get(&left.segment).map(Vec::as_slice).unwrap_or_default();
             let same = said.iter().filter(|said| (said.count, said.digest) == (left.count, left.digest));
@@ -130,7 +130,7 @@ impl Pruned {
 
     /// Those in segments that are said to end at or after `from`, if there are any.
     pub fn missing(&mut self, from: i64) -> Option<Missing> {
-        self.pass();
+        self.leave();
         let last = |left: &Left| self.said.get(&left.segment).and_then(|said| said.iter().map(|said| said.last).max());
         let mut missing = None;
         for (left, last) in self.passed.iter().filter_map(|left| Some((left, last(left)?))) {

@@ -217,11 +217,11 @@ impl Reading {
                 review.requested.is_some() && review.ended && review.sessions.iter().all(|one| whole.contains_key(one))
             };
             let stay = self.reviews.values().filter(|review| !goes(review)).flat_map(|review| &review.sessions);
-            let stay: Vec<SessionId> = stay.filter(|session| whole.contains_key(session)).copied().collect();
+            let stay: BTreeSet<SessionId> = stay.filter(|session| whole.contains_key(session)).copied().collect();
             if stay.is_empty() {
                 return whole;
             }
-            stay.iter().for_each(|session| drop(whole.remove(session)));
+            whole.retain(|session, _| !stay.contains(session));
         }
     }
 
