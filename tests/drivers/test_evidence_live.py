@@ -394,13 +394,50 @@ def tagged(story):
     return story.as_set
 
 
-def test_14_shred(story, pack):
-    """There is no sealed plane in this release, and nothing is shredded: what nobody kept cannot be read. Nothing was past its time."""
+def test_14_nothing_was_past_its_time(pack):
     disposal = pack.ipe("P15")
     assert disposal["absent"] is None and disposal["row_count"] == 0, "a run of retention deleted something"
     assert not [path for path in pack.files if path.startswith("sealed/")]
-    shred = subprocess.run([story.house.front.program, "session", "--help"], capture_output=True, text=True, timeout=20).stdout
-    assert "shred" not in shred and "unseal" not in shred, "they exist now: this half is to be written"
+
+
+@pytest.mark.seconds(120)
+def test_14_shred(house, tmp_path):
+    """Originals are kept for somebody outside, and destroyed on an order, though not while a hold keeps them: then nobody can read
+    them, not even with copies of what was encrypted; the ledger holds, and the pack has the receipts."""
+    if not (shutil.which("age") and shutil.which("age-keygen")):
+        pytest.skip("age (make setup)")
+    key = tmp_path / "outside.key"
+    subprocess.run(["age-keygen", "-o", key], check=True, capture_output=True, timeout=20)
+    recipient = subprocess.run(["age-keygen", "-y", key], check=True, capture_output=True, text=True, timeout=20).stdout.strip()
+    at = house(seal={"to": [recipient], "purpose": "fraud investigation", "review": "dba"})
+    at.start()
+    at.work("ada", first=0)
+    at.stop()
+
+    def ask(*words, check=True):
+        return at.front.run(*words, "--config", at.front.config, check=check)
+
+    (session,) = {entry["s"] for entry in at.entries() if entry["k"] == "raw.segment"}
+    bodies = {path: path.read_bytes() for path in (at.state / "sealed").rglob("*.age-body")}
+    hold = json.loads(ask("hold", "set", "--session", session, "--reason", "case 7", "--json").stdout)["hold"]
+    refused = ask("evidence", "shred", session, "--authority", "order 12/2026", check=False)
+    assert refused.returncode == 1 and hold in refused.stderr and all(path.read_bytes() == body for path, body in bodies.items())
+    ask("hold", "lift", hold, "--reason", "settled")
+    ask("evidence", "shred", session, "--authority", "order 12/2026")
+    assert bodies and not list((at.state / "sealed").rglob("*.age-*"))
+    copy = tmp_path / "copy"
+    for body in bodies.values():
+        copy.write_bytes(body)
+        assert subprocess.run(["age", "-d", "-i", key, copy], capture_output=True, timeout=20).returncode != 0
+
+    out = at.export()
+    at.auditor.passes(out)
+    rows = Pack(out).rows("P15")
+    assert [(row["kind"], row["hold"], row["session"]) for row in rows] == [
+        ("hold.set", hold, None), ("prune.refuse", hold, session), ("hold.lift", hold, None), ("shred", None, session)]
+    receipt = rows[-1]
+    assert receipt["class"] == "sealed" and receipt["digest"] == sha(b"order 12/2026")
+    assert {row["by"] for row in rows} == {f"uid-{os.getuid()}@local"}
 
 
 # --- 15 --------------------------------------------------------------------------------------------------------------

@@ -17,6 +17,7 @@ import pytest
 
 from rig import Missing, wire
 from rig.need import need
+from rig.pack import Pack
 from rig.process import ROOT
 
 CANARIES = [f"canary-{number:04d}-{hashlib.sha256(str(number).encode()).hexdigest()[:12]}" for number in range(1000)]
@@ -216,7 +217,7 @@ def session_bytes(front):
 
 
 def check(front):
-    """All four verifiers, over what the gateway left and over a pack of it."""
+    """All four verifiers, over what the gateway left and over a pack of it, which is returned."""
     front.verify()
     state, pack = pathlib.Path(front.directory) / "state", pathlib.Path(front.directory) / "pack.tar"
     roots = state / "ledger.vkey"
@@ -230,6 +231,7 @@ def check(front):
     front.run("evidence", "verify", pack, "--roots", roots)
     second("crates/evidence/python/verify.py", pack)
     assert not any(canary.encode() in pack.read_bytes() for canary in CANARIES)
+    return Pack(pack)
 
 
 def test_what_is_shredded_is_gone_and_the_ledger_holds(shop, provider, auditor, directory):
@@ -250,6 +252,11 @@ def test_what_is_shredded_is_gone_and_the_ledger_holds(shop, provider, auditor, 
     sealed = pathlib.Path(front.directory) / "state/sealed"
     bodies = {path.name: path.read_bytes() for path in sealed.rglob("*.age-body")}
     assert bodies
+    # Whoever is held keeps them; a gateway that runs refuses as the command does without one.
+    held = json.loads(front.run("--json", "hold", "set", "--session", session, "--reason", "case 9", "--config", front.config).stdout)["hold"]
+    refused = front.run("evidence", "shred", session, "--authority", "order 12/2026", "--config", front.config, check=False)
+    assert refused.returncode == 1 and held in refused.stderr and list(sealed.rglob("*.age-body"))
+    front.run("hold", "lift", held, "--reason", "settled", "--config", front.config)
     front.run("evidence", "shred", session, "--authority", "order 12/2026", "--config", front.config)
     assert list(sealed.rglob("*.age-*")) == []
     kept = directory / f"{session}.body"
@@ -268,7 +275,12 @@ def test_what_is_shredded_is_gone_and_the_ledger_holds(shop, provider, auditor, 
     # Without a gateway the same holds.
     late = unseal(front, session, review, directory / f"{session}-late")
     assert late.returncode == 1 and "destroyed" in late.stderr
-    check(front)
+    pack, bare = check(front), session.removeprefix("ses-")
+    (looked,) = [row for row in pack.rows("P14") if row["kind"] == "unseal"]
+    assert looked["session"] == bare and looked["review"] in {row["review"] for row in pack.rows("P06") if row["ending"] == "used"}
+    told = [(row["kind"], row["class"], row["session"], row["hold"]) for row in pack.rows("P15")]
+    assert told == [("hold.set", None, None, held), ("prune.refuse", "sealed", bare, held), ("hold.lift", None, None, held),
+                    ("shred", "sealed", bare, None)]
 
 
 def test_what_cannot_be_sealed_ends_the_session(shop, provider):

@@ -7,7 +7,7 @@ import json
 import pathlib
 import struct
 
-MAGIC, HEADER = b"CLEDGER1", 16
+MAGIC, HEADER, PRUNED = b"CLEDGER1", 16, 1 << 31 | 32
 
 
 @dataclasses.dataclass(frozen=True)
@@ -20,7 +20,8 @@ class Frame:
 
 
 def frames(state):
-    """Every frame of a state directory's ledger, in order; reading ends at the first that does not hold."""
+    """Every stored line of a state directory's ledger, in order; reading ends at the first that does not hold. Hashes of pruned
+    entries are passed over."""
     for file in sorted((pathlib.Path(state) / "ledger/entries").glob("*.seg")):
         data = file.read_bytes()
         if data[:8] != MAGIC or int.from_bytes(data[8:HEADER], "big") != int(file.stem):
@@ -28,6 +29,10 @@ def frames(state):
         at = HEADER
         while at + 8 <= len(data):
             size, check = struct.unpack_from("<II", data, at)
+            if size == PRUNED:
+                assert check == crc32c(data[at + 8 : at + 40])
+                at += 40
+                continue
             line = data[at + 8 : at + 8 + size]
             if size == 0 or crc32c(line) != check:
                 break
@@ -52,6 +57,13 @@ def cut(frame):
     """Takes a frame and everything behind it away, as if never written."""
     data = frame.file.read_bytes()
     frame.file.write_bytes(data[: frame.at] + bytes(len(data) - frame.at))
+
+
+def split(frame):
+    """Makes a segment of its own of a frame and all behind it, as if the one before had been full. Nobody may have the ledger open."""
+    data, first = frame.file.read_bytes(), json.loads(frame.line)["n"]
+    (frame.file.parent / f"{first:020d}.seg").write_bytes(MAGIC + first.to_bytes(8, "big") + data[frame.at :])
+    frame.file.write_bytes(data[: frame.at])
 
 
 def chain(issuer, subject, groups, actors=()):

@@ -198,8 +198,8 @@ def populations(entries, since, until, chains):
             found["P08"].append((n, after(n, lambda x: x["k"] == "policy.apply"),
                                  {"rules": e["p"], "text": f"rules/{e['p']}.rules"}))
         for pop, kinds in (("P09", "boot"), ("P10", "secret.change"), ("P12", "act.deny alert"), ("P13", "rec.segment"),
-                           ("P14", "view export"),
-                           ("P15", "retention.run retention.done hold.set hold.lift prune.recording prune.ledger prune.refuse"),
+                           ("P14", "view export unseal"),
+                           ("P15", "retention.run retention.done hold.set hold.lift prune.recording prune.ledger prune.refuse shred"),
                            ("P17", "key.epoch")):
             if k in kinds.split():
                 found[pop].append((n, n, {}))
@@ -246,14 +246,16 @@ def tile_name(n):
     return "/".join([f"x{part}" for part in parts[:-1]] + parts[-1:])
 
 
-def tlog_tiles(lines_, leaves):
-    """C2SP tlog-tiles of a log, in the order of pack.md."""
+def tlog_tiles(lines_, leaves, gone=()):
+    """C2SP tlog-tiles of a log, in the order of pack.md. `gone`: of pruned entries, the first of their segment."""
     files, size = {}, len(lines_)
     for start in range(0, size, 256):
-        part = lines_[start:start + 256]
+        part = range(start, min(start + 256, size))
         name = tile_name(start // 256) + (f".p/{len(part)}" if len(part) < 256 else "")
         files[f"ledger/tile/0/{name}"] = b"".join(leaves[start:start + 256])
-        files[f"ledger/tile/entries/{name}"] = b"".join(struct.pack(">H", len(line)) + line for line in part)
+        where = "kept" if any(n in gone for n in part) else "tile/entries"
+        files[f"ledger/{where}/{name}"] = b"".join(
+            struct.pack(">HQ", 0, gone[n]) + leaves[n] if n in gone else struct.pack(">H", len(lines_[n])) + lines_[n] for n in part)
     level, hashes = 1, leaves
     while len(hashes) >= 256:
         hashes = [tree_root(hashes[i:i + 256]) for i in range(0, len(hashes) // 256 * 256, 256)]
@@ -294,16 +296,24 @@ class Pack:
     """The files of a pack of a ledger. What tests change in `files` and `manifest`, `seal` makes consistent again."""
 
     def __init__(self, log, since=0, until=2**52):
-        self.log, entries = log, [json.loads(line) for line in log.lines]
-        self.period = since, until
+        self.log, gone, entries = log, getattr(log, "gone", {}), [json.loads(line) for line in log.lines]
+        self.period, self.excluded = (since, until), []
+        said = [e for e in entries if e["k"] == "prune.ledger" and type(e["last"]) is int and e["last"] >= since]
+        if missing := [n for n, first in gone.items() if first in {e["first"] for e in said}]:
+            until_ = max(e["last"] for e in said if e["first"] in gone.values())
+            reason = f"pruned: entries of unknown kind, written up to {time_text(until_)}"
+            self.excluded = [{"count": len(missing), "reason": reason}]
+        entries = [{"k": "", "n": e["n"], "t": e["t"]} if e["n"] in gone else e for e in entries]
+        opened = {e["s"] for e in entries if e["k"] == "session.open"}
         self.files = {"directory/chains.jsonl": lines(log.chains)}
         for text in ("other rules", "rules"):
             self.files[f"rules/{digest(text)}.rules"] = text.encode()
-        self.files["reviews/approvals.jsonl"] = lines(log.signatures)
+        self.files["reviews/approvals.jsonl"] = lines(row for row in log.signatures if row["entry"] not in gone)
         for s, blocks in sorted(log.recorder.files.items()):
-            self.files[f"recordings/{s}.rec"] = b"".join(blocks)
+            if s in opened or not gone:
+                self.files[f"recordings/{s}.rec"] = b"".join(blocks)
         self.files["ledger/checkpoint"] = log.last.encode()
-        self.files.update(tlog_tiles(log.lines, log.leaves))
+        self.files.update(tlog_tiles(log.lines, log.leaves, gone))
         self.created = time_text(entries[-1]["t"])
         rows = populations(entries, since, until, log.chains)
         for pop in (f"P{n:02}" for n in range(1, 21)):
@@ -335,7 +345,7 @@ class Pack:
             "columns": columns, "row_count": len(table), "first_key": keys[0] if keys else None,
             "last_key": keys[-1] if keys else None, "origins": [
                 {"origin": ORIGIN, "size_from": 0, "size_to": len(self.log.lines), "root": tree_root(self.log.leaves).hex()}],
-            "excluded": [], "absent": absent, "sha256": sha(data), **other}])
+            "excluded": self.excluded, "absent": absent, "sha256": sha(data), **other}])
 
     def results(self, **counts):
         """The results of controls, one of which was not tested."""
@@ -966,6 +976,156 @@ def test_results(pack, log, roots, tmp_path):
 def test_unknown_kind_and_exports(tmp_path):
     log = Story(twist=lambda _, e: {**e, "k": "of.tomorrow"} if e["k"] == "alert" else e)
     assert found(run(tmp_path, Pack(log).tar())) == {"lines": ("INCONCLUSIVE", len(log.lines) - 3)}
+
+
+# ---- Pruned recordings ----
+
+class PrunedFile(Story):
+    """A file of recordings was pruned that was stated behind all sessions but the last."""
+
+    def finish(self):
+        run = len(self.lines)
+        self.add("retention.run", due=1, ledger=400, recordings=400)
+        self.add("prune.recording", bytes=1000, cr=digest("file"), file=0, last=self.t, run=run)
+        self.add("retention.done", bytes=1000, how="complete", pruned=1, refused=0, run=run)
+        self.open_as("s4", p="other rules")
+        self.start("s4", 1, p="other rules")
+        self.done("s4", 1, cm=self.block("s4", b"behind the file that was pruned"))
+        self.add("session.close", cm=self.recorder.heads[ident("s4")][0].hex(), reason="client", s=ident("s4"))
+        self.checkpoint()
+
+
+def test_pruned_recordings(tmp_path):
+    log = PrunedFile()
+    assert found(run(tmp_path, Pack(log).tar())) == {}
+    old, later = (f"recordings/{ident(s)}.rec" for s in ("s1", "s4"))
+    pack = Pack(log)
+    del pack.files[old]
+    assert found(run(tmp_path, pack.tar())) == {"recordings": ("INCONCLUSIVE", index(log, "act.done"))}
+    pack.files = {path: data for path, data in Pack(log, log.middle).files.items() if path != old}
+    pack.period, pack.manifest = (log.middle, 2**52), Pack(log, log.middle).manifest
+    assert found(run(tmp_path, pack.tar())) == {}, "nobody asks for it"
+    pack = Pack(log)
+    pack.files[old] = log.recorder.files[ident("s1")][1]
+    assert found(run(tmp_path, pack.tar()))["recordings"][0] == "INCONCLUSIVE"
+    pack.files[old] = log.recorder.files[ident("s1")][0][:-1]
+    assert found(run(tmp_path, pack.tar()))["recordings"][0] == "FAIL"
+    pack = Pack(log)
+    del pack.files[later]
+    assert found(run(tmp_path, pack.tar())) == {"recordings": ("FAIL", index(log, "act.start", 6) + 1)}
+
+
+# ---- Pruned entries ----
+
+class PrunedStory(Story):
+    """Of two segments the sessions and heartbeats were dropped; what became of the originals of one of them stays. `other`: by
+    the first entry of a segment, what its `prune.ledger` says instead."""
+
+    def __init__(self, other=None, **how):
+        self.other = other or {}
+        super().__init__(**how)
+
+    def finish(self):
+        self.add("raw.segment", bytes=9, com=digest("com"), cr=digest("body"), hd=digest("head"), s=ident("s1"), seg=0, to=["00" * 8])
+        self.add("unseal", by=ident("carol"), rev="rev-9", s=ident("s1"))
+        self.add("prune.refuse", by=ident("carol"), hold=ident("hold"), s=ident("s1"), why="held")
+        self.add("shred", by=ident("carol"), cr=digest("order"), s=ident("s1"), what="sealed")
+        entries = [json.loads(line) for line in self.lines]
+        second = next(e["n"] for e in entries if e.get("s") == ident("s2"))
+        kinds = ("session.", "act.", "approval.", "heartbeat")
+        self.gone = {e["n"]: 0 if e["n"] < second else second for e in entries
+                     if e["k"].startswith(kinds) and e.get("s") != ident("s3")}
+        self.run()
+        self.checkpoint()
+
+    def run(self):
+        run, entries = len(self.lines), [json.loads(line) for line in self.lines]
+        self.lasts, firsts = {}, sorted(set(self.gone.values()))
+        self.add("retention.run", due=2, ledger=400, recordings=400)
+        for first, end in zip(firsts, [*firsts[1:], run]):
+            hashes = [self.leaves[n] for n in sorted(self.gone) if self.gone[n] == first]
+            self.lasts[first] = entries[end - 1]["t"]
+            self.add("prune.ledger", **{
+                "bytes": 9, "cr": sha(b"".join(hashes)), "dropped": len(hashes), "first": first, "last": self.lasts[first], "run": run,
+                **self.other.get(first, {})})
+        self.add("retention.done", bytes=18, how="complete", pruned=2, refused=0, run=run)
+
+
+def test_packs_of_pruned_ledgers(tmp_path):
+    log = PrunedStory()
+    first, second = log.lasts
+    assert first == 0 < second and len(set(log.gone.values())) == 2
+    size = len(log.gone)
+    for since, missing in ((0, size), (log.lasts[first], size), (log.lasts[first] + 1, size - sum(n < second for n in log.gone)),
+                           (log.lasts[second], size - sum(n < second for n in log.gone)), (log.lasts[second] + 1, 0)):
+        pack = Pack(log, since)
+        assert [one["count"] for one in pack.excluded] == ([missing] if missing else [])
+        result = run(tmp_path, pack.tar())
+        assert found(result) == ({"populations": ("INCONCLUSIVE", None)} if missing else {}), since
+        assert result["size"] == len(log.lines) and result["root"] == tree_root(log.leaves).hex()
+        what = result["checks"][CHECKS.index("populations")]["what"]
+        assert what is None or f"{missing} entries, written up to 2023-11-14 22:" in what
+    # Many bundles, of which some are whole.
+    pack = Pack(PrunedStory(beats=600))
+    assert [path for path in pack.files if path.startswith("ledger/kept/")] == [f"ledger/kept/{name}" for name in ("000", "001", "002.p/138")]
+    assert found(run(tmp_path, pack.tar())) == {"populations": ("INCONCLUSIVE", None)}
+
+
+def test_what_a_pack_says_of_pruned_entries(tmp_path):
+    log = PrunedStory()
+    pack = Pack(log)
+    (right,) = pack.excluded
+    for wrong in ([], [{**right, "count": 1}], [right, right], [{**right, "reason": right["reason"].replace("2023", "2022")}],
+                  [{**right, "reason": "pruned"}]):
+        pack.excluded = wrong
+        pack.change_rows("P10", lambda rows: rows)
+        assert found(run(tmp_path, pack.tar()))["populations"][0] == "FAIL", wrong
+    pack = Pack(log, log.t)
+    pack.excluded = [right]
+    pack.change_rows("P10", lambda rows: rows)
+    assert found(run(tmp_path, pack.tar()))["populations"][0] == "FAIL"
+
+
+@pytest.mark.parametrize("other", [{"dropped": 1}, {"cr": digest("x")}, {"first": 1}, {"last": 1_700_000_000_000_000}, {"last": "x"},
+                                   {"dropped": -1}])
+def test_pruned_entries_that_no_entry_accounts_for(tmp_path, other):
+    log = PrunedStory({0: other})
+    assert found(run(tmp_path, Pack(log, log.t + 1).tar()))["lines"] == ("FAIL", min(log.gone))
+
+
+def test_pruned_entries_that_nobody_pruned(tmp_path, roots):
+    """One more and one less than was said; another hash; a segment that is not there; and a reader that has no lists.py."""
+    log = PrunedStory()
+    whole, second = dict(log.gone), [*log.lasts][1]
+    more, last = min(set(range(len(log.lines))) - set(whole)), max(whole)
+    for gone, place in (({**whole, more: 0}, more), ({n: f for n, f in whole.items() if n != last}, None),
+                        ({**whole, min(whole): 1}, None), ({**whole, last: 0}, None), ({**whole, last: last + 1}, None),
+                        ({**whole, last: 2**64 - 1}, None), ({n: 0 for n in whole}, min(whole))):
+        log.gone = gone
+        verdict, entry = found(run(tmp_path, Pack(log, log.t).tar()))["lines"]
+        assert verdict == "FAIL" and place in (None, entry), (gone, entry)
+    log.gone = whole
+    pack = Pack(log, log.t)
+    path = next(path for path in pack.files if path.startswith("ledger/kept/"))
+    data = pack.files[path]
+    at = data.index(struct.pack(">HQ", 0, 0) + log.leaves[min(whole)]) + 10
+    pack.files[path] = data[:at] + bytes(32) + data[at + 32:]
+    result = run(tmp_path, pack.tar())
+    assert found(result)["lines"] == ("FAIL", min(whole)) and found(result)["tiles"][0] == "FAIL"
+    for bad in (data[:-1], data[:at - 1], data[:at + 31], data + b"\0", data + data):
+        pack.files[path] = bad
+        assert found(run(tmp_path, pack.tar()))["lines"][0] == "FAIL"
+    # In a bundle of tlog-tiles an entry has a length.
+    pack.files = {name.replace("/kept/", "/tile/entries/"): data if name == path else body for name, body in pack.files.items()}
+    assert found(run(tmp_path, pack.tar()))["lines"] == ("FAIL", min(whole))
+    pack = Pack(log, log.t)
+    assert found(run(tmp_path, pack.tar(), lists=None))["lines"] == ("INCONCLUSIVE", min(whole))
+    names = list(pack.files)
+    at = names.index(path)
+    swapped = names[:at - 1] + [names[at], names[at - 1]] + names[at + 1:]
+    pack.files = {name: pack.files[name] for name in swapped}
+    assert found(run(tmp_path, pack.tar()))["tiles"][0] == "FAIL"
+    assert second in whole.values()
 
 
 # ---- Recordings ----

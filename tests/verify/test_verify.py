@@ -969,9 +969,9 @@ def cut(top, log, indices):
     path.write_bytes(b"CLEDGER1" + bytes(8) + frames)
 
 
-def pruned_log(indices, **other):
+def pruned_log(indices, log=None, **other):
     """The story, and a run that drops these entries."""
-    log = story()
+    log = log or story()
     hashes = b"".join(log.leaves[n] for n in sorted(indices))
     keys = {"bytes": 100, "cr": hashlib.sha256(hashes).hexdigest(), "dropped": len(indices), "first": 0, "last": log.t, **other}
     run = len(log.lines)
@@ -998,7 +998,33 @@ def test_pruned_entries(tmp_path):
     assert result["checks"][0]["what"] == f"entries that are pruned: {len(session)}"
 
 
-@pytest.mark.parametrize("other", [{"dropped": 3}, {"cr": digest("x")}, {"first": 1}])
+def test_what_stays_of_a_pruned_session(tmp_path):
+    """Its recording, whose time is not over, and what became of its originals: the session itself is not missed."""
+    log = story()
+    log.add("raw.segment", bytes=9, com=digest("com"), cr=digest("body"), hd=digest("head"), s=ident("s1"), seg=0, to=["00" * 8])
+    log.add("approval.request", a=ident("chain"), c="orders", ch=digest("unseal"), needed=["dba"], p=digest("rules"), q=0, rev="rev-8",
+            s=ident("s1"), until=log.t + 60_000_000)
+    log.add("approval.use", ch=digest("unseal"), q=0, ref=[], rev="rev-8", s=ident("s1"))
+    log.add("unseal", by=ident("chain"), rev="rev-8", s=ident("s1"))
+    log.add("prune.refuse", by=ident("chain"), hold=ident("hold"), s=ident("s1"), why="held")
+    log.add("shred", by=ident("chain"), cr=digest("order"), s=ident("s1"), what="sealed")
+    session = [n for n in of_session(log, "s1") if n < log.segments[1]]
+    top = pruned_log(session, log).write(tmp_path)
+    cut(top, log, session)
+    assert found(run(top)) == {}
+
+
+@pytest.mark.parametrize("value", [-1, "0", None, {}])
+def test_what_is_said_of_pruned_entries_has_its_form(tmp_path, value):
+    session = of_session(story(), "s1")
+    for key_ in ("first", "dropped", "last"):
+        log = pruned_log(session, **{key_: value})
+        top = log.write(tmp_path / key_)
+        cut(top, log, session)
+        assert found(run(top))["lines"] == ("FAIL", session[0])
+
+
+@pytest.mark.parametrize("other", [{"dropped": 3}, {"cr": digest("x")}, {"first": 1}, {"last": 1_700_000_000_000_000}])
 def test_pruned_entries_in_other_words(tmp_path, other):
     session = of_session(story(), "s1")
     log = pruned_log(session, **other)

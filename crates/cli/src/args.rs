@@ -429,7 +429,7 @@ pub(crate) struct UnsealRequest {
 
 #[derive(Debug, Args)]
 pub(crate) struct Shred {
-    /// The session. It must have ended.
+    /// The session. It must have ended, and no hold may keep it.
     #[arg(value_name = "SESSION")]
     pub(crate) session: String,
     /// On whose authority: the order or request that demands it. Its SHA-256 stands in the ledger.

@@ -33,7 +33,7 @@ fn main() -> std::io::Result<()> {
     for leaf in &sample.leaves {
         collector.entry(leaf, &mut Both(&mut tables, &mut summary));
     }
-    let findings = collector.finish(&mut Both(&mut tables, &mut summary));
+    let findings = collector.finish(None, &mut Both(&mut tables, &mut summary));
     let (mut files, rows) = tables.finish(&sample.from);
     write_controls(&findings, &sample.from, &mut files);
     files.append("controls/results.oscal.json", oscal_results(&findings, &sample.from).as_bytes());

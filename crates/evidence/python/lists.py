@@ -4,7 +4,7 @@ lie beside it, proves the entries, and hands them over one by one: `python3 veri
 Not checked: SSH signatures of approvals (their digests are), what recordings hold and their CRC (their chains are),
 `.csv`, rows of P19 and P20 (their number is), columns besides entry and time but for those of P05 and some of P08,
 results of controls besides the number of exceptions of segregation and approval-binding."""
-import json, re, struct
+import hashlib, json, re, struct
 from verify import DIGEST, FAIL, ID, INCONCLUSIVE, KINDS, TIME, like, microseconds, one_line, sha256
 MAX_BLOCK, MAX_LINE = 1 << 20, 1 << 20
 # Forms of pack.md, see `like` in verify.py.
@@ -25,8 +25,8 @@ ROWS = [("P01", "k='principal'", "NULL"), ("P05", "k='act.deny'", "n"), ("P09", 
             OR x.k='approval.decide' AND x.d NOT LIKE '["approve"%')""")),
         ("P08", "k='policy.apply'", FIRST("x.k='policy.apply'")), ("P10", "k='secret.change'", "n"),
         ("P11", "k='act.done' AND masked>0", "n"), ("P12", "k IN ('act.deny', 'alert')", "n"),
-        ("P13", "k='rec.segment'", "n"), ("P14", "k IN ('view', 'export')", "n"),
-        ("P15", "k IN ('retention.run', 'retention.done', 'hold.set', 'hold.lift') OR k LIKE 'prune.%'", "n"),
+        ("P13", "k='rec.segment'", "n"), ("P14", "k IN ('view', 'export', 'unseal')", "n"),
+        ("P15", "k IN ('retention.run', 'retention.done', 'hold.set', 'hold.lift', 'shred') OR k LIKE 'prune.%'", "n"),
         ("P17", "k='key.epoch'", "n")]
 ROW = "session command resource outcome rows masked rules text".split()  # kept of each row, and of each entry:
 COLUMNS = "n t k s q a by c p ch rev cm com sig until d out rows masked needed file".split()
@@ -35,6 +35,9 @@ COLUMNS = "n t k s q a by c p ch rev cm com sig until d out rows masked needed f
 # In `e` are the entries, in `act request decide yes spend` some of them; in `chain link rules signed recording block
 # row` what is in files; in `due` the rows that must be there: each has its first entry `n`, and `last` completes it.
 QUERIES = """
+lines: entries are only hashes, and no entry says that just these were pruned, and no younger ones
+    SELECT n FROM gone WHERE NOT EXISTS (SELECT 1 FROM said WHERE (said.first, said.dropped, said.cr)=
+    (gone.first, gone.dropped, gone.cr) AND last>=since)
 sessions: a command is started twice
     SELECT max(n) FROM e WHERE k='act.start' GROUP BY s, q HAVING count(*)>1
 directory: the line of the chain has not the commitment stated here
@@ -129,6 +132,7 @@ class Lists:
     """What is compared with the entries. `v`: the verifier, which calls what is here while it reads the pack."""
     def __init__(self, v):
         self.v, self.db, self.sessions, self.tables, self.stated = v, v.db, {}, {}, {}
+        self.gone = -1, 0, 0, None  # the last segment that lost entries: its first; of the hashes first, number, digest
         self.judged = sorted({pop for pop, _, _ in ROWS})
         self.db.executescript(f"""
             CREATE TABLE e (n INTEGER PRIMARY KEY, {','.join(COLUMNS[1:])}); CREATE INDEX e_k ON e (k, p);
@@ -137,6 +141,7 @@ class Lists:
             CREATE TABLE signed (n PRIMARY KEY, sig); CREATE TABLE block (s, number, hash, PRIMARY KEY (s, hash));
             CREATE TABLE recording (s PRIMARY KEY); CREATE TABLE hole (s PRIMARY KEY);
             CREATE TABLE row (pop, n, at, {','.join(ROW)}); CREATE INDEX row_n ON row (pop, n);
+            CREATE TABLE gone (first PRIMARY KEY, n, dropped, cr, since); CREATE TABLE said (first, dropped, cr, last);
             CREATE TABLE present (pop PRIMARY KEY); CREATE TABLE judged (pop PRIMARY KEY);
             INSERT INTO judged VALUES {','.join(f"('{pop}')" for pop in self.judged)};
             CREATE VIEW opened AS SELECT s, min(n) AS n FROM e WHERE k='session.open' GROUP BY s;
@@ -144,6 +149,7 @@ class Lists:
                 WHERE p.k='prune.recording' AND f.k='rec.segment' AND f.n<p.n);
             CREATE VIEW lacks AS SELECT * FROM e WHERE cm IS NOT NULL AND NOT EXISTS (SELECT 1 FROM block b
                 WHERE b.s=e.s AND b.hash=e.cm);
+            CREATE VIEW lost AS SELECT g.dropped, max(last) AS last FROM gone g JOIN said USING (first) GROUP BY first;
             CREATE VIEW act AS SELECT * FROM e WHERE k IN ('session.open', 'act.start', 'act.deny');
             CREATE VIEW request AS SELECT * FROM e WHERE k='approval.request';
             CREATE VIEW decide AS SELECT * FROM e WHERE k='approval.decide';
@@ -154,10 +160,30 @@ class Lists:
     def insert(self, table, *row):
         return self.v.insert(table, *(v if v is None or type(v) in (int, str) else json.dumps(v) for v in row))
 
+    def pruned(self, first, n, leaf):
+        """pack.md, Pruned entries: what is left of an entry of the segment that begins with the entry `first`."""
+        if first != self.gone[0]:
+            if not self.hold(self.gone[0] < first <= n, "lines", n, "it was pruned from a segment that is not here"):
+                return True
+            self.gone = first, n, 0, hashlib.sha256()
+        _, at, count, hashes = self.gone
+        hashes.update(leaf)
+        self.gone = first, at, count + 1, hashes
+        since = self.v.last["t"] if self.v.last else 0  # it is not older than the entry before it
+        self.db.execute("REPLACE INTO gone VALUES (?, ?, ?, ?, ?)", (first, at, count + 1, hashes.hexdigest(), since))
+        return True
+
+    def missing(self):
+        """pack.md, Pruned entries: how many can be of the period, and the last instant of any, also in words."""
+        return self.db.execute("""SELECT ifnull(sum(dropped), 0), max(last), strftime('%Y-%m-%d %H:%M:%S UTC',
+            max(last) / 1000000, 'unixepoch') FROM lost WHERE last>=?""", (self.v.since,)).fetchone()
+
     def entry(self, e, n, leaf):
         """ledger.md, Sessions: what begins in one is closed once, then the session; its close states its leaves."""
         if e["k"] in KINDS:
             self.insert("e", n, *map(e.get, COLUMNS[1:]))
+        if e["k"] == "prune.ledger":
+            self.insert("said", e["first"], e["dropped"], e["cr"], e["last"])
         kind, s = e["k"], self.sessions.get(e.get("s"))
         command = kind in ("act.start", "act.done") or kind == "crash" and "q" in e
         if kind == "session.open":
@@ -246,6 +272,9 @@ class Lists:
                       "period_to": m["period"]["to"], "generated_at": m["created_at"], "timezone": "UTC",
                       "origins": origins, "columns": columns if named else None}
             wrong = [key for key in sorted(wanted) if ipe.get(key, wanted[key]) != wanted[key]]
+            count, last, _ = self.missing()
+            said = [(x["count"], microseconds(x["reason"][-27:])) for x in ipe["excluded"] if "pruned" in x["reason"]]
+            wrong += [] if said == [(count, last)][:count] else ["excluded"]
             self.hold(not wrong, "populations", None, f"{path} is wrong about {' '.join(wrong)}")
             if ipe["absent"] is None:
                 self.insert("present", pop)
@@ -266,6 +295,9 @@ class Lists:
         """What was read against the entries, which are rows `e` of the database now."""
         v, first = self.v, min((s["n"] for s in self.sessions.values()), default=None)
         self.hold(first is None, "sessions", first, f"open at the end: {len(self.sessions)} sessions", INCONCLUSIVE)
+        count, _, when = self.missing()
+        pruned = f"{count} entries, written up to {when}, were pruned: what of the period they said is missing"
+        self.hold(not count, "populations", None, pruned, INCONCLUSIVE)
         pops = [file["path"][:15] for file in v.manifest["files"] if file["path"].startswith("populations/")]
         three = pops == [pop for pop in pops[::3] for _ in range(3)]
         self.hold(three, "populations", None, "a population has not three files")

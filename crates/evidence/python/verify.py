@@ -1,14 +1,12 @@
 #!/usr/bin/env python3
-"""Verifies an evidence pack offline, by docs/spec/pack.md and ledger.md alone: that its ledger is the signed one,
-whole and in order. Shares no code with the writer. What its entries say, and what belongs to them (sessions, rolling,
-recordings, directory, rules, approvals, populations, controls), is verified by lists.py if that lies beside this file.
-Nothing that is read is trusted: sizes are checked before anything is read, nothing is unpacked, links are not followed,
-and what grows with the ledger is kept in a temporary database on disk. Not checked: witnesses, files for people (but
-for their hashes). Exit: 0 PASS, 1 FAIL, 2 INCONCLUSIVE, 3 MALFORMED container or manifest, 64 usage."""
+"""Verifies an evidence pack offline, by docs/spec/pack.md and ledger.md alone: that its ledger is the signed one, whole
+and in order. Shares no code with the writer. What its entries say, what belongs to them (see LISTED), and whether they
+may be pruned is verified by lists.py beside this file. Nothing that is read is trusted: sizes are checked first, files
+are not unpacked, links not followed, what grows with the ledger is in a temporary database on disk. Not checked:
+witnesses, files for people. Exit: 0 PASS, 1 FAIL, 2 INCONCLUSIVE, 3 MALFORMED container or manifest, 64 usage."""
 import os, sys
 HERE = os.path.dirname(os.path.realpath(__file__))
-if __name__ == "__main__":  # no module of Python's is taken from beside this file: that may be an unpacked pack
-    sys.path[:] = [p for p in sys.path if os.path.realpath(p) != HERE]
+if __name__ == "__main__": sys.path[:] = [p for p in sys.path if os.path.realpath(p) != HERE]  # which may be a pack
 import argparse, base64, calendar, functools, hashlib, importlib.util, io, itertools, json, re, sqlite3, stat, time
 GRAVITY = PASS, INCONCLUSIVE, FAIL = "PASS", "INCONCLUSIVE", "FAIL"
 LISTED = "sessions rolling recordings directory rules approvals populations controls".split()  # by lists.py
@@ -17,12 +15,12 @@ MAX_ENTRY, MAX_NOTE, MAX_MANIFEST, MAX_MANIFEST_NOTE = 61_440, 65_536, 64 << 20,
 BASE = frozenset("v k o n t m b".split())  # ledger.md, Entry: of every entry; then those of the kinds ("?": or absent)
 KINDS = """boot config dangerous loss_ms prof root size ver/shutdown reason/stall reason refused? us?/heartbeat
 key.epoch e key life_ms root sig size/policy.apply by? p source/principal a com/secret.change by? c change ver
-raw.segment bytes com cr hd s seg to/unseal by rev s/shred by cr s what/hold.lift by com hold
+raw.segment bytes com cr hd s seg to/unseal by rev s/shred by cr s what/prune.recording bytes cr file last run
 session.open a auth c d p prof proto s/session.close acts cm? leaves reason roll s/approval.use ch q ref rev s
 act.start a c ch d fp p prof q rev? s x/act.done bytes cm? masked out q rows s sqlstate? us/gap cause from to/crash q? s
 act.deny a? c? ch? code d p q s/approval.request a c ch needed p q rev s until/rec.segment blocks bytes cr file
 approval.decide assurance by ch d rev sig?/approval.end end rev/view by s? what/export by cr from to/alert code s?
-retention.run by? due ledger recordings/prune.recording bytes cr file last run/prune.refuse file? first? hold? run why
+retention.run by? due ledger recordings/prune.refuse by? file? first? hold? run? s? why/hold.lift by com hold
 retention.done bytes how pruned refused run/hold.set by com hold scope/prune.ledger bytes cr dropped first last run"""
 KINDS = {kind: (BASE.union(w for w in keys if w[-1] != "?"), BASE.union(w.rstrip("?") for w in keys))
          for kind, *keys in map(str.split, re.split("[/\n]", KINDS))}
@@ -32,14 +30,14 @@ FORM = {"v": 1, "k": ".+", "o": ".+", "d": [".*"], "ref": ["[0-9]+:" + DIGEST], 
         "out": "completed|failed|skipped|suspended|unknown|cancelled", "end": "expired|withdrawn", "c": ".*",
         "key.epoch sig": DIGEST * 2, "approval.decide d": ("approve|deny", ".*"), "needed": [".*"],
         **dict.fromkeys("n t m q e size life_ms acts leaves blocks bytes file seg until masked".split(), int),
-        **dict.fromkeys("b s a by hold".split(), ID),
+        **dict.fromkeys("b s a by hold".split(), ID), **dict.fromkeys("dropped first last".split(), int),
         **dict.fromkeys("p ch cm cr com hd root roll key".split(), DIGEST)}
 MANIFEST = {"pack_version": 1, "created_at": TIME, "period": {"from": TIME, "to": TIME}, "controls": [".*"],
             "checkpoints": [{"origin": ".*", "size": int, "root": DIGEST, "directory": "ledger"}], "generator": dict(
             name=".*", version=".*", binary_sha256=DIGEST), "files": [dict(path=".*", bytes=int, sha256=DIGEST)]}
 # pack.md, Files: what may be in a pack, in its order. There may be several of those with a number in their name.
 FILES = """directory/chains[.]jsonl rules/[0-9a-f]{64}[.]rules reconciliation/postgres[.]jsonl reviews/approvals[.]jsonl
-    recordings/[0-9a-f]{32}[.]rec ledger/checkpoint ledger/tile(?:/[0-9a-z]{1,9}(?:[.]p)?){1,9}
+    recordings/[0-9a-f]{32}[.]rec ledger/checkpoint ledger/(?:tile|kept)(?:/[0-9a-z]{1,9}(?:[.]p)?){1,9}
     populations/P[0-9]{2}[.](?:jsonl|csv|ipe[.]json) controls/results[.]jsonl controls/control-matrix[.]csv
     controls/exceptions[.]csv controls/results[.]oscal[.]json controls/findings[.]ocsf[.]jsonl report[.]html
     README[.]txt cuec[.]md verify[.](?:py|html) lists[.]py trust/roots[.]txt SHA256SUMS""".split()
@@ -107,11 +105,10 @@ class Verifier:
     """Reads a pack once. `log`: name and key. `root_key`: the key of epoch 0, or None. `notes`: more checkpoints."""
     def __init__(self, log, root_key, notes=(), lists=None):
         self.log, self.root_key, self.notes = log, root_key, notes
-        self.found, self.exceptions = dict.fromkeys(CHECKS, (PASS, None, None)), []
+        self.found, self.exceptions, self.differing = dict.fromkeys(CHECKS, (PASS, None, None)), [], ()
         self.epoch, self.epoch_key = None, log[1]  # the running epoch's entry and key; epoch 0 is signed by the log's
-        self.waiting, self.good, self.differing = [], 0, ()  # checkpoints to come, and the size of the last good one
+        self.waiting, self.good, self.signed = [], 0, -1  # checkpoints to come; sizes of the last good, and of the last
         self.tree, self.last, self.tile = Tree(), None, b""  # the entry before, and the tile of the bundle to come
-        self.signed = -1  # how many entries a checkpoint signs at most
         self.db = sqlite3.connect("")  # on disk, and gone when it is closed
         self.db.executescript("""PRAGMA journal_mode=OFF; CREATE TABLE boot (b PRIMARY KEY);
             CREATE TABLE tile (level, number, root, PRIMARY KEY (level, number))""")
@@ -170,8 +167,8 @@ class Verifier:
             must(order and names == sorted(names), "the files are not those of a pack in their order")
         must(self.since <= self.until, "the period ends before it begins")
         self.tiles = {path: tile for path, *tile in itertools.islice(layout(self.head["size"]), len(paths))}
-        fit = [path for path in paths if path.startswith("ledger/tile/")] == [*self.tiles]
-        self.hold(fit, "tiles", None, "the tiles are not those of the head's size")
+        fit = [p.replace("/kept/", "/tile/entries/") for p in paths if p[:12] in ("ledger/tile/", "ledger/kept/")]
+        self.hold(fit == [*self.tiles], "tiles", None, "the tiles are not those of the head's size")
         note = pack.member("MANIFEST.note")
         must(note.raw.size <= MAX_MANIFEST_NOTE, "MANIFEST.note has more than 4,096 bytes")
         try:
@@ -187,47 +184,50 @@ class Verifier:
     def read_ledger(self, path, file):
         """pack.md, Files: the head, then tiles and bundles; tiles must be equal to those made from the entries."""
         if path == "ledger/checkpoint": return self.take_note(path, *read_note(file.read(MAX_NOTE + 1)))
-        level, number, width = self.tiles.get(path, (None, 0, 0))
+        level, n, width = self.tiles.get(path.replace("/kept/", "/tile/entries/"), (None, 0, 0))
         if level == "entries":
-            made = b"".join(self.entries(256 * number, width, file))
+            made = b"".join(self.entries(256 * n, width, file, "/kept/" in path))
             self.hold(not file.read(1), "lines", self.tree.size, "bytes stand behind the last entry of a bundle")
             self.hold(self.tile == made, "tiles", None, f"the tile of {path} is not the one made from its entries")
             self.tile = b""
         elif level is not None:
             self.tile = made = file.read(8193)
             below = self.db.execute("SELECT root FROM tile WHERE level=? AND number>=? AND number<? ORDER BY number",
-                                    (level - 1, 256 * number, 256 * number + width))
+                                    (level - 1, 256 * n, 256 * n + width))
             same = not level or made == b"".join(bytes.fromhex(root) for root, in below)
             self.hold(same, "tiles", None, f"{path} is not the one made from the entries")
-        if level and width == 256:
-            self.insert("tile", 0 if level == "entries" else level, number, Tree(made).root().hex())
-    def entries(self, first, width, file):
+        if level and width == 256: self.insert("tile", 0 if level == "entries" else level, n, Tree(made).root().hex())
+    def entries(self, first, width, file, kept):
         """C2SP tlog-tiles: the leaf hashes of the entries of a bundle. No place after one that is not whole is sure."""
         for n in range(first, first + width):
             length = int.from_bytes(file.read(2), "big")
+            length, pruned = (40, True) if kept and not length else (length, False)  # pack.md, Pruned entries
             line = file.read(length) if length <= MAX_ENTRY else b""
             whole = line and len(line) == length and n == self.tree.size
             if not self.hold(whole, "lines", self.tree.size, "no whole entry is here"): return
-            yield self.entry(line, n)
-    def entry(self, line, n):
-        """ledger.md, Entry: lines and order; then what else an entry can break, and the checkpoint behind it."""
-        leaf, last = sha256(b"\0" + line), self.last
+            yield self.entry(line, n, pruned)
+    def entry(self, line, n, pruned):
+        """ledger.md, Tree: an entry; of one that is pruned first of its segment and hash. Then the checkpoint there."""
+        leaf = line[8:] if pruned else sha256(b"\0" + line)
         self.hold(not self.tile or self.tile[n % 256 * 32:][:32] == leaf, "lines", n, "the tile has another hash")
-        try:
-            e = parse(line)
-            boot = last is None or e["b"] != last["b"]
-            self.hold(e["n"] == n and e["o"] == self.log[0], "lines", n, "the entry states another index or log")
-            self.hold(e["k"] in KINDS, "lines", n, f"the kind {e['k'][:40]} is not known", INCONCLUSIVE)
-            on = not last or e["t"] >= last["t"] and (boot or e["m"] >= last["m"])
-            self.hold(on, "order", n, "the wall clock or the monotonic clock is earlier than in the entry before")
-            self.hold(not boot or self.insert("boot", e["b"]), "order", n, "a boot id comes back that was left")
-            self.ladder(e, n, self.epoch, boot)
-            if self.lists: self.lists.entry(e, n, leaf)
-            self.last = e
+        known = not pruned or self.lists and self.lists.pruned(int.from_bytes(line[:8], "big"), n, leaf)
+        self.hold(known, "lines", n, "the entry is pruned, and lists.py is not here", INCONCLUSIVE)
+        try: pruned or self.follow(parse(line), n, leaf, self.last)
         except ValueError as problem: self.hold(False, "lines", n, f"the form: {problem}")
         self.tree.push(leaf)
         self.checkpoints(self.tree.size)
         return leaf
+    def follow(self, e, n, leaf, last):
+        """ledger.md, Entry: lines and order; then what else an entry can break."""
+        boot = last is None or e["b"] != last["b"]
+        self.hold(e["n"] == n and e["o"] == self.log[0], "lines", n, "the entry states another index or log")
+        self.hold(e["k"] in KINDS, "lines", n, f"the kind {e['k'][:40]} is not known", INCONCLUSIVE)
+        on = not last or e["t"] >= last["t"] and (boot or e["m"] >= last["m"])
+        self.hold(on, "order", n, "the wall clock or the monotonic clock is earlier than in the entry before")
+        self.hold(not boot or self.insert("boot", e["b"]), "order", n, "a boot id comes back that was left")
+        self.ladder(e, n, self.epoch, boot)
+        if self.lists: self.lists.entry(e, n, leaf)
+        self.last = e
     def ladder(self, e, n, now, boot):
         """ledger.md, Epochs: a key.epoch seals the entries before it by the key of the epoch before, which is `now`."""
         late = now and now["b"] == e["b"] and e["m"] - now["m"] > (now["life_ms"] + 60_000) * 1000

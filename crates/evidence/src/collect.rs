@@ -7,7 +7,7 @@ mod sessions;
 
 use std::sync::Arc;
 
-use chancery_ledger::{EntryKind, Leaf};
+use chancery_ledger::{EntryKind, Leaf, Missing};
 
 use crate::compare::Seen;
 use crate::control::Controls;
@@ -147,8 +147,8 @@ impl Collector {
         }
     }
 
-    /// What is still open, and what the controls found.
-    pub fn finish(mut self, sink: &mut dyn Sink) -> Findings {
+    /// What is still open, and what the controls found. `pruned`: what can be missing.
+    pub fn finish(mut self, pruned: Option<Missing>, sink: &mut dyn Sink) -> Findings {
         self.sessions.finish(&self.scope, &mut self.controls, sink);
         self.reviews.finish(&self.scope, sink);
         if let Some(applied) = self.applied.take() {
@@ -156,7 +156,7 @@ impl Collector {
         }
         let mut findings = self.controls.finish();
         if let (Some(seen), Some(comparison)) = (&self.seen, self.sessions.comparison()) {
-            let (tested, exceptions) = comparison.finish(seen, self.scope.period, sink);
+            let (tested, exceptions) = comparison.finish(seen, self.scope.period, pruned, sink);
             findings.compared(tested, exceptions);
         }
         findings
@@ -178,15 +178,17 @@ impl Collector {
                 let [file, bytes, blocks] = numbers;
                 sink.row(Population::P13, &[entry, at, file, bytes, blocks, text(leaf, "cr").into()]);
             }
-            Some(EntryKind::View | EntryKind::Export) => {
-                let (by, what) = (self.scope.name(text(leaf, "by")), text(leaf, "what"));
+            Some(kind @ (EntryKind::View | EntryKind::Export | EntryKind::Unseal)) => {
+                let (by, what) = (self.scope.name(text(leaf, "by")), text(leaf, "what").into());
                 let micros = |name| leaf.rest.get(name).and_then(serde_json::Value::as_i64).map(time);
                 let (from, to) = (micros("from").unwrap_or(Value::Null), micros("to").unwrap_or(Value::Null));
-                let row = [entry, at, by, what.into(), session(leaf).into(), from, to, text(leaf, "cr").into()];
+                let mut row = vec![entry, at, kind.as_str().into(), by, what, session(leaf).into()];
+                row.extend([text(leaf, "rev").into(), from, to, text(leaf, "cr").into()]);
                 sink.row(Population::P14, &row);
             }
             Some(kind) if population(leaf.kind) == Some(Population::P15) => {
-                let row = [vec![entry, at], disposal(kind, leaf)].concat();
+                let by = self.scope.name(text(leaf, "by"));
+                let row = [vec![entry, at], disposal(kind, leaf), vec![by]].concat();
                 sink.row(Population::P15, &row);
             }
             Some(EntryKind::KeyEpoch) => {
@@ -342,13 +344,14 @@ impl Collector {
     }
 }
 
-/// A row of P15 behind its time.
+/// A row of P15 between its time and who did it.
 fn disposal(kind: EntryKind, leaf: &Leaf) -> Vec<Value> {
     let class = match kind {
         EntryKind::PruneRecording => Some("recording"),
         EntryKind::PruneLedger => Some("ledger"),
         EntryKind::PruneRefuse if leaf.rest.contains_key("file") => Some("recording"),
-        EntryKind::PruneRefuse => Some("ledger"),
+        EntryKind::PruneRefuse if leaf.rest.contains_key("first") => Some("ledger"),
+        EntryKind::Shred | EntryKind::PruneRefuse => Some("sealed"),
         _ => None,
     };
     let last = leaf.rest.get("last").and_then(serde_json::Value::as_i64);
@@ -361,6 +364,7 @@ fn disposal(kind: EntryKind, leaf: &Leaf) -> Vec<Value> {
         number(leaf, "bytes").into(),
         text(leaf, "cr").into(),
         text(leaf, "hold").into(),
+        session(leaf).into(),
     ]
 }
 
@@ -369,12 +373,13 @@ fn population(kind: Option<EntryKind>) -> Option<Population> {
     match kind? {
         EntryKind::SecretChange => Some(Population::P10),
         EntryKind::RecordingSegment => Some(Population::P13),
-        EntryKind::View | EntryKind::Export => Some(Population::P14),
+        EntryKind::View | EntryKind::Export | EntryKind::Unseal => Some(Population::P14),
         EntryKind::RetentionRun
         | EntryKind::RetentionDone
         | EntryKind::PruneRecording
         | EntryKind::PruneLedger
         | EntryKind::PruneRefuse
+        | EntryKind::Shred
         | EntryKind::HoldSet
         | EntryKind::HoldLift => Some(Population::P15),
         EntryKind::KeyEpoch => Some(Population::P17),

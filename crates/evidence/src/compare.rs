@@ -3,6 +3,7 @@
 
 use std::collections::BTreeMap;
 
+use chancery_ledger::Missing;
 use serde::Deserialize;
 
 use crate::control::Exception;
@@ -82,8 +83,15 @@ impl Comparison {
         self.known.insert(id.to_owned(), Known { entry, at, commands, met: false });
     }
 
-    /// Writes P19. Returns how many sessions of the resource were looked at, and which are exceptions.
-    pub(crate) fn finish(mut self, seen: &[Seen], period: crate::Period, sink: &mut dyn Sink) -> (u64, Vec<Exception>) {
+    /// Writes P19. Returns how many sessions of the resource were looked at, and which are exceptions. `pruned`: what can be
+    /// missing of the record.
+    pub(crate) fn finish(
+        mut self,
+        seen: &[Seen],
+        period: crate::Period,
+        pruned: Option<Missing>,
+        sink: &mut dyn Sink,
+    ) -> (u64, Vec<Exception>) {
         let mut exceptions = Vec::new();
         let mut tested = 0;
         for one in seen {
@@ -93,7 +101,8 @@ impl Comparison {
                 continue;
             }
             tested += 1;
-            let (result, session, what) = self.judge(one);
+            let may_be_pruned = pruned.is_some_and(|missing| at <= missing.until.0);
+            let (result, session, what) = self.judge(one, may_be_pruned);
             let known = session.as_deref().and_then(|id| self.known.get(id));
             let row = [
                 known.map(|known| known.entry).into(),
@@ -124,7 +133,7 @@ impl Comparison {
     }
 
     /// What one session of the resource is: the result's word, the session of the record, what is wrong with it.
-    fn judge(&mut self, seen: &Seen) -> (&'static str, Option<String>, Option<String>) {
+    fn judge(&mut self, seen: &Seen, may_be_pruned: bool) -> (&'static str, Option<String>, Option<String>) {
         if !seen.authorized {
             return ("not-let-in", None, None);
         }
@@ -134,6 +143,10 @@ impl Comparison {
         let name =
             seen.application.strip_prefix(PLANTED).map(|rest| rest.split(' ').next().unwrap_or_default().to_owned());
         let Some((id, known)) = name.and_then(|id| self.known.get_mut(&id).map(|known| (id, known))) else {
+            // Whoever passes by can give themselves such a name; of that time nobody can tell any more.
+            if may_be_pruned && seen.application.starts_with(PLANTED) {
+                return ("perhaps-pruned", None, Some("a session of this name may have been pruned".to_owned()));
+            }
             let what = format!("{} reached {} outside of any session of the record", seen.user, seen.database);
             return ("resource-only", None, Some(what));
         };
@@ -194,7 +207,7 @@ mod tests {
             denied,
         ];
         let mut rows = Rows(Vec::new());
-        let (tested, exceptions) = comparison.finish(&log, period, &mut rows);
+        let (tested, exceptions) = comparison.finish(&log, period, None, &mut rows);
         let results: Vec<&Value> = rows.0.iter().map(|(_, row)| &row[3]).collect();
         let expected = [
             "matched",
@@ -209,6 +222,21 @@ mod tests {
         assert_eq!(results, expected.map(Value::from).iter().collect::<Vec<_>>());
         assert_eq!((tested, exceptions.len()), (7, 4));
         assert_eq!(exceptions[0].entry, Some(2));
+    }
+
+    #[test]
+    fn of_a_time_that_was_pruned_a_name_alone_is_no_exception() {
+        let at = instant("2026-11-29T00:00:00.000000Z").expect("a time");
+        let period = crate::Period { from: at, to: at + 1_000_000 };
+        let log = [seen("chancery/ff", 1), seen("psql", 1)];
+        for (until, expected) in [(at + 1, ["perhaps-pruned", "resource-only"]), (at, ["resource-only"; 2])] {
+            let (mut rows, until) = (Rows(Vec::new()), chancery_model::Timestamp(until));
+            let pruned = Some(Missing { entries: 1, until });
+            let (_, exceptions) = Comparison::default().finish(&log, period, pruned, &mut rows);
+            let results: Vec<&Value> = rows.0.iter().map(|(_, row)| &row[3]).collect();
+            assert_eq!(results, expected.map(Value::from).iter().collect::<Vec<_>>());
+            assert_eq!(exceptions.len(), expected.iter().filter(|result| **result == "resource-only").count());
+        }
     }
 
     #[test]

@@ -70,7 +70,7 @@ impl<O: Output> Deriver<O> {
     }
     /// Ends it, and gives the files back.
     pub fn finish(mut self, from: &Provenance, generator: &Generator) -> (O, Derived) {
-        let findings = self.collector.finish(&mut Both(&mut self.tables, &mut self.summary));
+        let findings = self.collector.finish(from.pruned, &mut Both(&mut self.tables, &mut self.summary));
         let (mut out, rows) = self.tables.finish(from);
         write_controls(&findings, from, &mut out);
         out.append("controls/results.oscal.json", oscal_results(&findings, from).as_bytes());

@@ -162,10 +162,10 @@ impl Manifest {
     pub fn times(&self) -> Option<Period> {
         Some(Period { from: instant(&self.period.0)?, to: instant(&self.period.1)? })
     }
-    /// What the derived files say of where they come from.
+    /// What the derived files say of where they come from; but for what was pruned, which is not in the manifest.
     pub fn provenance(&self) -> Option<Provenance> {
-        let created_at = Timestamp(instant(&self.created_at)?);
-        Some(Provenance { head: self.head.clone(), created_at, period: self.times()?, controls: self.controls.clone() })
+        let (head, created_at) = (self.head.clone(), Timestamp(instant(&self.created_at)?));
+        Some(Provenance { head, created_at, period: self.times()?, controls: self.controls.clone(), pruned: None })
     }
 }
 

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::fmt::Write;
 
-use chancery_ledger::{Checkpoint, Hasher};
+use chancery_ledger::{Checkpoint, Hasher, Missing};
 use chancery_model::{Digest, Timestamp};
 
 use crate::collect::{Period, Sink};
@@ -31,6 +31,8 @@ pub struct Provenance {
     pub period: Period,
     /// Ids of the controls asked for; empty: all.
     pub controls: Vec<String>,
+    /// Entries that can be of the period and were pruned.
+    pub pruned: Option<Missing>,
 }
 
 impl Provenance {
@@ -163,7 +165,12 @@ fn ipe(population: Population, table: Table, from: &Provenance) -> String {
         ("title", about.title.into()),
     ];
     let mut excluded = String::new();
-    let _ = write!(excluded, "[{{\"count\":{},\"reason\":\"outside the period\"}}]", table.left_out);
+    let _ = write!(excluded, "[{{\"count\":{},\"reason\":\"outside the period\"}}", table.left_out);
+    if let Some(Missing { entries, until }) = from.pruned {
+        let reason = format!("pruned: entries of unknown kind, written up to {until}");
+        let _ = write!(excluded, ",{{\"count\":{entries},\"reason\":\"{reason}\"}}");
+    }
+    excluded.push(']');
     let mut origins = String::from("[{\"origin\":");
     json_text(&head.origin, &mut origins);
     let _ = write!(origins, ",\"root\":\"{}\",\"size_from\":0,\"size_to\":{}}}]", head.root, head.size);

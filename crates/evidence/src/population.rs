@@ -263,18 +263,18 @@ const ABOUT: [About; 20] = [
     },
     About {
         id: "P14",
-        title: "Looks at evidence",
+        title: "Looks at evidence and originals",
         criteria: &["CC6.1", "C1.1", "CC4.1"],
-        query: "view and export entries",
-        columns: &["entry", "at", "by", "what", "session", "period_from", "period_to", "manifest"],
+        query: "view, export and unseal entries",
+        columns: &["entry", "at", "kind", "by", "what", "session", "review", "period_from", "period_to", "manifest"],
         absent: None,
     },
     About {
         id: "P15",
         title: "Retention and disposal",
         criteria: &["CC6.5", "C1.2"],
-        query: "retention.run, retention.done, prune.recording, prune.ledger, prune.refuse, hold.set and hold.lift entries",
-        columns: &["entry", "at", "kind", "class", "file", "from", "to", "bytes", "digest", "hold"],
+        query: "retention.run, retention.done, prune.recording, prune.ledger, prune.refuse, shred, hold.set and hold.lift entries",
+        columns: &["entry", "at", "kind", "class", "file", "from", "to", "bytes", "digest", "hold", "session", "by"],
         absent: None,
     },
     absent(

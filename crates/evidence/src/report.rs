@@ -12,6 +12,7 @@ mod words;
 use std::collections::BTreeMap;
 use std::fmt::Write;
 
+use chancery_ledger::Missing;
 use chancery_model::Timestamp;
 
 use crate::{Findings, Generator, Population, Provenance};
@@ -172,6 +173,15 @@ fn shows(input: &ReportInput, out: &mut String) {
             out,
             "<p class=\"note\">The last entry is of {} UTC. Of what came later in the period this pack knows nothing.</p>",
             second(&input.from.created_at.to_string()),
+        );
+    }
+    if let Some(Missing { entries, until }) = input.from.pruned {
+        let _ = writeln!(
+            out,
+            "<p class=\"note\">Up to {} UTC {} pruned: of what sessions did until then, this pack shows only what is left. \
+             Numbers below count no more than that.</p>",
+            second(&until.to_string()),
+            if entries == 1 { "1 entry was".to_owned() } else { format!("{} entries were", number(entries)) },
         );
     }
     let tiles = [

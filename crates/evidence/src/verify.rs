@@ -15,6 +15,7 @@ use chancery_ledger::{Check, Hasher, Roots, Verdict, WitnessPolicy};
 use chancery_model::Digest;
 use serde_json::json;
 
+use crate::kept::KEPT;
 use crate::manifest::{MANIFEST, MANIFEST_BYTES_MAX, MANIFEST_NOTE, Manifest, manifest_text};
 use crate::pack::{Output, Provenance};
 use crate::tar::{Malformed, Piece, Reader};
@@ -25,7 +26,7 @@ use recordings::Recordings;
 
 pub use approvals::ApprovalRow;
 
-/// The largest file that is taken as a whole: a bundle of the longest entries.
+/// The largest file that is taken as a whole: a bundle of the longest entries. Hashes in one are shorter.
 const WHOLE_BYTES_MAX: u64 = 256 * (2 + 61_440);
 /// A note with one signature.
 const NOTE_BYTES_MAX: u64 = 4096;
@@ -197,11 +198,15 @@ impl Notes {
     fn doubt(&mut self, check: PackCheck, entry: Option<u64>, what: impl Into<String>) {
         self.note(check, Verdict::Inconclusive, entry, what.into());
     }
-    /// Keeps the first place of the gravest verdict.
+    /// Keeps the gravest verdict; of several the one with the lowest entry, as the second verifier does.
     fn note(&mut self, check: PackCheck, verdict: Verdict, entry: Option<u64>, what: String) {
         let failures = u64::from(verdict == Verdict::Fail);
         let new = PackFinding { check: check.as_str(), verdict, entry, what, failures };
+        let lower = |old: &PackFinding| entry.is_some_and(|entry| old.entry.is_none_or(|old| entry < old));
         match self.0.get_mut(&check) {
+            Some(old) if old.verdict == verdict && lower(old) => {
+                *old = PackFinding { failures: old.failures + failures, ..new };
+            }
             Some(old) if old.verdict >= verdict => old.failures += failures,
             Some(old) => *old = new,
             None => drop(self.0.insert(check, new)),
@@ -238,6 +243,8 @@ enum Kind {
     Checkpoint,
     Tile,
     Bundle,
+    /// Of which some entries were pruned.
+    Kept,
     Sums,
     /// Compared by its hash alone.
     Other,
@@ -254,12 +261,13 @@ impl Kind {
             Some(("recordings", _)) => Self::Recording,
             Some(("ledger", "checkpoint")) => Self::Checkpoint,
             Some(("ledger", rest)) if rest.starts_with("tile/entries/") => Self::Bundle,
+            Some(("ledger", rest)) if rest.starts_with(KEPT) => Self::Kept,
             Some(("ledger", _)) => Self::Tile,
             _ => Self::Other,
         }
     }
     fn is_whole(self) -> bool {
-        matches!(self, Self::Manifest | Self::Note | Self::Checkpoint | Self::Tile | Self::Bundle)
+        matches!(self, Self::Manifest | Self::Note | Self::Checkpoint | Self::Tile | Self::Bundle | Self::Kept)
     }
     fn has_lines(self) -> bool {
         matches!(self, Self::Chains | Self::Approvals | Self::Seen)
@@ -533,7 +541,7 @@ impl Inner {
         match member.kind {
             Kind::Rules => self.rule_set(&member.path, digest),
             Kind::Recording => self.recordings.end(&mut self.notes),
-            Kind::Checkpoint | Kind::Tile | Kind::Bundle => self.of_ledger(&member),
+            Kind::Checkpoint | Kind::Tile | Kind::Bundle | Kind::Kept => self.of_ledger(&member),
             _ => {}
         }
         Ok(())
@@ -590,7 +598,9 @@ impl Inner {
         let bytes = member.bytes.as_slice();
         match member.kind {
             Kind::Checkpoint => ledger.checkpoint(bytes, manifest, &mut self.notes),
-            Kind::Bundle => ledger.bundle(path, bytes, (&mut self.approvals, &mut self.recordings), &mut self.notes),
+            Kind::Bundle | Kind::Kept => {
+                ledger.bundle(path, bytes, (&mut self.approvals, &mut self.recordings), &mut self.notes);
+            }
             _ => ledger.tile(path, bytes, &mut self.notes),
         }
     }

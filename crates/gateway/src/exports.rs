@@ -6,6 +6,8 @@
 
 mod place;
 mod target;
+#[cfg(test)]
+mod tests;
 
 use std::ops::ControlFlow;
 use std::path::PathBuf;
@@ -216,31 +218,7 @@ impl Export {
         let place = Place::remembered(&self.path).await?;
         let (next, from) = (place.next, place.from.min(place.next.saturating_sub(1)));
         let reader = self.reader.clone();
-        let mut events = Events::default();
-        let visited = tokio::task::spawn_blocking(move || {
-            let mut last = None;
-            let visited = reader.visit(from, |index, item| {
-                if index >= next {
-                    return ControlFlow::Break(());
-                }
-                let line = match item {
-                    LedgerItem::Entry(line) => line,
-                    LedgerItem::Pruned(leaf, _) => {
-                        last = (index + 1 == next).then_some(leaf);
-                        return ControlFlow::Continue(());
-                    }
-                    LedgerItem::Damaged(_) => return ControlFlow::Break(()),
-                };
-                if let Ok(leaf) = Leaf::parse(line, index) {
-                    events.remember(&leaf);
-                }
-                if index + 1 == next {
-                    last = Some(leaf_hash(line));
-                }
-                ControlFlow::Continue(())
-            });
-            visited.map(|()| (events, last)).map_err(|error| error.to_string())
-        });
+        let visited = tokio::task::spawn_blocking(move || remembered(&reader, from, next));
         let (events, last) = visited.await.map_err(|error| error.to_string())??;
         if last != place.last {
             let path = self.path.display();
@@ -253,42 +231,8 @@ impl Export {
     /// The next entries below `size`.
     async fn read(&self, size: u64) -> Result<Read, String> {
         let (reader, next) = (self.reader.clone(), self.place.next);
-        let read = tokio::task::spawn_blocking(move || {
-            let (mut read, mut bytes, mut wrong) = (Read::new(), 0, None);
-            // Entries that were pruned before their events were sent, up to the first that is read.
-            let (mut pruned, mut before) = (0_u64, 0);
-            let visited = reader.visit(next, |index, item| {
-                if index >= size || read.len() == ENTRIES_MAX || bytes >= ENTRY_BYTES_MAX {
-                    return ControlFlow::Break(());
-                }
-                let line = match item {
-                    LedgerItem::Entry(line) => line,
-                    LedgerItem::Pruned(..) => {
-                        pruned += 1;
-                        return ControlFlow::Continue(());
-                    }
-                    LedgerItem::Damaged(_) => return ControlFlow::Break(()),
-                };
-                if read.is_empty() {
-                    before = pruned;
-                }
-                bytes += line.len();
-                match Leaf::parse(line, index) {
-                    Ok(leaf) => read.push((leaf, leaf_hash(line))),
-                    Err(error) => {
-                        wrong = Some(error.to_string());
-                        return ControlFlow::Break(());
-                    }
-                }
-                ControlFlow::Continue(())
-            });
-            match (visited, wrong) {
-                (Err(error), _) => Err(error.to_string()),
-                (_, Some(wrong)) if read.is_empty() => Err(wrong),
-                _ => Ok((read, pruned, before)),
-            }
-        });
-        let (read, pruned, before) = read.await.map_err(|error| error.to_string())??;
+        let read = tokio::task::spawn_blocking(move || entries(&reader, next, size));
+        let (read, pruned) = read.await.map_err(|error| error.to_string())??;
         if pruned > 0 {
             tracing::warn!(
                 export = self.name,
@@ -297,10 +241,7 @@ impl Export {
                 "entries were pruned before their events were sent"
             );
         }
-        match read.first() {
-            Some((leaf, _)) if leaf.index == next + before => Ok(read),
-            _ => Err(format!("entry {next} cannot be read")),
-        }
+        Ok(read)
     }
 
     /// Learns who is behind the chains that an entry names.
@@ -319,6 +260,61 @@ impl Export {
             }
         }
         Ok(())
+    }
+}
+
+/// What open sessions need of the entries from `from` on, and the hash of the last one before `next`, pruned or not.
+fn remembered(reader: &LedgerReader, from: u64, next: u64) -> Result<(Events, Option<Digest>), String> {
+    let (mut events, mut last) = (Events::default(), None);
+    let visited = reader.visit(from, |index, item| {
+        let hash = match item {
+            _ if index >= next => return ControlFlow::Break(()),
+            LedgerItem::Damaged(_) => return ControlFlow::Break(()),
+            LedgerItem::Pruned(hash, _) => hash,
+            LedgerItem::Entry(line) => {
+                if let Ok(leaf) = Leaf::parse(line, index) {
+                    events.remember(&leaf);
+                }
+                leaf_hash(line)
+            }
+        };
+        last = (index + 1 == next).then_some(hash);
+        ControlFlow::Continue(())
+    });
+    visited.map(|()| (events, last)).map_err(|error| error.to_string())
+}
+
+/// The next entries below `size`, from `next` on; and how many were pruned before they could be read.
+fn entries(reader: &LedgerReader, next: u64, size: u64) -> Result<(Read, u64), String> {
+    let (mut read, mut bytes, mut wrong) = (Read::new(), 0, None);
+    // Up to the last entry that is read: those behind it are met again.
+    let (mut pruned, mut met) = (0, next);
+    let visited = reader.visit(next, |index, item| {
+        if index >= size || read.len() == ENTRIES_MAX || bytes >= ENTRY_BYTES_MAX {
+            return ControlFlow::Break(());
+        }
+        let line = match item {
+            LedgerItem::Entry(line) => line,
+            LedgerItem::Pruned(..) => return ControlFlow::Continue(()),
+            LedgerItem::Damaged(_) => return ControlFlow::Break(()),
+        };
+        bytes += line.len();
+        match Leaf::parse(line, index) {
+            Ok(leaf) => read.push((leaf, leaf_hash(line))),
+            Err(error) => {
+                wrong = Some(error.to_string());
+                return ControlFlow::Break(());
+            }
+        }
+        pruned += index - met;
+        met = index + 1;
+        ControlFlow::Continue(())
+    });
+    visited.map_err(|error| error.to_string())?;
+    match wrong {
+        Some(wrong) if read.is_empty() => Err(wrong),
+        _ if read.is_empty() => Err(format!("entry {next} cannot be read")),
+        _ => Ok((read, pruned)),
     }
 }
 

@@ -12,11 +12,11 @@ KINDS = """act.done bytes cm? masked out q rows s sqlstate? us/boot config dange
 approval.request a c ch needed p q rev s until/prune.ledger bytes cr dropped first last run/policy.apply by? p source
 session.close acts cm? leaves reason roll s/retention.done bytes how pruned refused run/approval.use ch q ref rev s
 approval.decide assurance by ch d rev sig?/act.start a c ch d fp p prof q rev? s x/rec.segment blocks bytes cr file
-retention.run by? due ledger recordings/prune.refuse file? first? hold? run why/key.epoch e key life_ms root sig size
+retention.run by? due ledger recordings/prune.refuse by? file? first? hold? run? s? why/crash q? s/heartbeat
 session.open a auth c d p prof proto s/prune.recording bytes cr file last run/raw.segment bytes com cr hd s seg to
 act.deny a? c? ch? code d p q s/secret.change by? c change ver/hold.set by com hold scope/hold.lift by com hold
 approval.end end rev/export by cr from to/shred by cr s what/gap cause from to/shutdown reason/principal a com
-view by s? what/unseal by rev s/alert code s?/stall reason refused? us?/crash q? s/heartbeat"""
+view by s? what/unseal by rev s/alert code s?/stall reason refused? us?/key.epoch e key life_ms root sig size"""
 KINDS = {kind: (BASE.union(w for w in keys if w[-1] != "?"), BASE.union(w.rstrip("?") for w in keys))
          for kind, *keys in map(str.split, re.split("[/\n]", KINDS))}
 def text(pattern):
@@ -25,8 +25,9 @@ FORM = {  # ledger.md, Entry: of the values whose form it gives
     "v": lambda v: type(v) is int and v == 1, "k": text(".+"), "o": text(".+"), "d": lambda v: type(v) is list,
     "ref": lambda v: type(v) is list and all(map(text("[0-9]+:[0-9a-f]{64}"), v)), "x": text("read|write"),
     "out": text("completed|failed|skipped|suspended|unknown|cancelled"), "end": text("expired|withdrawn"),
-    **{k: lambda v: type(v) is int and v >= 0 for k in "n t m q e size life_ms acts leaves blocks bytes file".split()},
-    **dict.fromkeys("b s a by hold".split(), text("[0-9a-f]{32}")), "key.epoch sig": text("[0-9a-f]{128}"),
+    **{k: lambda v: type(v) is int and v >= 0 for k in """n t m q e size life_ms acts leaves blocks bytes file dropped
+       first last""".split()}, "key.epoch sig": text("[0-9a-f]{128}"),
+    **dict.fromkeys("b s a by hold".split(), text("[0-9a-f]{32}")),
     **dict.fromkeys("p ch cm cr hd com root roll key".split(), text("[0-9a-f]{64}"))}
 class Verifier:
     """Reads a ledger once, front to back. `log`: name and key. `root_key`: the key of epoch 0, or None."""
@@ -35,11 +36,11 @@ class Verifier:
         self.found = dict.fromkeys(CHECKS, (PASS, None, None))
         self.tree, self.tile, self.last, self.sessions = Tree(), None, None, {}  # the entry before; the open sessions
         self.epoch, self.epoch_key = None, log[1]  # the running epoch's entry and key; epoch 0 is signed by the log's
-        self.dropped = {}  # of pruned entries, by segment: the first, how many, their hashes
+        self.dropped = {}  # of pruned entries, by segment: the first, how many, their hashes, the time before the last
         self.waiting, self.good, self.differing = [], 0, ()  # checkpoints to come, and the size of the last good one
         self.db = sqlite3.connect("")  # on disk, and gone when it is closed
         self.db.executescript("""PRAGMA journal_mode=OFF; CREATE TABLE boot (b PRIMARY KEY); CREATE TABLE spool (file
-            PRIMARY KEY, bytes, blocks, cr); CREATE TABLE pruned (entry, file, bytes, cr, first, dropped); CREATE
+            PRIMARY KEY, bytes, blocks, cr); CREATE TABLE pruned (entry, file, bytes, cr, first, dropped, last); CREATE
             TABLE stated (entry, file, bytes, blocks, cr, UNIQUE (file, bytes, blocks, cr)); CREATE TABLE block (s,
             number, hash, before, file, PRIMARY KEY (s, number)); CREATE INDEX hashes ON block (s, hash); CREATE
             TABLE claim (entry, s, hash, last, opened)""")
@@ -65,10 +66,10 @@ class Verifier:
             self.hold(size <= signed, "tail", signed, "entries follow the last checkpoint", INCONCLUSIVE)
         self.hold(self.root_key and self.epoch, "ladder", 0, "there is no epoch, or no ladder's root", INCONCLUSIVE)
         self.hold(first is None, "sessions", first, f"open at the end: {len(self.sessions)} sessions", INCONCLUSIVE)
-        for first, (n, count, hashes) in self.dropped.items():
-            said = self.db.execute("SELECT 1 FROM pruned WHERE (first, dropped, cr) = (?, ?, ?)",
-                                   (first, count, hashes.hexdigest())).fetchone()
-            self.hold(said, "lines", n, f"{count} entries are only hashes, and no entry says that these were pruned")
+        for first, (n, count, hashes, since) in self.dropped.items():
+            said = self.db.execute("SELECT 1 FROM pruned WHERE (first, dropped, cr) = (?, ?, ?) AND last >= ?",
+                                   (first, count, hashes.hexdigest(), since)).fetchone()
+            self.hold(said, "lines", n, f"{count} entries are only hashes; no entry says that just these were pruned")
         if self.dropped and self.found["lines"][0] == PASS:
             self.found["lines"] = PASS, None, f"entries that are pruned: {sum(d[1] for d in self.dropped.values())}"
         self.end_recordings()
@@ -105,8 +106,8 @@ class Verifier:
         if segment is None:
             self.line(line, n, leaf, last)
         else:
-            at, count, hashes = self.dropped.setdefault(segment, (n, 0, hashlib.sha256()))
-            self.dropped[segment] = at, count + 1, hashes.update(leaf) or hashes
+            at, count, hashes, _ = self.dropped.setdefault(segment, (n, 0, hashlib.sha256(), 0))
+            self.dropped[segment] = at, count + 1, hashes.update(leaf) or hashes, last["t"] if last else 0
         self.tree.push(leaf)
         self.checkpoints(self.tree.size)
     def line(self, line, n, leaf, last):
@@ -123,7 +124,7 @@ class Verifier:
             if e["k"] == "rec.segment":
                 self.insert("stated", n, e["file"], e["bytes"], e["blocks"], e["cr"])
             elif e["k"] in ("prune.recording", "prune.ledger"):
-                self.insert("pruned", n, *map(e.get, ("file", "bytes", "cr", "first", "dropped")))
+                self.insert("pruned", n, *map(e.get, ("file", "bytes", "cr", "first", "dropped", "last")))
             elif e["k"] in ("act.done", "session.close") and "cm" in e and self.recordings:
                 last, opened = e["k"] == "session.close", self.sessions.get(e["s"], {"n": n})["n"]
                 self.insert("claim", n, bytes.fromhex(e["s"]), bytes.fromhex(e["cm"]), last, opened)
@@ -288,8 +289,7 @@ def parse(line):
         if not FORM.get(f"{e['k']} {key}" if key == "sig" else key, lambda v: True)(e[key]):
             raise ValueError(f"the value of {key}")
     return e
-def sha256(data):
-    return hashlib.sha256(data).digest()
+def sha256(data): return hashlib.sha256(data).digest()
 def key_id(name, key):
     return sha256(name.encode("utf-8") + b"\n\1" + key)[:4]
 def read_note(path):

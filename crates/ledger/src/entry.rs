@@ -623,19 +623,30 @@ pub struct PruneLedger {
     pub last: Timestamp,
 }
 
-/// `prune.refuse`.
+/// `prune.refuse`: of a run, or of somebody who wanted something destroyed before its time.
 #[derive(Clone, Copy, Debug)]
 pub struct PruneRefuse<'a> {
     /// The `retention.run` that it belongs to, by its index.
-    pub run: u64,
+    pub run: Option<u64>,
+    /// Who wanted it, if it belongs to no run: chain id.
+    pub by: Option<[u8; 16]>,
     /// The file of recordings that is kept, if it is one.
     pub file: Option<u64>,
     /// The segment of which something is kept, if it is one, by the index of its first entry.
     pub first: Option<u64>,
+    /// The session whose sealed originals are kept, if it is these.
+    pub session: Option<SessionId>,
     /// Why: a word.
     pub why: &'a str,
     /// The hold that keeps it, if one does.
     pub hold: Option<[u8; 16]>,
+}
+
+impl<'a> PruneRefuse<'a> {
+    /// Of nothing yet.
+    pub fn new(why: &'a str) -> Self {
+        Self { run: None, by: None, file: None, first: None, session: None, why, hold: None }
+    }
 }
 
 /// `retention.done`.

@@ -18,6 +18,7 @@ mod line;
 mod log;
 mod note;
 mod proof;
+mod pruned;
 mod recording;
 mod registry;
 mod seal;
@@ -46,6 +47,7 @@ pub use line::ENTRY_BYTES_MAX;
 pub use log::{Epochs, Log, OpenSession, Stamp};
 pub use note::{Checkpoint, LogSigner, LogVerifier, SignedCheckpoint};
 pub use proof::{ProofError, TiledTree};
+pub use pruned::{Missing, Pruned};
 pub use recording::{ChainCheck, RecordingChain};
 #[cfg(not(target_arch = "wasm32"))]
 pub use registry::TimeStamp;

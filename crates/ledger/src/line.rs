@@ -124,6 +124,11 @@ impl Line<'_, '_> {
         let out = self.key(name);
         unsigned(out, value);
     }
+    fn number_if(&mut self, name: &'static str, value: Option<u64>) {
+        if let Some(value) = value {
+            self.number(name, value);
+        }
+    }
     fn text(&mut self, name: &'static str, text: &str) {
         let out = self.key(name);
         string(out, text);
@@ -348,14 +353,12 @@ fn retention_fields(line: &mut Line<'_, '_>, entry: &Entry<'_>) {
             line.number("run", e.run);
         }
         Entry::PruneRefuse(e) => {
-            if let Some(file) = e.file {
-                line.number("file", file);
-            }
-            if let Some(first) = e.first {
-                line.number("first", first);
-            }
+            line.hex_if("by", e.by.as_ref());
+            line.number_if("file", e.file);
+            line.number_if("first", e.first);
             line.hex_if("hold", e.hold.as_ref());
-            line.number("run", e.run);
+            line.number_if("run", e.run);
+            line.hex_if("s", e.session.as_ref().map(|s| &s.0));
             line.text("why", e.why);
         }
         Entry::RetentionDone(e) => {

@@ -15,7 +15,7 @@ use crate::block::Block;
 use crate::epoch::Ladder;
 use crate::log::{Change, Sessions};
 use crate::view::View;
-use crate::{Checkpoint, EntryKind, Hasher, Leaf, LogVerifier, Range, Roots, WitnessPolicy, leaf_hash};
+use crate::{Checkpoint, Leaf, LogVerifier, Missing, Pruned, Range, Roots, WitnessPolicy, leaf_hash};
 
 /// What is checked.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -159,14 +159,6 @@ impl Report {
     }
 }
 
-/// What is left of entries in one segment.
-struct Dropped {
-    /// The first of them.
-    index: u64,
-    count: u64,
-    hasher: Hasher,
-}
-
 /// Reads a log once. First [`Verifier::checkpoint`], [`Verifier::leaves`] and [`Verifier::block`] in any number, then
 /// [`Verifier::entry`] or [`Verifier::pruned`] for each entry in order, then [`Verifier::finish`].
 pub struct Verifier {
@@ -180,10 +172,7 @@ pub struct Verifier {
     /// Hashes that were handed in, by the index of their first; those passed are let go.
     leaves: BTreeMap<u64, Vec<u8>>,
     recordings: Recordings,
-    /// Segments in which entries are only hashes, by the index of their first entry.
-    dropped: BTreeMap<u64, Dropped>,
-    /// What entries say of such segments: how many hashes, and the digest over them.
-    pruned: BTreeMap<u64, Vec<(u64, Digest)>>,
+    pruned: Pruned,
     range: Range,
     checked: u64,
     /// Times of the entry before.
@@ -212,8 +201,7 @@ impl Verifier {
             checkpoints: BTreeMap::new(),
             leaves: BTreeMap::new(),
             recordings: Recordings::default(),
-            dropped: BTreeMap::new(),
-            pruned: BTreeMap::new(),
+            pruned: Pruned::default(),
             range: Range::default(),
             checked: 0,
             last: None,
@@ -313,26 +301,16 @@ impl Verifier {
         if self.differs(index, &hash) {
             self.fail(Check::Lines, Some(index), "what is left of it is not the hash that is in the tile".into());
         }
-        let fresh = || Dropped { index, count: 0, hasher: Hasher::default() };
-        let dropped = self.dropped.entry(segment).or_insert_with(fresh);
-        dropped.count += 1;
-        dropped.hasher.update(&hash.0);
+        if let Err(what) = self.pruned.hash(index, &hash, segment) {
+            self.fail(Check::Lines, Some(index), what.to_owned());
+        }
         self.range.push(hash);
         self.at_checkpoint();
     }
 
-    /// What is left as hashes was pruned, and nothing else. Returns how many entries that is.
-    fn judge_dropped(&mut self) -> u64 {
-        let mut count = 0;
-        for (segment, dropped) in std::mem::take(&mut self.dropped) {
-            count += dropped.count;
-            let found = (dropped.count, dropped.hasher.finish());
-            if !self.pruned.get(&segment).is_some_and(|said| said.contains(&found)) {
-                let what = format!("{} entries are only hashes, and no entry says that these were pruned", found.0);
-                self.fail(Check::Lines, Some(dropped.index), what);
-            }
-        }
-        count
+    /// The pruned entries that can be of the time from `from` on, once all entries are read.
+    pub fn missing(&mut self, from: i64) -> Option<Missing> {
+        self.pruned.missing(from)
     }
 
     /// Takes the next entry's bytes as stored.
@@ -361,12 +339,7 @@ impl Verifier {
         if leaf.kind.is_none() {
             self.doubt(Check::Lines, Some(index), "a kind that this version does not know".into());
         }
-        if leaf.kind == Some(EntryKind::PruneLedger)
-            && let (Some(first), Some(count)) = (leaf.number("first"), leaf.number("dropped"))
-            && let Some(digest) = leaf.digest("cr")
-        {
-            self.pruned.entry(first).or_default().push((count, digest));
-        }
+        self.pruned.line(leaf);
         self.order(leaf);
         if let Some((verdict, what)) = self.ladder.climb(leaf, || self.range.root()) {
             self.note(Check::Ladder, verdict, Some(index), None, what);
@@ -487,7 +460,10 @@ impl Verifier {
         if !self.ladder.has_root() {
             self.doubt(Check::Ladder, None, "the key of the first epoch is not among the roots".into());
         }
-        let dropped = self.judge_dropped();
+        for (entry, what) in self.pruned.unaccounted() {
+            self.fail(Check::Lines, Some(entry), what);
+        }
+        let dropped = self.pruned.count();
         let (found, said) = std::mem::take(&mut self.recordings).finish();
         for (verdict, entry, what) in found {
             self.note(Check::Recordings, verdict, entry, None, what);

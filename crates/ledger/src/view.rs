@@ -124,6 +124,16 @@ impl<'a> View<'a> {
     pub(crate) fn number(&self, name: &str) -> Option<u64> {
         self.rest.number(name)
     }
+    /// A time in microseconds.
+    pub(crate) fn micros(&self, name: &str) -> Option<i64> {
+        match &self.rest {
+            Rest::Plain(..) => match self.rest.plain(name)? {
+                Plain::Number(micros) => Some(micros),
+                _ => None,
+            },
+            Rest::Parsed(fields) => fields.get(name).and_then(Value::as_i64),
+        }
+    }
     /// What a `key.epoch` entry states: `None` for another kind, `Some(None)` if a field is missing or not what it is.
     pub(crate) fn epoch(&self) -> Option<Option<KeyEpoch>> {
         (self.kind == Some(EntryKind::KeyEpoch)).then(|| {
@@ -268,6 +278,7 @@ mod tests {
         for name in ["acts", "bytes", "roll", "d", "cm", "leaves"] {
             assert_eq!(view.digest(name), slow.digest(name), "{name}");
             assert_eq!(view.number(name), slow.number(name), "{name}");
+            assert_eq!(view.micros(name), slow.micros(name), "{name}");
         }
         true
     }

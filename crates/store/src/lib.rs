@@ -30,7 +30,7 @@ pub use recordings::{
 pub use registry::{RegistryDir, RegistryError, RegistryFiles};
 pub use retention::{
     Holds, Judgement, Planned, PlannedFile, PlannedSegment, Retention, RetentionError, RetentionLimits,
-    RetentionProgress, Shelves, Why, holds_of_ledger,
+    RetentionProgress, Shelves, Unheld, Why, holds_of_ledger,
 };
 pub use seals::{
     OnSealed, SealFault, SealOptions, SealSpool, Sealed, SealedReader, SealedSegment, Seals, SegmentSealer, Untaken,

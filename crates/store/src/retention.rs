@@ -7,6 +7,7 @@ mod entries;
 mod judge;
 #[cfg(test)]
 mod tests;
+mod unheld;
 
 use std::collections::btree_map::Entry as Place;
 use std::collections::{BTreeMap, BTreeSet};
@@ -28,6 +29,7 @@ use crate::sequencer::segment::name as segment_name;
 use crate::sequencer::{LedgerItem, LedgerReader, Level, OpenError, Sequencer, Stall, Volume};
 
 pub use judge::{Judgement, Why};
+pub use unheld::Unheld;
 
 /// A day, in microseconds.
 const DAY_US: i64 = 86_400_000_000;
@@ -69,6 +71,9 @@ pub enum RetentionError {
     /// There is no such hold in force.
     #[error("there is no such hold in force")]
     NoHold,
+    /// A hold keeps what somebody wants destroyed, or nobody can say that it does not.
+    #[error("a hold keeps it ({})", .0.as_str())]
+    Kept(Why, [u8; 16]),
     /// The ledger does not take the entry.
     #[error("the ledger does not take the entry: {0}")]
     Stall(#[from] Stall),
@@ -591,7 +596,8 @@ impl Retention {
             }
         }
         if let Judgement::Refused(why, hold) = judgement {
-            let refuse = PruneRefuse { run: run.entry, file: Some(file.file), first: None, why: why.as_str(), hold };
+            let (of, file) = (Some(run.entry), Some(file.file));
+            let refuse = PruneRefuse { run: of, file, hold, ..PruneRefuse::new(why.as_str()) };
             self.sequencer.append_entry(&Entry::PruneRefuse(refuse), Level::Written)?;
             run.refused += 1;
         }
@@ -630,6 +636,8 @@ impl Retention {
         let (why, hold) = match refused {
             Err(refused) => refused,
             Ok((pruned, last, held)) => {
+                // The last entry that is there may not be the last: an earlier run took that away.
+                let last = last.max(planned.last_at);
                 if pruned.fresh > 0 {
                     (planned.entries, planned.bytes) = (pruned.fresh, pruned.freed);
                     planned.judgement = Judgement::Due;
@@ -648,7 +656,7 @@ impl Retention {
         if planned.entries == 0 {
             planned.judgement = Judgement::Refused(why, hold);
         }
-        let refuse = PruneRefuse { run: run.entry, file: None, first: Some(first), why: why.as_str(), hold };
+        let refuse = PruneRefuse { run: Some(run.entry), first: Some(first), hold, ..PruneRefuse::new(why.as_str()) };
         self.sequencer.append_entry(&Entry::PruneRefuse(refuse), Level::Written)?;
         run.refused += 1;
         Ok(planned)

@@ -6,6 +6,7 @@ mod read;
 mod sample;
 mod shred;
 mod staging;
+mod survey;
 mod unseal;
 mod verify;
 

@@ -10,7 +10,7 @@ use chancery_ledger::{ApprovalUse, Entry, Shred, Unseal};
 use chancery_model::{CommandId, Digest, Review, ReviewId, ReviewState, SessionId, Timestamp};
 use chancery_policy::approval::has_quorum;
 use chancery_policy::{RuleSet, unseal_digest};
-use chancery_store::{Directory, SealedReader};
+use chancery_store::{Directory, RetentionError, SealedReader, Why};
 
 use super::{Ground, NewShred, NewUnseal, append, malformed, now};
 use crate::output::Failure;
@@ -66,6 +66,19 @@ fn check(review: &Review, session: SessionId, rules: Option<&RuleSet>, now: Time
     Ok(())
 }
 
+/// Why a session's originals are not destroyed.
+fn kept(session: SessionId, error: &RetentionError) -> Failure {
+    let RetentionError::Kept(why, hold) = error else {
+        return Failure::unsure(format!("the holds cannot be asked: {error}"));
+    };
+    let hold = hold.iter().map(|byte| format!("{byte:02x}")).collect::<String>();
+    let what = match why {
+        Why::Held => format!("hold {hold} keeps session {session}: its originals are not destroyed"),
+        _ => format!("hold {hold} may be about session {session}, and nobody can say that it is not"),
+    };
+    Failure::no(what).hint("`chancery hold list` says why it is in force; the refusal is on record")
+}
+
 /// Writes down that a session's originals are destroyed, then does it. If we crash in between, it is done again by asking
 /// again: the key goes first, and without it nothing opens.
 pub(super) async fn shred(shred: &NewShred, ground: &Ground<'_>, by: [u8; 16]) -> Result<(), Failure> {
@@ -90,7 +103,8 @@ pub(super) async fn shred(shred: &NewShred, ground: &Ground<'_>, by: [u8; 16]) -
     if key.is_none() && files == 0 {
         return Err(Failure::no(format!("there are no originals of session {session}")));
     }
-    // Legal holds are asked here, before the entry: a hold on the session refuses.
+    // It is there until all is done: no hold can come in between.
+    let _unheld = ground.retention.unheld(session, by).await.map_err(|error| kept(session, &error))?;
     let mut authority = Digest::default();
     authority.0.copy_from_slice(digest(&SHA256, shred.authority.as_bytes()).as_ref());
     append(ground.sequencer, &Entry::Shred(Shred { session, what: "sealed", authority, by })).await?;

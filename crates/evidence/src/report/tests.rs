@@ -7,7 +7,7 @@ fn input() -> ReportInput {
     let (mut summary, mut rows) = (Summary::default(), Rows::default());
     let mut collector = Collector::new(directory, from.period, rules);
     leaves.iter().for_each(|leaf| collector.entry(leaf, &mut Both(&mut summary, &mut rows)));
-    let findings = collector.finish(&mut Both(&mut summary, &mut rows));
+    let findings = collector.finish(None, &mut Both(&mut summary, &mut rows));
     ReportInput { from, generator: sample::generator(), rows: rows.0, findings, summary }
 }
 
@@ -74,6 +74,14 @@ fn every_control_population_and_reason_is_there() {
         assert!(html.contains(&format!(">{}</th>", about.id)), "{}", about.id);
         assert!(about.absent.is_none_or(|why| html.contains(&escape(why))), "{}", about.id);
     }
+}
+
+#[test]
+fn what_was_pruned_is_told() {
+    let mut input = input();
+    assert!(!report_html(&input).contains("pruned: of what sessions did"));
+    input.from.pruned = Some(Missing { entries: 1_200, until: input.from.created_at });
+    assert!(report_html(&input).contains("1,200 entries were pruned: of what sessions did"));
 }
 
 #[test]

@@ -34,7 +34,7 @@ pub(super) const GLOSSARY: &str = r#"<section id="words" aria-labelledby="words-
 <dt>Approval</dt><dd>A reviewer's yes to one command, as it stands, for one execution. <em>Signed</em>: by a key that only the reviewer has. <em>Stepped up</em>: after a fresh login. <em>Clicked</em>: the gateway says so.</dd>
 <dt>Control</dt><dd>A question to the whole of the ledger with one answer: it holds, or here are the exceptions.</dd>
 <dt>Effect</dt><dd><em>read</em>: proven to change nothing. <em>write</em>: everything else.</dd>
-<dt>Entry</dt><dd>One line of the ledger. Its number is its place; nothing is ever changed or removed.</dd>
+<dt>Entry</dt><dd>One line of the ledger. Its number is its place, and it is never changed. When its time is over it may be <em>pruned</em>: its fingerprint takes its place, and another entry says so.</dd>
 <dt>Exception</dt><dd>An item for which a control does not hold.</dd>
 <dt>Ledger</dt><dd>The list of everything the gateway ruled on and did, in order, each entry tied to all before it.</dd>
 <dt>Masked</dt><dd>A value that was replaced before it left the gateway. The original is in none of these files.</dd>

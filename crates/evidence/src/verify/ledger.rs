@@ -8,9 +8,10 @@ use super::recordings::Recordings;
 use super::{Hashes, Notes, PackCheck, Rederived, Trusted};
 use crate::derive::{Deriver, is_for_people};
 use crate::fields::text;
+use crate::kept::{KEPT, Kept, kept_path, parse_kept};
 use crate::pack::Provenance;
 use crate::{Directory, Manifest, Seen};
-use chancery_ledger::{EntryKind, Leaf, Tile, TileBuilder, Verifier, bundle_path, leaf_hash, parse_bundle};
+use chancery_ledger::{EntryKind, Leaf, Missing, Tile, TileBuilder, Verifier, bundle_path, leaf_hash, parse_bundle};
 
 pub(super) struct LedgerPart {
     verifier: Verifier,
@@ -102,22 +103,34 @@ impl LedgerPart {
         (approvals, recordings): (&mut Approvals, &mut Recordings),
         notes: &mut Notes,
     ) {
-        let Some(lines) = parse_bundle(bytes) else {
+        let is_kept = path.starts_with(KEPT);
+        let lines = || Some(parse_bundle(bytes)?.into_iter().map(Kept::Entry).collect());
+        let entries = if is_kept { parse_kept(bytes) } else { lines() };
+        let Some(entries) = entries else {
             self.verifier.damaged("a bundle of entries cannot be taken apart");
             return;
         };
-        if path != bundle_path(self.bundles, lines.len()) {
+        let place = if is_kept { kept_path } else { bundle_path };
+        if path != place(self.bundles, entries.len()) {
             notes.fail(PackCheck::Tiles, None, format!("{path} is not the bundle that follows"));
         }
         self.bundles += 1;
         let mut whole = Vec::new();
-        for line in lines {
-            let index = self.tiles.size();
-            self.verifier.entry(line);
-            self.tiles.push(leaf_hash(line), &mut whole);
-            // What is no entry was found by the verifier.
-            if let Ok(leaf) = Leaf::parse(line, index) {
-                self.entry(&leaf, approvals, recordings, notes);
+        for entry in entries {
+            match entry {
+                Kept::Entry(line) => {
+                    let index = self.tiles.size();
+                    self.verifier.entry(line);
+                    self.tiles.push(leaf_hash(line), &mut whole);
+                    // What is no entry was found by the verifier.
+                    if let Ok(leaf) = Leaf::parse(line, index) {
+                        self.entry(&leaf, approvals, recordings, notes);
+                    }
+                }
+                Kept::Pruned(hash, segment) => {
+                    self.verifier.pruned(hash, segment);
+                    self.tiles.push(hash, &mut whole);
+                }
             }
         }
         self.made.extend(whole.into_iter().map(named));
@@ -205,6 +218,14 @@ impl LedgerPart {
                 notes.fail(PackCheck::Tiles, None, format!("{path} is not in the pack"));
             }
         }
+        let pruned = self.verifier.missing(self.period.from);
+        if let Some(Missing { entries, until }) = pruned {
+            let what = format!(
+                "{entries} entries, written up to {until}, were pruned: what of the period they said is missing"
+            );
+            notes.doubt(PackCheck::Populations, None, what);
+        }
+        let from = &Provenance { pruned, ..from.clone() };
         let (mut hashes, derived) = self.deriver.finish(from, &manifest.generator);
         if manifest.generator.version != env!("CARGO_PKG_VERSION") {
             hashes.0.retain(|path, _| !is_for_people(path));

@@ -4,7 +4,7 @@ mod maker;
 
 use chancery_evidence::{ControlId, Findings, NoPack, PackReport, PackVerifier, Provenance};
 use chancery_ledger::Verdict;
-use maker::{Story, packed, story};
+use maker::{START, Story, packed, pruned_story, story};
 
 fn verify(story: &Story, pack: &[u8]) -> Result<PackReport, NoPack> {
     let mut verifier = PackVerifier::new(story.trusted.clone());
@@ -208,4 +208,134 @@ fn files_out_of_order_twice_or_besides_the_manifest_are_no_pack() {
         files.push(bundle);
     });
     assert_eq!(late.expect("a pack").verdict(), Verdict::Fail, "entries behind what follows from them");
+}
+
+/// A pack of the time from `from` on, after a change to the files.
+fn since(story: &Story, from: i64, change: impl FnOnce(&mut Vec<(String, Vec<u8>)>)) -> Result<PackReport, NoPack> {
+    let (mut files, from) = story.files_since(from);
+    change(&mut files.0);
+    verify(story, &packed(&files.0, &from))
+}
+
+/// What is not a pass.
+fn wrong(report: &PackReport) -> Vec<(&'static str, Verdict, Option<u64>)> {
+    let wrong = report.checks.iter().filter(|one| one.verdict != Verdict::Pass);
+    wrong.map(|one| (one.check, one.verdict, one.entry)).collect()
+}
+
+#[test]
+fn what_was_pruned_before_the_period_is_no_fault_and_what_reaches_into_it_is_told() {
+    let story = pruned_story(|_| ());
+    let wall = |index: u64| START + index as i64 * 1_000;
+    let lasts: Vec<i64> = [0, 1]
+        .map(|of| {
+            let segments: std::collections::BTreeSet<u64> = story.gone.values().copied().collect();
+            let segment = segments.iter().nth(of).expect("two");
+            wall(*story.gone.iter().filter(|(_, one)| *one == segment).map(|(index, _)| index).max().expect("some"))
+        })
+        .into();
+    let whole = story.gone.len() as u64;
+    for (from, missing) in
+        [(START, whole), (lasts[0], whole), (lasts[0] + 1, whole / 2), (lasts[1], whole / 2), (lasts[1] + 1, 0)]
+    {
+        let report = since(&story, from, |_| ()).expect("a pack");
+        let expected = if missing > 0 { vec![("populations", Verdict::Inconclusive, None)] } else { vec![] };
+        assert_eq!(wrong(&report), expected, "{:#?}", report.checks);
+        assert_eq!((report.size, report.first_bad_entry), (story.lines.len() as u64, None));
+        let said = &report.checks.iter().find(|one| one.check == "populations").expect("a check").what;
+        assert!(
+            missing == 0 || said.contains(&format!("{missing} entries, written up to 2025-11-24T16:00:00.0")),
+            "{said}"
+        );
+        let (files, _) = story.files_since(from);
+        for population in ["P01", "P05", "P20"] {
+            let (_, ipe) =
+                files.0.iter().find(|(path, _)| path.ends_with(&format!("{population}.ipe.json"))).expect("one");
+            let ipe: serde_json::Value = serde_json::from_slice(ipe).expect("JSON");
+            let excluded = ipe["excluded"].as_array().expect("an array");
+            assert_eq!(excluded.len(), if missing > 0 { 2 } else { 1 });
+            assert!(missing == 0 || excluded[1]["count"] == missing);
+        }
+    }
+    assert_eq!(whole, 20);
+}
+
+#[test]
+fn looks_and_receipts_have_their_rows() {
+    let (files, _) = pruned_story(|_| ()).files();
+    let rows = |population: &str| -> Vec<serde_json::Value> {
+        let path = format!("populations/{population}.jsonl");
+        let (_, text) = files.0.iter().find(|(name, _)| *name == path).expect("the list");
+        String::from_utf8_lossy(text).lines().map(|line| serde_json::from_str(line).expect("JSON")).collect()
+    };
+    let (session, review) = ("10".repeat(16), "08".repeat(16));
+    let [unseal] = rows("P14").try_into().expect("one look");
+    assert_eq!(
+        (&unseal["kind"], &unseal["session"], &unseal["review"]),
+        (&"unseal".into(), &session.as_str().into(), &review.into())
+    );
+    let disposal = rows("P15");
+    let kinds: Vec<&str> = disposal.iter().filter_map(|row| row["kind"].as_str()).collect();
+    assert_eq!(kinds, ["prune.refuse", "shred", "retention.run", "prune.ledger", "prune.ledger"]);
+    for (row, digest) in disposal.iter().zip([serde_json::Value::Null, "06".repeat(32).into()]) {
+        assert_eq!((&row["class"], &row["session"]), (&"sealed".into(), &session.as_str().into()));
+        assert_eq!((&row["digest"], &row["by"]), (&digest, &unseal["by"]));
+    }
+    assert_eq!(unseal["by"], "dana@https://idp.example");
+}
+
+#[test]
+fn hashes_that_no_entry_accounts_for_are_found() {
+    let first = |story: &Story| *story.gone.keys().next().expect("some are pruned");
+    for (at, said) in [
+        (|one| one.dropped -= 1) as fn(&mut chancery_ledger::PruneLedger),
+        |one| one.digest.0[0] ^= 1,
+        |one| one.first += 1,
+        |one| one.last.0 = START,
+    ]
+    .into_iter()
+    .enumerate()
+    {
+        let story = pruned_story(said);
+        let report = since(&story, START + 40_000, |_| ()).expect("a pack");
+        assert!(wrong(&report).contains(&("lines", Verdict::Fail, Some(first(&story)))), "{at}: {:#?}", report.checks);
+    }
+    let story = pruned_story(|_| ());
+    let last = *story.gone.keys().last().expect("some are pruned");
+    for (index, segment) in
+        [(1, Some(0)), (last, None), (last, Some(0)), (last, Some(last + 1)), (last, Some(u64::MAX))]
+    {
+        let mut other = pruned_story(|_| ());
+        other.gone.remove(&index);
+        other.gone.extend(segment.map(|segment| (index, segment)));
+        let report = since(&other, START + 40_000, |_| ()).expect("a pack");
+        assert_eq!(of(&report, "lines"), Verdict::Fail, "{index} {segment:?}");
+    }
+}
+
+#[test]
+fn every_sampled_bit_and_cut_of_a_kept_bundle_is_found() {
+    let story = pruned_story(|_| ());
+    let is_kept = |path: &str| path.starts_with("ledger/kept/");
+    let (files, _) = story.files();
+    let length = files.0.iter().find(|(path, _)| is_kept(path)).expect("a kept bundle").1.len();
+    let changed = |change: &dyn Fn(&mut Vec<u8>)| {
+        let kept = |files: &mut Vec<(String, Vec<u8>)>| {
+            files.iter_mut().filter(|(path, _)| is_kept(path)).for_each(|(_, bytes)| change(bytes));
+        };
+        let report = since(&story, START + 40_000, kept).expect("a pack");
+        of(&report, "lines").max(of(&report, "tiles")).max(of(&report, "checkpoints"))
+    };
+    for at in (0..length).step_by(37) {
+        assert_eq!(changed(&|bytes| bytes[at] ^= 1 << (at % 8)), Verdict::Fail, "byte {at}");
+        assert_eq!(changed(&|bytes| bytes.truncate(at)), Verdict::Fail, "cut at {at}");
+    }
+    // Elsewhere it is a bundle of entries, one of which has no length.
+    let renamed = since(&story, START + 40_000, |files| {
+        files
+            .iter_mut()
+            .filter(|(path, _)| is_kept(path))
+            .for_each(|(path, _)| *path = path.replace("/kept/", "/tile/entries/"));
+    });
+    assert_eq!(of(&renamed.expect("a pack"), "lines"), Verdict::Fail);
 }

@@ -4,13 +4,14 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use chancery_evidence::{
-    ApprovalRow, BLOCK, ChainRow, Deriver, Directory, Generator, Listed, MANIFEST, MANIFEST_NOTE, Manifest, Output,
-    Period, Provenance, Trusted, header, manifest_text, padding,
+    ApprovalRow, BLOCK, ChainRow, Deriver, Directory, Generator, Kept, Listed, MANIFEST, MANIFEST_NOTE, Manifest,
+    Output, Period, Provenance, Trusted, header, kept_bundle, kept_path, manifest_text, padding,
 };
 use chancery_ledger::{
     ActDeny, ActDone, ActStart, ApprovalDecide, ApprovalRequest, ApprovalUse, BlockHeader, Boot, Checkpoint, Codec,
-    Entry, EpochSigner, Hasher, Leaf, Log, LogSigner, Outcome, PolicyApply, PrincipalEntry, Range, Roots, SessionClose,
-    SessionOpen, Shutdown, Stamp, TileBuilder, bundle, bundle_path, leaf_hash,
+    Entry, EntryKind, EpochSigner, Hasher, Leaf, Log, LogSigner, Outcome, PolicyApply, PrincipalEntry, PruneLedger,
+    PruneRefuse, Pruned, Range, RawSegment, RetentionRun, Roots, SessionClose, SessionOpen, Shred, Shutdown, Stamp,
+    TileBuilder, Unseal, bundle_path, leaf_hash,
 };
 use chancery_model::{
     Actor, Assurance, Delegation, Digest, Durability, Effect, EntryRef, Principal, PrincipalKind, RefusalCode,
@@ -18,7 +19,7 @@ use chancery_model::{
 };
 
 const ORIGIN: &str = "gw.test/a";
-const START: i64 = 1_764_000_000_000_000;
+pub(crate) const START: i64 = 1_764_000_000_000_000;
 pub(crate) const RULES: &[u8] = b"the text of the rules";
 pub(crate) const SIGNATURE: &str = "a signature of dana's";
 
@@ -30,6 +31,8 @@ pub(crate) struct Story {
     pub(crate) approvals: Vec<ApprovalRow>,
     /// By session, in hex.
     pub(crate) recordings: BTreeMap<String, Vec<u8>>,
+    /// Entries that are only hashes, and the first entry of the segment of each.
+    pub(crate) gone: BTreeMap<u64, u64>,
 }
 
 struct Maker {
@@ -88,6 +91,50 @@ fn recording(session: SessionId) -> (Vec<u8>, Digest) {
 
 /// `approver`: the chain that approves the held command of alice's agent.
 pub(crate) fn story(approver: u8) -> Story {
+    told(approver, |_| BTreeMap::new())
+}
+
+/// The story, of which the first two sessions were pruned, each from a segment of its own. What became of the originals of the
+/// first stays. `said`: what is changed in what the entries say of it.
+pub(crate) fn pruned_story(said: impl Fn(&mut PruneLedger)) -> Story {
+    told(2, |maker| {
+        let (session, by, digest) = (SessionId([0x10; 16]), [2; 16], Digest([6; 32]));
+        let (index, bytes, to) = (0, 9, &[[7; 8]]);
+        #[rustfmt::skip]
+        let raw = RawSegment { session, index, bytes, body: digest, header: digest, to, commitment: digest };
+        maker.add(Entry::RawSegment(raw));
+        maker.add(Entry::Unseal(Unseal { session, review: ReviewId([8; 16]), by }));
+        let (refused, by_) = (Some(session), Some(by));
+        maker.add(Entry::PruneRefuse(PruneRefuse { session: refused, by: by_, ..PruneRefuse::new("held") }));
+        maker.add(Entry::Shred(Shred { session, what: "sealed", authority: digest, by }));
+        let run = maker.add(Entry::RetentionRun(RetentionRun { by: None, due: 2, ledger: 400, recordings: 400 })).index;
+        let leaves: Vec<Leaf> = (0..).zip(&maker.lines).map(|(at, line)| Leaf::parse(line, at).expect("own")).collect();
+        let (mut gone, mut segment) = (BTreeMap::new(), 0);
+        for number in 0..2 {
+            let hex = format!("{:02x}", 0x10 + number).repeat(16);
+            let of_review = |leaf: &Leaf| leaf.rest.get("rev").is_some_and(|review| review == hex.as_str());
+            let of_session = |leaf: &&Leaf| leaf.session == Some(SessionId([0x10 + number; 16])) || of_review(leaf);
+            let stays = |kind| {
+                matches!(kind, EntryKind::RawSegment | EntryKind::Unseal | EntryKind::Shred | EntryKind::PruneRefuse)
+            };
+            let of_it: Vec<&Leaf> =
+                leaves.iter().filter(of_session).filter(|leaf| !leaf.kind.is_some_and(stays)).collect();
+            let (mut hasher, last) = (Hasher::default(), of_it.last().expect("a session"));
+            for leaf in &of_it {
+                hasher.update(&leaf_hash(&maker.lines[leaf.index as usize]).0);
+                gone.insert(leaf.index, segment);
+            }
+            let (dropped, digest, wall) = (of_it.len() as u64, hasher.finish(), Timestamp(last.wall));
+            let mut prune = PruneLedger { run, first: segment, dropped, digest, bytes: 9, last: wall };
+            said(&mut prune);
+            segment = last.index + 1;
+            maker.add(Entry::PruneLedger(prune));
+        }
+        gone
+    })
+}
+
+fn told(approver: u8, then: impl FnOnce(&mut Maker) -> BTreeMap<u64, u64>) -> Story {
     let signer = LogSigner::from_seed(ORIGIN, &[1; 32]).expect("a seed");
     let epoch = EpochSigner::from_seed(ORIGIN, 0, &[9; 32]).expect("a seed");
     let mut maker =
@@ -117,6 +164,7 @@ pub(crate) fn story(approver: u8) -> Story {
         approvals.extend(command.tell(approver));
         recordings.insert(format!("{:02x}", 0x10 + number).repeat(16), blocks);
     }
+    let gone = then(&mut maker);
     maker.add(Entry::Shutdown(Shutdown { reason: "asked" }));
     let head = Checkpoint { origin: ORIGIN.to_owned(), size: maker.range.size(), root: maker.range.root() };
     let roots = format!("{}\n{}\n", signer.verifier_key(), epoch.verifier_key());
@@ -124,7 +172,11 @@ pub(crate) fn story(approver: u8) -> Story {
     let note = epoch.countersign(signer.sign(&head)).note;
     let trusted =
         Trusted { roots, witnesses: None, checkpoints: Vec::new(), signatures: Some(|one, _, _| one == SIGNATURE) };
-    Story { lines: maker.lines, note, trusted, chains, approvals, recordings }
+    approvals.retain(|row: &ApprovalRow| !gone.contains_key(&row.entry));
+    for number in 0..u8::from(!gone.is_empty()) * 2 {
+        recordings.remove(&format!("{:02x}", 0x10 + number).repeat(16));
+    }
+    Story { lines: maker.lines, note, trusted, chains, approvals, recordings, gone }
 }
 
 struct Told<'m> {
@@ -238,6 +290,11 @@ impl Output for Files {
 impl Story {
     /// The files of a pack of all of it.
     pub(crate) fn files(&self) -> (Files, Provenance) {
+        self.files_since(START)
+    }
+
+    /// The files of a pack of a period that ends with it.
+    pub(crate) fn files_since(&self, from: i64) -> (Files, Provenance) {
         let last = Leaf::parse(self.lines.last().expect("entries"), self.lines.len() as u64 - 1).expect("well-formed");
         let (mut files, mut directory) = (Files::default(), Directory::default());
         let mut text = String::new();
@@ -258,16 +315,29 @@ impl Story {
         for tile in tiles.partial() {
             files.append(&format!("ledger/{}", tile.path()), &tile.hashes);
         }
-        let entries = bundle(self.lines.iter().map(Vec::as_slice)).expect("short");
-        files.append(&format!("ledger/{}", bundle_path(0, self.lines.len())), &entries);
+        let entries = (0..).zip(&self.lines).map(|(index, line)| match self.gone.get(&index) {
+            Some(segment) => Kept::Pruned(leaf_hash(line), *segment),
+            None => Kept::Entry(line),
+        });
+        let place = if self.gone.is_empty() { bundle_path } else { kept_path };
+        let entries = kept_bundle(entries).expect("short");
+        files.append(&format!("ledger/{}", place(0, self.lines.len())), &entries);
         let body = self.note.split_once("\n\n").expect("a note").0;
         let head = Checkpoint::parse(&format!("{body}\n")).expect("a checkpoint");
-        let period = Period { from: START, to: last.wall + 1 };
-        let from = Provenance { head, created_at: Timestamp(last.wall), period, controls: Vec::new() };
+        let period = Period { from, to: last.wall + 1 };
+        let mut pruned = Pruned::default();
+        for (index, line) in (0..).zip(&self.lines) {
+            match self.gone.get(&index) {
+                Some(segment) => drop(pruned.hash(index, &leaf_hash(line), *segment)),
+                None => pruned.entry(&Leaf::parse(line, index).expect("well-formed")),
+            }
+        }
+        let pruned = pruned.missing(from);
+        let from = Provenance { head, created_at: Timestamp(last.wall), period, controls: Vec::new(), pruned };
         let rules = vec![digest(RULES).to_string()];
         let mut deriver = Deriver::new(Arc::new(directory), period, rules, &mut files);
-        for (index, line) in self.lines.iter().enumerate() {
-            deriver.entry(&Leaf::parse(line, index as u64).expect("well-formed"));
+        for (index, line) in (0..).zip(&self.lines).filter(|(index, _)| !self.gone.contains_key(index)) {
+            deriver.entry(&Leaf::parse(line, index).expect("well-formed"));
         }
         deriver.finish(&from, &generator());
         (files, from)

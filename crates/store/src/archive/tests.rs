@@ -10,7 +10,7 @@ use chancery_ledger::{
 use chancery_model::{Digest, Durability as Profile, ResourceName, SessionId, Timestamp};
 
 use super::*;
-use crate::sequencer::Volume;
+use crate::sequencer::{Volume, segment};
 use crate::{
     Directory, Level, MemoryVolume, Options, Outside, Recorder, RecorderOptions, Sequencer, system_clock, verify,
 };
@@ -375,4 +375,62 @@ async fn what_is_missing_or_changed_is_named() {
     assert!(matches!(fill(&mut begin(&[]).0, &changed), Err(RestoreError::Bundle(0))));
     let other = Checkpoint { origin: ORIGIN.into(), size: 100, root: Digest([1; 32]) };
     assert!(matches!(fill(&mut begin(&[other]).0, &objects), Err(RestoreError::Fork(100))));
+}
+
+/// Puts hashes in the place of these entries of the first segment, as a run of retention does.
+fn prune(ledger: &MemoryVolume, gone: std::ops::Range<u64>) {
+    let changed = ledger.tamper("entries/00000000000000000000.seg", |bytes| {
+        let (mut out, mut at, mut index) = (bytes[..segment::HEADER_BYTES].to_vec(), segment::HEADER_BYTES, 0);
+        loop {
+            let after = match segment::next(bytes, at) {
+                segment::Next::Entry(line, after) if gone.contains(&index) => {
+                    segment::pruned_frame(&mut out, &leaf_hash(line));
+                    (at, index) = (after, index + 1);
+                    continue;
+                }
+                segment::Next::Entry(_, after) | segment::Next::Pruned(_, after) => after,
+                _ => break,
+            };
+            out.extend_from_slice(&bytes[at..after]);
+            (at, index) = (after, index + 1);
+        }
+        *bytes = out;
+    });
+    assert!(changed);
+}
+
+#[test]
+fn what_is_archived_may_be_pruned_and_what_is_not_stops_the_archive() {
+    let live = Live::new();
+    live.grow(600);
+    let first = live.head().checkpoint;
+    live.grow(300);
+    let head = live.end().checkpoint;
+    let mut objects = Objects::new();
+    add(&live.reader(), 0, &first, &mut objects).expect("it is whole");
+    // All that is archived in whole bundles: what follows is archived as if nothing had happened.
+    let (mut before, mut after) = (Objects::new(), Objects::new());
+    add(&live.reader(), first.size, &head, &mut before).expect("it is whole");
+    prune(&live.ledger, 0..512);
+    add(&live.reader(), first.size, &head, &mut after).expect("it was archived before");
+    assert_eq!(before, after);
+    assert!(begins_with(&live.reader(), &first).expect("readable"));
+    // Without its tiles, too: the tree is made of what is there.
+    live.ledger.remove("tiles/0/00000000").expect("memory");
+    add(&live.reader(), first.size, &head, &mut after).expect("the tree is made anew");
+    assert_eq!(before, after);
+    // Whoever begins anew has the first entry that is missing named, and nothing handed out.
+    let mut none = Objects::new();
+    assert!(matches!(add(&live.reader(), 0, &head, &mut none), Err(ArchiveError::Pruned(0))));
+    // One entry behind what was archived.
+    prune(&live.ledger, 700..701);
+    assert!(matches!(add(&live.reader(), first.size, &head, &mut none), Err(ArchiveError::Pruned(700))));
+    assert!(none.is_empty());
+    // A hash that is not that of the entry is another ledger.
+    live.ledger.tamper("entries/00000000000000000000.seg", |bytes| {
+        let (hash, mut frame) = (Digest([1; 32]), Vec::new());
+        segment::pruned_frame(&mut frame, &hash);
+        bytes[segment::HEADER_BYTES..segment::HEADER_BYTES + frame.len()].copy_from_slice(&frame);
+    });
+    assert!(matches!(add(&live.reader(), first.size, &head, &mut none), Err(ArchiveError::Wrong(_))));
 }

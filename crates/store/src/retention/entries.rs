@@ -30,6 +30,8 @@ pub(super) struct Closed {
     /// Sessions that lie in it from their opening to their end, and openings that were refused. No other entry of the
     /// ledger is about them.
     pub(super) whole: Vec<Whole>,
+    /// Sessions that share a review: they go together.
+    tied: Vec<BTreeSet<SessionId>>,
     frames: Vec<Frame>,
     bytes: Vec<u8>,
     length: u64,
@@ -109,9 +111,18 @@ pub(super) fn read(volume: &Arc<dyn Volume>, first: u64) -> io::Result<Closed> {
 struct Seen {
     opened: Option<(Timestamp, Option<[u8; 16]>)>,
     ended: Option<Timestamp>,
-    reviews: Vec<String>,
     /// Opened or ended for the second time.
     odd: bool,
+}
+
+/// What is seen of a review in one segment.
+#[derive(Default)]
+struct Review {
+    requested: Option<SessionId>,
+    /// Used, denied, or ended otherwise.
+    ended: bool,
+    /// Whose entries name it: an approval may be used in another session than the one that asked.
+    sessions: BTreeSet<SessionId>,
 }
 
 #[derive(Default)]
@@ -119,6 +130,7 @@ struct Reading {
     /// Each with the review that it is about, if it has no session.
     frames: Vec<(Frame, Option<String>)>,
     sessions: BTreeMap<SessionId, Seen>,
+    reviews: BTreeMap<String, Review>,
     last_at: Timestamp,
 }
 
@@ -127,7 +139,8 @@ impl Reading {
         self.last_at = Timestamp(leaf.wall);
         let now = Timestamp(leaf.wall);
         let chain = leaf.rest.get("a").and_then(|id| id.as_str()).and_then(super::id_from_hex);
-        let review = || leaf.rest.get("rev").and_then(|id| id.as_str()).map(str::to_owned);
+        let review = leaf.rest.get("rev").and_then(|id| id.as_str()).map(str::to_owned);
+        self.review(leaf, review.as_deref());
         let mut about = None;
         let what = match (leaf.kind, leaf.session) {
             // A refused opening is all that there is of its session.
@@ -160,13 +173,12 @@ impl Reading {
                         seen.odd |= seen.ended.is_some() || seen.opened.is_none();
                         seen.ended = Some(now);
                     }
-                    (Some(EntryKind::ApprovalRequest), _) => seen.reviews.extend(review()),
                     _ => {}
                 }
                 What::Of(session)
             }
             (Some(EntryKind::ApprovalDecide | EntryKind::ApprovalEnd), _) => {
-                about = review();
+                about = review;
                 What::Kept
             }
             (Some(EntryKind::Heartbeat | EntryKind::View), _) => What::Loose,
@@ -175,17 +187,50 @@ impl Reading {
         self.frames.push((Frame { at, after, what }, about));
     }
 
-    fn closed(self, first: u64, bytes: Vec<u8>, length: u64) -> Closed {
-        let (mut whole, mut reviews) = (BTreeMap::new(), BTreeMap::new());
-        for (session, seen) in self.sessions {
+    fn review(&mut self, leaf: &Leaf, id: Option<&str>) {
+        let (Some(id), Some(kind)) = (id, leaf.kind) else { return };
+        let review = self.reviews.entry(id.to_owned()).or_default();
+        match (kind, leaf.session) {
+            (EntryKind::ApprovalRequest, Some(session)) => review.requested = Some(session),
+            (EntryKind::ApprovalUse | EntryKind::ApprovalEnd, _) => review.ended = true,
+            (EntryKind::ApprovalDecide, _) => {
+                let word = leaf.rest.get("d").and_then(|d| d.get(0)).and_then(|word| word.as_str());
+                review.ended |= word == Some("deny");
+            }
+            // It speaks of what is kept, and stays.
+            (EntryKind::Unseal, _) => return,
+            _ => {}
+        }
+        review.sessions.extend(leaf.session);
+    }
+
+    /// The sessions that may go: whole in this segment, and so is every review that they name, with all whom it ties.
+    fn whole(&self) -> BTreeMap<SessionId, Whole> {
+        let mut whole = BTreeMap::new();
+        for (session, seen) in &self.sessions {
             if let (Some((from, chain)), Some(to), false) = (seen.opened, seen.ended, seen.odd) {
-                reviews.extend(seen.reviews.into_iter().map(|review| (review, session)));
-                whole.insert(session, Whole { session, chain, from, to });
+                whole.insert(*session, Whole { session: *session, chain, from, to });
             }
         }
+        loop {
+            let goes = |review: &&Review| {
+                review.requested.is_some() && review.ended && review.sessions.iter().all(|one| whole.contains_key(one))
+            };
+            let stay = self.reviews.values().filter(|review| !goes(review)).flat_map(|review| &review.sessions);
+            let stay: BTreeSet<SessionId> = stay.filter(|session| whole.contains_key(session)).copied().collect();
+            if stay.is_empty() {
+                return whole;
+            }
+            whole.retain(|session, _| !stay.contains(session));
+        }
+    }
+
+    fn closed(self, first: u64, bytes: Vec<u8>, length: u64) -> Closed {
+        let (whole, reviews) = (self.whole(), self.reviews);
         // The answer to a review goes with the session that asked; one of another segment stays.
         let frames = self.frames.into_iter().map(|(frame, about)| {
-            let what = match (frame.what, about.and_then(|review| reviews.get(&review).copied())) {
+            let asked = about.and_then(|review| reviews.get(&review)?.requested);
+            let what = match (frame.what, asked.filter(|session| whole.contains_key(session))) {
                 (_, Some(session)) => What::Of(session),
                 (What::Of(session), _) if !whole.contains_key(&session) => What::Kept,
                 (what, None) => what,
@@ -193,17 +238,35 @@ impl Reading {
             Frame { what, ..frame }
         });
         let frames = frames.collect();
+        let tied = reviews.into_values().map(|review| review.sessions).filter(|sessions| sessions.len() > 1).collect();
         let last_at = self.last_at;
-        Closed { first, last_at, whole: whole.into_values().collect(), frames, bytes, length }
+        Closed { first, last_at, whole: whole.into_values().collect(), tied, frames, bytes, length }
     }
 }
 
 impl Closed {
+    /// What is held, and whatever a review ties to it.
+    fn held(&self, held: &BTreeSet<SessionId>) -> BTreeSet<SessionId> {
+        let mut all = held.clone();
+        loop {
+            let before = all.len();
+            for sessions in &self.tied {
+                if !sessions.is_disjoint(&all) {
+                    all.extend(sessions);
+                }
+            }
+            if all.len() == before {
+                return all;
+            }
+        }
+    }
+
     /// The segment without what it may lose, but for sessions that are held. An error of kind `InvalidData` if an entry
     /// that would go is not the one in the tree.
     pub(super) fn without(&self, volume: &dyn Volume, held: &BTreeSet<SessionId>, loose: bool) -> io::Result<Pruned> {
         let mut out = Vec::with_capacity(self.bytes.len() / 4);
         out.extend_from_slice(self.bytes.get(..segment::HEADER_BYTES).unwrap_or_default());
+        let held = self.held(held);
         let (mut hasher, mut dropped, mut fresh, mut tile) = (Hasher::default(), 0, 0, None);
         for (index, frame) in (self.first..).zip(&self.frames) {
             let stored = self.bytes.get(frame.at..frame.after).unwrap_or_default();

@@ -388,3 +388,80 @@ async fn the_number_of_a_pruned_file_does_not_come_back() {
     write(&memory, &house.sequencer, 3).await;
     assert_eq!(house.files(), ["000000000003.rec"]);
 }
+
+#[tokio::test]
+async fn what_is_held_is_not_destroyed_before_its_time_either() {
+    let house = House::new().await;
+    let of = |issuer: &str, subject: &str| {
+        let (issuer, subject) = (issuer.to_owned(), subject.to_owned());
+        HoldScope::Principal { issuer, subject }
+    };
+    assert!(house.retention.unheld(id(0), [1; 16]).await.is_ok());
+    assert_eq!(house.count(EntryKind::PruneRefuse), 0);
+    let scopes = [
+        (HoldScope::Session(id(0)), id(0), Some(Why::Held)),
+        (HoldScope::Session(id(1)), id(0), None),
+        (HoldScope::Session(id(9)), id(9), Some(Why::Held)),
+        (of(ISSUER, "ada"), id(0), Some(Why::Held)),
+        (of(ISSUER, "agent-a"), id(0), Some(Why::Held)),
+        (of(ISSUER, "bob"), id(0), None),
+        (of("https://other.example", "ada"), id(0), None),
+        (HoldScope::Period(Timestamp(DAY), Timestamp(2 * DAY)), id(0), Some(Why::Held)),
+        (HoldScope::Period(Timestamp(DAY + 1), Timestamp(2 * DAY)), id(0), None),
+        // It is still open.
+        (HoldScope::Period(Timestamp(90 * DAY), Timestamp(91 * DAY)), id(2), Some(Why::Held)),
+        // The catalog does not know the session.
+        (HoldScope::Period(Timestamp(DAY), Timestamp(2 * DAY)), id(9), Some(Why::Unknown)),
+        (of(ISSUER, "ada"), id(9), Some(Why::Unknown)),
+        (HoldScope::Session(id(1)), id(9), None),
+    ];
+    let mut refused = 0;
+    for (n, (scope, session, expected)) in (10..).zip(scopes) {
+        let hold = house.hold(n, scope);
+        house.retention.set_hold(&hold, [1; 16]).await.unwrap();
+        let found = house.retention.unheld(session, [7; 16]).await;
+        match (found, expected) {
+            (Ok(_), None) => {}
+            (Err(RetentionError::Kept(why, by)), Some(expected)) => {
+                assert_eq!((why, by), (expected, hold.id), "{:?}", hold.scope);
+                refused += 1;
+                let (_, entry) = house.entries(&[EntryKind::PruneRefuse]).pop().unwrap();
+                let hex = |byte: u8| format!("{byte:02x}").repeat(16);
+                assert_eq!(entry, serde_json::json!({ "by": hex(7), "hold": hex(n), "why": expected.as_str() }));
+            }
+            (found, _) => panic!("{:?}: {:?}", hold.scope, found.map(drop)),
+        }
+        house.lift(n).await.unwrap();
+        assert!(house.retention.unheld(session, [7; 16]).await.is_ok(), "it was lifted");
+    }
+    assert_eq!(house.count(EntryKind::PruneRefuse), refused);
+    // Of a hold that only the ledger knows nobody can say what it is about.
+    let entry = HoldSet { hold: [99; 16], scope: "session", commitment: Digest([1; 32]), by: [1; 16] };
+    house.sequencer.append_entry(&Entry::HoldSet(entry), Level::Written).unwrap();
+    let found = house.retention.unheld(id(0), [7; 16]).await;
+    assert!(matches!(found, Err(RetentionError::Kept(Why::Unknown, hold)) if hold == [99; 16]));
+}
+
+#[tokio::test]
+async fn no_hold_comes_between_the_leave_and_what_it_is_for() {
+    let house = House::new().await;
+    let leave = house.retention.unheld(id(0), [1; 16]).await.unwrap();
+    let hold = house.hold(10, HoldScope::Session(id(0)));
+    let set = house.retention.set_hold(&hold, [1; 16]);
+    let mut set = std::pin::pin!(set);
+    for _ in 0..3 {
+        assert!(step(set.as_mut()).is_none(), "it waits");
+    }
+    drop(leave);
+    set.await.unwrap();
+    assert_eq!(house.count(EntryKind::HoldSet), 1);
+}
+
+/// One step of a future; `None` if it is not done.
+fn step<F: Future>(future: std::pin::Pin<&mut F>) -> Option<F::Output> {
+    let mut context = std::task::Context::from_waker(std::task::Waker::noop());
+    match future.poll(&mut context) {
+        std::task::Poll::Ready(done) => Some(done),
+        std::task::Poll::Pending => None,
+    }
+}

@@ -1,7 +1,7 @@
 //! `chancery evidence export`: reads the ledger twice, first for what is needed of the catalog and the recordings, then to
 //! write entries and what follows from them.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::fs;
 use std::ops::ControlFlow;
 use std::path::Path;
@@ -9,18 +9,17 @@ use std::sync::Arc;
 
 use aws_lc_rs::hmac;
 use chancery_evidence::{
-    ApprovalRow, ChainRow, Derived, Deriver, Directory as People, Generator, Listed, Manifest, Output, Period,
-    Provenance, Seen, is_control, manifest_text,
+    ApprovalRow, ChainRow, Derived, Deriver, Directory as People, Generator, Kept, Listed, Manifest, Output,
+    Provenance, Seen, is_control, kept_bundle, kept_path, manifest_text,
 };
-use chancery_ledger::{
-    BUNDLE_ENTRIES, Checkpoint, EntryKind, Hasher, Leaf, Tile, TileBuilder, bundle, bundle_path, leaf_hash,
-};
-use chancery_model::{Digest, ReviewId, SessionId, Timestamp};
+use chancery_ledger::{BUNDLE_ENTRIES, Checkpoint, Hasher, Leaf, Tile, TileBuilder, bundle, bundle_path, leaf_hash};
+use chancery_model::{Digest, Timestamp};
 use chancery_store::{Directory, LedgerItem, LedgerReader, RecordingReader};
 use serde_json::json;
 
 use super::postgres;
 use super::staging::{Staging, part, split};
+use super::survey::Survey;
 use crate::args;
 use crate::commands::check;
 use crate::commands::ledger::ROOTS_FILE;
@@ -50,7 +49,7 @@ pub(super) async fn run(args: args::ExportPack, out: Out) -> Done {
 
 async fn make(args: &args::ExportPack, configuration: &Configuration, local: &Local, out: Out) -> Done {
     let source = Source::open(configuration, args.checkpoint.as_deref())?;
-    let first = tokio::task::block_in_place(|| source.survey(args.from.0, args.to.map(|to| to.0)))?;
+    let first = tokio::task::block_in_place(|| Survey::of(&source, args.from.0, args.to.map(|to| to.0)))?;
     let people = people(local, &first).await?;
     let approvals = approvals(local, &first).await?;
     let logs = args.postgres_logs.as_slice();
@@ -63,6 +62,7 @@ async fn make(args: &args::ExportPack, configuration: &Configuration, local: &Lo
         created_at: Timestamp(first.last),
         period: first.period,
         controls: args.controls.clone(),
+        pruned: first.missing,
     };
     let (derived, manifest) = tokio::task::block_in_place(|| {
         let catalog = FromCatalog { people, approvals, seen };
@@ -137,24 +137,15 @@ struct FromCatalog {
     seen: Option<Vec<Seen>>,
 }
 
-/// What the first reading found.
-struct Survey {
-    period: Period,
-    /// Time of the last entry.
-    last: i64,
-    /// Chain ids, in the order of their entries.
-    chains: Vec<[u8; 16]>,
-    /// Rule sets in force in the period.
-    rules: BTreeSet<String>,
-    /// Signed approvals: entry, review, and the digest of the signature.
-    signed: Vec<(u64, ReviewId, Digest)>,
-    /// Sessions of the period, with the last block that an entry speaks of.
-    sessions: BTreeMap<SessionId, Digest>,
-    /// Those of them whose blocks may have been in files that were pruned.
-    excused: BTreeSet<SessionId>,
+/// What is met below the head.
+pub(super) enum Met<'a> {
+    /// An entry, as it is stored and as it is read.
+    Entry(&'a [u8], &'a Leaf),
+    /// The hash of one that was pruned, and the first entry of its segment.
+    Pruned(Digest, u64),
 }
 
-struct Source {
+pub(super) struct Source {
     ledger: LedgerReader,
     recordings: RecordingReader,
     rules: std::path::PathBuf,
@@ -188,23 +179,20 @@ impl Source {
         })
     }
 
-    /// Visits the entries below the head.
-    fn visit(&self, mut visit: impl FnMut(u64, &[u8], &Leaf) -> Result<(), Failure>) -> Result<(), Failure> {
+    /// Visits what there is below the head: entries, and hashes of those that were pruned.
+    pub(super) fn visit(&self, mut visit: impl FnMut(u64, Met<'_>) -> Result<(), Failure>) -> Result<(), Failure> {
         let (mut result, mut next) = (Ok(()), 0);
         let visited = self.ledger.visit(0, |index, item| {
-            let line = match item {
-                LedgerItem::Entry(line) if index < self.head.size => line,
-                LedgerItem::Pruned(_, segment) if index < self.head.size => {
-                    result = Err(self.pruned(segment));
-                    return ControlFlow::Break(());
-                }
-                _ => return ControlFlow::Break(()),
+            result = match item {
+                _ if index >= self.head.size => return ControlFlow::Break(()),
+                LedgerItem::Damaged(_) => return ControlFlow::Break(()),
+                LedgerItem::Pruned(hash, segment) => visit(index, Met::Pruned(hash, segment)),
+                LedgerItem::Entry(line) => match Leaf::parse(line, index) {
+                    Ok(leaf) => visit(index, Met::Entry(line, &leaf)),
+                    Err(error) => Err(Failure::no(format!("the ledger: {error}"))),
+                },
             };
             next = index + 1;
-            result = match Leaf::parse(line, index) {
-                Ok(leaf) => visit(index, line, &leaf),
-                Err(error) => Err(Failure::no(format!("the ledger: {error}"))),
-            };
             if result.is_ok() { ControlFlow::Continue(()) } else { ControlFlow::Break(()) }
         });
         visited.map_err(unreadable)?;
@@ -214,95 +202,6 @@ impl Source {
         }
         let what = format!("the ledger ends at entry {next}, and its checkpoint speaks of {}", self.head.size);
         Err(Failure::no(what).hint("`chancery ledger verify` says where it is wrong"))
-    }
-
-    /// Why there is no pack of a ledger with pruned entries. `segment`: the first entry of the first segment that has any.
-    fn pruned(&self, segment: u64) -> Failure {
-        let (mut first, mut last, mut count, mut by) = (None, segment, 0_u64, None);
-        let visited = self.ledger.visit(segment, |index, item| {
-            match item {
-                LedgerItem::Pruned(..) => (first, last, count) = (first.or(Some(index)), index, count + 1),
-                LedgerItem::Entry(line) if index >= segment => {
-                    let leaf = Leaf::parse(line, index).ok();
-                    let leaf = leaf.filter(|leaf| leaf.kind == Some(EntryKind::PruneLedger));
-                    by = leaf.filter(|leaf| leaf.number("first") == Some(segment)).map(|leaf| leaf.index).or(by);
-                }
-                _ => {}
-            }
-            ControlFlow::Continue(())
-        });
-        if let Err(error) = visited {
-            return unreadable(error);
-        }
-        let by = by.map_or("no entry says why".to_owned(), |by| format!("the first of them by entry {by}"));
-        let first = first.unwrap_or(segment);
-        Failure::no(format!("{count} entries from {first} to {last} are pruned, {by}: of this ledger no pack is built"))
-            .hint("`chancery ledger verify` on a copy proves what is left; packs are made before entries go")
-    }
-
-    fn survey(&self, from: i64, to: Option<i64>) -> Result<Survey, Failure> {
-        let to = to.map_or(i64::MAX, |to| to);
-        let mut found = Survey {
-            period: Period { from, to },
-            last: 0,
-            chains: Vec::new(),
-            rules: BTreeSet::new(),
-            signed: Vec::new(),
-            sessions: BTreeMap::new(),
-            excused: BTreeSet::new(),
-        };
-        let (mut began, mut in_force) = (BTreeMap::new(), None::<String>);
-        // Where files are stated; and before which entry a session can have had blocks in one that was pruned.
-        let (mut files, mut pruned) = (BTreeMap::new(), None::<u64>);
-        self.visit(|index, _, leaf| {
-            found.last = leaf.wall;
-            let text = |name: &str| leaf.rest.get(name).and_then(serde_json::Value::as_str);
-            match leaf.kind {
-                Some(EntryKind::Principal) => found.chains.extend(text("a").and_then(hexadecimal)),
-                Some(EntryKind::PolicyApply) => {
-                    let before = std::mem::replace(&mut in_force, text("p").map(str::to_owned));
-                    if leaf.wall >= from {
-                        found.rules.extend(before);
-                    }
-                    if leaf.wall >= from && leaf.wall < to {
-                        found.rules.extend(in_force.clone());
-                    }
-                }
-                Some(EntryKind::ApprovalDecide) => {
-                    let review = text("rev").and_then(hexadecimal).map(ReviewId);
-                    let approves =
-                        leaf.rest.get("d").and_then(|d| d.get(0)).and_then(|word| word.as_str()) == Some("approve");
-                    if let (Some(review), Some(signature), true) = (review, leaf.digest("sig"), approves) {
-                        found.signed.push((index, review, signature));
-                    }
-                }
-                Some(EntryKind::RecordingSegment) => files.extend(leaf.number("file").map(|file| (file, index))),
-                Some(EntryKind::PruneRecording) => {
-                    pruned = pruned.max(leaf.number("file").and_then(|file| files.remove(&file)));
-                }
-                _ => {}
-            }
-            if let Some(session) = leaf.session {
-                if leaf.kind == Some(EntryKind::SessionOpen) {
-                    began.insert(session, (index, leaf.wall));
-                }
-                let of_period = began.get(&session).is_some_and(|(_, began)| *began < to) && leaf.wall >= from;
-                if let (true, Some(head)) = (of_period, leaf.digest("cm")) {
-                    found.sessions.insert(session, head);
-                }
-            }
-            Ok(())
-        })?;
-        let old =
-            |session: &&SessionId| pruned.zip(began.get(session)).is_some_and(|(pruned, (opened, _))| *opened < pruned);
-        found.excused = found.sessions.keys().filter(old).copied().collect();
-        found.rules.extend(in_force.filter(|_| to > found.last));
-        // Without an end, the period ends behind the last entry: the same head gives the same pack.
-        found.period.to = if to == i64::MAX { found.last + 1 } else { to };
-        if from >= found.period.to {
-            return Err(Failure::usage("the period ends before it begins"));
-        }
-        Ok(found)
     }
 
     /// Writes everything but the manifest.
@@ -338,7 +237,7 @@ impl Source {
         self.recordings(first, staging)?;
         staging.put("ledger/checkpoint", self.note.as_bytes());
         staging.put("trust/roots.txt", self.roots.as_bytes());
-        self.entries((directory, rules, seen), from, staging)
+        self.entries((directory, rules, seen), first.hashes, from, staging)
     }
 
     fn recordings(&self, first: &Survey, staging: &mut Staging) -> Result<(), Failure> {
@@ -367,17 +266,19 @@ impl Source {
     fn entries(
         &self,
         (people, rules, seen): (People, Vec<String>, Option<Vec<Seen>>),
+        hashes: u64,
         from: (&Provenance, &Generator),
         staging: &mut Staging,
     ) -> Result<Derived, Failure> {
         let mut deriver = Deriver::new(Arc::new(people), from.0.period, rules, &mut *staging);
         seen.into_iter().for_each(|seen| deriver.compare(seen));
         let mut log = Bundles::default();
-        self.visit(|index, line, leaf| {
-            deriver.entry(leaf);
-            log.builder.push(leaf_hash(line), &mut log.whole);
-            log.lines.push(line.to_vec());
-            if log.lines.len() == BUNDLE_ENTRIES {
+        self.visit(|index, met| {
+            if let Met::Entry(_, leaf) = met {
+                deriver.entry(leaf);
+            }
+            log.push(met);
+            if log.entries.len() == BUNDLE_ENTRIES {
                 log.flush(index / BUNDLE_ENTRIES as u64, deriver.output())?;
             }
             Ok(())
@@ -386,7 +287,10 @@ impl Source {
             return Err(Failure::no("the entries have another root than the checkpoint says")
                 .hint("`chancery ledger verify` says where they are wrong"));
         }
-        if !log.lines.is_empty() {
+        if log.hashes != hashes {
+            return Err(Failure::unsure("entries were pruned while they were read").hint("do it again"));
+        }
+        if !log.entries.is_empty() {
             log.flush(self.head.size / BUNDLE_ENTRIES as u64, deriver.output())?;
         }
         for tile in log.builder.partial() {
@@ -402,15 +306,39 @@ impl Source {
 struct Bundles {
     builder: TileBuilder,
     whole: Vec<Tile>,
-    lines: Vec<Vec<u8>>,
+    /// The bundle so far. Of a pruned entry: the hash, and the first entry of its segment.
+    entries: Vec<Result<Vec<u8>, (Digest, u64)>>,
+    /// Pruned entries in all, and in this bundle.
+    hashes: u64,
+    pruned: usize,
 }
 
 impl Bundles {
+    fn push(&mut self, met: Met<'_>) {
+        let (hash, entry) = match met {
+            Met::Entry(line, _) => (leaf_hash(line), Ok(line.to_vec())),
+            Met::Pruned(hash, segment) => (hash, Err((hash, segment))),
+        };
+        self.hashes += u64::from(entry.is_err());
+        self.pruned += usize::from(entry.is_err());
+        self.builder.push(hash, &mut self.whole);
+        self.entries.push(entry);
+    }
+
     fn flush(&mut self, number: u64, out: &mut impl Output) -> Result<(), Failure> {
-        let bytes = bundle(self.lines.iter().map(Vec::as_slice));
+        let width = self.entries.len();
+        let (path, bytes) = if std::mem::take(&mut self.pruned) == 0 {
+            (bundle_path(number, width), bundle(self.entries.iter().flatten().map(Vec::as_slice)))
+        } else {
+            let entries = self.entries.iter().map(|entry| match entry {
+                Ok(line) => Kept::Entry(line),
+                Err((hash, segment)) => Kept::Pruned(*hash, *segment),
+            });
+            (kept_path(number, width), kept_bundle(entries))
+        };
         let bytes = bytes.map_err(|error| Failure::no(format!("the ledger: {error}")))?;
-        out.append(&format!("ledger/{}", bundle_path(number, self.lines.len())), &bytes);
-        self.lines.clear();
+        out.append(&format!("ledger/{path}"), &bytes);
+        self.entries.clear();
         for tile in self.whole.drain(..) {
             out.append(&format!("ledger/{}", tile.path()), &tile.hashes);
         }
@@ -433,17 +361,6 @@ fn newest(ledger: &LedgerReader) -> Result<String, Failure> {
     let body = |note: &str| note.rfind("\n\n").and_then(|at| note.get(..=at)).map(str::to_owned);
     let witnessed = ledger.witnessed().map_err(unreadable)?;
     Ok(witnessed.filter(|witnessed| body(witnessed) == body(&note)).unwrap_or(note))
-}
-
-fn hexadecimal(text: &str) -> Option<[u8; 16]> {
-    let mut bytes = [0; 16];
-    if text.len() != 32 || !text.is_ascii() {
-        return None;
-    }
-    for (byte, at) in bytes.iter_mut().zip((0..32).step_by(2)) {
-        *byte = u8::from_str_radix(text.get(at..at + 2)?, 16).ok()?;
-    }
-    Some(bytes)
 }
 
 async fn people(local: &Local, first: &Survey) -> Result<Vec<ChainRow>, Failure> {
@@ -541,10 +458,13 @@ fn rank(path: &str) -> (u8, String) {
     }
 }
 
-/// `tile/<level>/<number>`: those of level 0 each before its bundle, the others behind.
+/// `tile/<level>/<number>`: those of level 0 each before its bundle, which may be `kept/<number>`, the others behind.
 fn tile_rank(path: &str) -> (u8, String) {
     let mut parts = path.splitn(3, '/').skip(1);
-    let (level, number) = (parts.next().unwrap_or_default(), parts.next().unwrap_or_default());
+    let (level, number) = match path.strip_prefix("kept/") {
+        Some(number) => ("entries", number),
+        None => (parts.next().unwrap_or_default(), parts.next().unwrap_or_default()),
+    };
     let number = number.split_once(".p/").map_or(number, |(number, _)| number);
     let digits: String = number.chars().filter(char::is_ascii_digit).collect();
     match level {

@@ -88,7 +88,9 @@ fn meaning(check: &str) -> &'static str {
     match check {
         "container" => "the file has the one form that a pack can have; nothing hides between its parts",
         "manifest" => "every file is there, none besides, and each is the one that the manifest lists",
-        "lines" => "each entry has its form and place; where its hash is on file, it is that entry",
+        "lines" => {
+            "each entry has its form and place; where its hash is on file, it is that entry, or was pruned by one"
+        }
         "order" => "times never run backwards from entry to entry",
         "checkpoints" => "the entries are those whose root the log's key signed",
         "ladder" => {

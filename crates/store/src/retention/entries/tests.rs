@@ -6,8 +6,8 @@ use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
 use std::time::Duration;
 
 use chancery_ledger::{
-    ActDeny, ActDone, ActStart, ApprovalEnd, ApprovalRequest, Check, Entry, HoldSet, LogSigner, Outcome, Report, Roots,
-    SessionClose, SessionOpen, Stamp, Verdict, verify_consistency,
+    ActDeny, ActDone, ActStart, ApprovalDecide, ApprovalEnd, ApprovalRequest, ApprovalUse, Check, Entry, HoldSet,
+    LogSigner, Outcome, Report, Roots, SessionClose, SessionOpen, Stamp, Verdict, verify_consistency,
 };
 use chancery_model::{Delegation, Durability, Effect, Principal, PrincipalKind, RefusalCode, ResourceName, ReviewId};
 
@@ -69,10 +69,10 @@ fn id(n: u8) -> SessionId {
     SessionId([n; 16])
 }
 
-fn options(clock: &Arc<AtomicI64>, boot: u8) -> Options {
+fn options(clock: &Arc<AtomicI64>, boot: u8, segment_bytes: u64) -> Options {
     let clock = clock.clone();
     let clock = Arc::new(move || Stamp { wall: Timestamp(clock.load(Ordering::SeqCst)), mono: 0 });
-    Options { reserve_bytes: 1, segment_bytes: 4_000, ..Options::new(clock, [boot; 16]) }
+    Options { reserve_bytes: 1, segment_bytes, ..Options::new(clock, [boot; 16]) }
 }
 
 fn signer() -> LogSigner {
@@ -82,6 +82,14 @@ fn signer() -> LogSigner {
 impl House {
     /// Sessions 0 to 19, a day each. Session 20 lives from day 3 to day 12. The catalog knows that odd ones are ada's.
     async fn new() -> Self {
+        let house = Self::empty(4_000).await;
+        for n in 0..20 {
+            house.at(i64::from(n) * DAY);
+            house.session(n).await;
+        }
+        house
+    }
+    async fn empty(segment_bytes: u64) -> Self {
         let mut random = [0; 8];
         crate::random(&mut random).unwrap();
         let path = std::env::temp_dir().join(format!("chancery-entries-{:016x}", u64::from_be_bytes(random)));
@@ -89,7 +97,8 @@ impl House {
         let catalog = Catalog::create(&path.join("catalog.sqlite")).await.unwrap();
         let (ledger, keys, clock) = (MemoryVolume::new(), MemoryVolume::new(), Arc::new(AtomicI64::new(0)));
         let (volume, kept) = (Arc::new(ledger.clone()), Arc::new(keys.clone()));
-        let (sequencer, _) = Sequencer::open(volume, kept, signer(), ORIGIN, options(&clock, 9)).unwrap();
+        let (sequencer, _) =
+            Sequencer::open(volume, kept, signer(), ORIGIN, options(&clock, 9, segment_bytes)).unwrap();
         let sticky = Arc::new(Sticky(ledger.clone(), AtomicBool::new(false)));
         let limits = RetentionLimits { ledger_days: 10, recordings_days: 10 };
         let shelves = Shelves::new(catalog.clone(), Arc::new(MemoryVolume::new()), sticky.clone(), limits);
@@ -102,10 +111,6 @@ impl House {
             let principal = Principal { issuer, subject, kind: PrincipalKind::User, display, groups: Vec::new() };
             let chain = Delegation { principal, actors: Vec::new() };
             house.catalog.remember_chain([n; 16], &chain, Timestamp(0)).await.unwrap();
-        }
-        for n in 0..20 {
-            house.at(i64::from(n) * DAY);
-            house.session(n).await;
         }
         house
     }
@@ -249,7 +254,8 @@ async fn what_sessions_did_goes_and_the_ledger_is_the_same_one() {
     // The next process finds it whole.
     house.sequencer.close();
     let (volume, keys) = (house.ledger.after_power_loss(), Arc::new(house.keys.clone()));
-    let (next, found) = Sequencer::open(Arc::new(volume), keys, signer(), ORIGIN, options(&house.clock, 10)).unwrap();
+    let (next, found) =
+        Sequencer::open(Arc::new(volume), keys, signer(), ORIGIN, options(&house.clock, 10, 4_000)).unwrap();
     assert_eq!((found.size, found.crashes, found.cut_bytes), (size, 0, 0));
     assert_eq!(Roots::parse(&next.roots()).unwrap(), house.roots, "the ladder's root is still known");
 }
@@ -333,4 +339,127 @@ async fn what_nobody_pruned_is_missing_and_a_changed_entry_is_not_pruned() {
     });
     let seen = house.run(21).await.unwrap();
     assert_eq!(seen[0].judgement, Judgement::Refused(Why::Damaged, None), "evidence stays");
+}
+
+impl House {
+    /// Session `of` asks for a review of its own number.
+    fn ask(&self, of: u8, n: u8) {
+        let (review, rules, digest, expires_at) = (ReviewId([n; 16]), Digest([2; 32]), Digest([4; 32]), Timestamp(0));
+        let (resource, needed, command) = (ResourceName::parse("shop").unwrap(), &["dba".to_owned()], 2);
+        let (session, chain) = (id(of), [of % 2; 16]);
+        #[rustfmt::skip]
+        let request = ApprovalRequest { review, session, command, chain, resource: &resource, rules, digest, needed, expires_at };
+        self.add(&Entry::ApprovalRequest(request));
+    }
+    fn decide(&self, n: u8, approved: bool) {
+        let (review, digest, signature) = (ReviewId([n; 16]), Digest([4; 32]), None);
+        let (by, rule, assurance) = ([1; 16], "dba", chancery_model::Assurance::Clicked);
+        self.add(&Entry::ApprovalDecide(ApprovalDecide { review, by, approved, rule, assurance, digest, signature }));
+    }
+    fn use_up(&self, by: u8, n: u8) {
+        let (review, session, command, digest) = (ReviewId([n; 16]), id(by), 3, Digest([4; 32]));
+        self.add(&Entry::ApprovalUse(ApprovalUse { review, session, command, digest, decisions: &[] }));
+    }
+    /// Fills the segment with refused openings until there is another.
+    async fn turned(&self) {
+        let before = closed(&self.ledger).unwrap().len();
+        let mut n = self.sequencer.size();
+        while closed(&self.ledger).unwrap().len() == before {
+            for _ in 0..50 {
+                let mut session = id(200);
+                session.0[8..].copy_from_slice(&n.to_be_bytes());
+                n += 1;
+                let (rules, code) = (Digest([2; 32]), RefusalCode::Denied);
+                #[rustfmt::skip]
+                let deny = ActDeny {
+                    session, command: 0, chain: None, resource: None, rules, code, rule_ids: &[], digest: None,
+                };
+                self.add(&Entry::ActDeny(deny));
+            }
+            self.sequencer.synced().await.unwrap();
+        }
+    }
+    /// By segment, what `prune.ledger` entries call its last instant.
+    fn lasts(&self) -> BTreeMap<u64, Vec<i64>> {
+        let mut found = BTreeMap::<u64, Vec<i64>>::new();
+        let visited = self.reader().visit(0, |index, item| {
+            if let LedgerItem::Entry(line) = item {
+                let leaf = Leaf::parse(line, index).unwrap();
+                if leaf.kind == Some(EntryKind::PruneLedger) {
+                    let last = leaf.rest.get("last").and_then(|last| last.as_i64()).unwrap();
+                    found.entry(leaf.number("first").unwrap()).or_default().push(last);
+                }
+            }
+            ControlFlow::Continue(())
+        });
+        visited.unwrap();
+        found
+    }
+    /// What is left in lines of a kind: the reviews that they name.
+    fn reviews(&self, kind: EntryKind) -> Vec<u8> {
+        let mut found = Vec::new();
+        let visited = self.reader().visit(0, |index, item| {
+            if let LedgerItem::Entry(line) = item {
+                let leaf = Leaf::parse(line, index).unwrap();
+                let review =
+                    leaf.rest.get("rev").and_then(|review| review.as_str()).map(|review| review[..2].to_owned());
+                let review = review.filter(|_| leaf.kind == Some(kind));
+                found.extend(review.map(|review| u8::from_str_radix(&review, 16).unwrap()));
+            }
+            ControlFlow::Continue(())
+        });
+        visited.unwrap();
+        found
+    }
+}
+
+#[tokio::test]
+async fn a_review_goes_whole_or_not_at_all_and_ties_the_sessions_that_name_it() {
+    let house = House::empty(40_000).await;
+    house.at(30 * DAY);
+    // 30 asks, 31 uses it: both go, with the decision. 32 asks, and its answer comes in another segment. 33 is denied.
+    for n in 30..=36 {
+        house.open(n);
+    }
+    house.ask(30, 30);
+    house.decide(30, true);
+    house.use_up(31, 30);
+    house.ask(32, 32);
+    house.ask(33, 33);
+    house.decide(33, false);
+    // 34 uses what 35 asked for, and 35 shares another with 36, which is held.
+    house.ask(35, 35);
+    house.decide(35, true);
+    house.use_up(34, 35);
+    house.ask(35, 36);
+    house.use_up(36, 36);
+    for n in 30..=36 {
+        house.close(n);
+    }
+    house.at(31 * DAY);
+    house.turned().await;
+    house.decide(32, true);
+    house.use_up(32, 32);
+    house.turned().await;
+    house.retention.set_hold(&house.hold(HoldScope::Session(id(36))), [1; 16]).await.unwrap();
+    house.run(50).await.unwrap();
+    let (sessions, hashes) = house.left();
+    let left: Vec<u8> = (30..=36).filter(|n| sessions.contains(n)).collect();
+    assert_eq!(left, [32, 34, 35, 36]);
+    for kind in [EntryKind::ApprovalRequest, EntryKind::ApprovalDecide, EntryKind::ApprovalUse] {
+        let reviews: Vec<u8> = house.reviews(kind).into_iter().filter(|n| *n >= 30).collect();
+        let expected: &[u8] = if kind == EntryKind::ApprovalDecide { &[35, 32] } else { &[32, 35, 36] };
+        assert_eq!(reviews.into_iter().collect::<BTreeSet<u8>>(), expected.iter().copied().collect(), "{kind:?}");
+    }
+    house.holds_up().await;
+    let lift = crate::Lift { at: Timestamp(6), by: "o".into(), reason: "closed".into(), salt: [8; 32] };
+    house.retention.lift_hold([3; 16], &lift, [1; 16]).await.unwrap();
+    house.run(50).await.unwrap();
+    let (sessions, more) = house.left();
+    assert!(more > hashes && sessions.contains(&32) && !sessions.contains(&35), "{sessions:?}");
+    house.holds_up().await;
+    // The last entry that is left is older than the last that was: the later statement says so, too.
+    let lasts = house.lasts();
+    assert!(lasts.values().all(|lasts| lasts.windows(2).all(|two| two[0] == two[1])), "{lasts:?}");
+    assert!(lasts.values().any(|lasts| lasts.len() > 1));
 }
