@@ -165,7 +165,9 @@ impl Manifest {
     /// What the derived files say of where they come from.
     pub fn provenance(&self) -> Option<Provenance> {
         let created_at = Timestamp(instant(&self.created_at)?);
-        Some(Provenance { head: self.head.clone(), created_at, period: self.times()?, controls: self.controls.clone() })
+        let registry = self.files.first().is_some_and(|file| file.path.starts_with("registry/"));
+        let (head, controls) = (self.head.clone(), self.controls.clone());
+        Some(Provenance { head, created_at, period: self.times()?, controls, registry })
     }
 }
 

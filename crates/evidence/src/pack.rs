@@ -31,6 +31,8 @@ pub struct Provenance {
     pub period: Period,
     /// Ids of the controls asked for; empty: all.
     pub controls: Vec<String>,
+    /// Whether a copy of the registry of logs is in the pack.
+    pub registry: bool,
 }
 
 impl Provenance {

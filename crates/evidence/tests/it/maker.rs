@@ -28,6 +28,8 @@ pub(crate) struct Story {
     pub(crate) trusted: Trusted,
     pub(crate) chains: Vec<ChainRow>,
     pub(crate) approvals: Vec<ApprovalRow>,
+    /// The files of a copy of the registry.
+    pub(crate) registry: Vec<(String, Vec<u8>)>,
     /// By session, in hex.
     pub(crate) recordings: BTreeMap<String, Vec<u8>>,
 }
@@ -123,7 +125,7 @@ pub(crate) fn story(approver: u8) -> Story {
     let note = epoch.countersign(signer.sign(&head)).note;
     let trusted =
         Trusted { roots, witnesses: None, checkpoints: Vec::new(), signatures: Some(|one, _, _| one == SIGNATURE) };
-    Story { lines: maker.lines, note, trusted, chains, approvals, recordings }
+    Story { lines: maker.lines, note, trusted, chains, approvals, registry: Vec::new(), recordings }
 }
 
 struct Told<'m> {
@@ -238,7 +240,7 @@ impl Story {
     /// The files of a pack of all of it.
     pub(crate) fn files(&self) -> (Files, Provenance) {
         let last = Leaf::parse(self.lines.last().expect("entries"), self.lines.len() as u64 - 1).expect("well-formed");
-        let (mut files, mut directory) = (Files::default(), Directory::default());
+        let (mut files, mut directory) = (Files(self.registry.clone()), Directory::default());
         let mut text = String::new();
         self.chains.iter().for_each(|row| row.line(&mut text));
         files.append("directory/chains.jsonl", text.as_bytes());
@@ -262,7 +264,8 @@ impl Story {
         let body = self.note.split_once("\n\n").expect("a note").0;
         let head = Checkpoint::parse(&format!("{body}\n")).expect("a checkpoint");
         let period = Period { from: START, to: last.wall + 1 };
-        let from = Provenance { head, created_at: Timestamp(last.wall), period, controls: Vec::new() };
+        let created_at = Timestamp(last.wall);
+        let from = Provenance { head, created_at, period, controls: Vec::new(), registry: !self.registry.is_empty() };
         let rules = vec![digest(RULES).to_string()];
         let mut deriver = Deriver::new(Arc::new(directory), period, rules, &mut files);
         for (index, line) in self.lines.iter().enumerate() {
