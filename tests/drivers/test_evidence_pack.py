@@ -87,7 +87,7 @@ def test_a_sample_that_nobody_steers(story, auditor, tmp_path):
     # All of a small population, in its order; the same word draws other rows of another head.
     assert drawn(auditor, story.pack, "w", "--population", "P12", "--count", "1000")["sample"] == Pack(story.pack).rows("P12")
     assert drawn(auditor, story.unseen, "another")["seed"] != other["seed"]
-    assert auditor.run("sample", story.pack, "--nonce", "w", "--population", "P15").returncode == 1
+    assert auditor.run("sample", story.pack, "--nonce", "w", "--population", "P16").returncode == 1
     assert auditor.run("sample", story.pack, "--nonce", "w", "--population", "P99").returncode == 64
 
 
