@@ -3,8 +3,8 @@
 #![no_main]
 
 use chancery_evidence::{
-    ChainRow, Generator, Listed, MANIFEST, MANIFEST_NOTE, Manifest, PackVerifier, Period, Provenance, Seen, Trusted,
-    manifest_text,
+    ChainRow, Generator, Listed, MANIFEST, MANIFEST_NOTE, Manifest, PackVerifier, Period, Preface, Provenance, Seen,
+    Trusted, manifest_text,
 };
 use chancery_ledger::{Checkpoint, EpochSigner, Hasher, LogSigner, Roots, Verdict};
 use chancery_model::{Digest, Timestamp};
@@ -41,6 +41,10 @@ fuzz_target!(|data: &[u8]| {
             let mut verifier = PackVerifier::new(TRUSTED.clone());
             if data.chunks(100).try_for_each(|piece| verifier.feed(piece)).is_ok() {
                 drop(verifier.finish());
+            }
+            let mut preface = Preface::default();
+            if data.chunks(100).try_for_each(|piece| preface.feed(piece).map(drop)).is_ok() {
+                drop(preface.finish());
             }
         }
         1 => {
@@ -84,8 +88,8 @@ fn files(mut data: &[u8]) {
         sha256: sha256(bytes),
     });
     let head = Checkpoint { origin: ORIGIN.into(), size: 1, root: Digest([7; 32]) };
-    let from =
-        Provenance { head, created_at: Timestamp(1), period: Period { from: 0, to: i64::MAX / 4 }, controls: Vec::new() };
+    let period = Period { from: 0, to: i64::MAX / 4 };
+    let from = Provenance { head, created_at: Timestamp(1), period, controls: Vec::new(), registry: false };
     let generator = Generator { name: "f".into(), version: "0".into(), binary_sha256: Digest::default() };
     let manifest = Manifest::new(&from, generator, listed.collect()).json();
     let mut verifier = PackVerifier::new(TRUSTED.clone());

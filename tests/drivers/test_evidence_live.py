@@ -153,13 +153,70 @@ def test_08_restore_an_old_snapshot(house):
     assert at.witness.size() == size and (at.state / "ledger/frozen").exists()
 
 
-def test_08_omit_a_replica(story, pack):
-    """(b) A pack has the log of one origin, and says which: that there is no other it does not say."""
-    assert [one["origin"] for one in pack.manifest["checkpoints"]] == [pack.origin]
-    program = subprocess.run([story.house.front.program, "registry", "--help"], capture_output=True, text=True, timeout=20)
-    if program.returncode != 0 or "--registry" not in story.house.auditor.run("verify", "--help").stdout:
-        pytest.skip("packs take no registry: `ledger verify --registry` names an omitted log (test_registry.py, test_8)")
-    pytest.fail("packs take a registry now: this half is to be written")
+class Keeper:
+    """A registry of logs."""
+
+    def __init__(self, program, where):
+        self.program, self.dir = program, where / "registry"
+        self.key = json.loads(self.run("init", "--name", "registry.example/prod", "--json"))["key"]
+
+    def run(self, word, *words):
+        words = [self.program, "registry", word, self.dir, *words]
+        return subprocess.run(list(map(str, words)), check=True, capture_output=True, text=True, timeout=60).stdout
+
+    def join(self, roots, state):
+        self.run("join", roots)
+        self.head(state)
+
+    def head(self, state):
+        self.run("head", state / "ledger/checkpoint", "--ledger", state)
+
+
+@pytest.mark.seconds(180)
+def test_08_omit_a_replica(story, house, tmp_path):
+    """(b) Two gateways, a registry, and a pack of each. One that is left out is named by what the other holds, and so is an older
+    one. test_origins.py does more to the registry."""
+    first, second, auditor = story.elsewhere(tmp_path / "first"), house(name="gw-b"), story.house.auditor
+    keeper = Keeper(story.house.front.program, tmp_path)
+    second.start()
+    second.work("ada", first=0)
+    second.stop()
+    keeper.join(story.house.roots, first.state)
+    keeper.join(second.roots, second.state)
+    origins = first.origin, (second.state / "origin").read_text().strip()
+    registry = "--registry", keeper.dir
+    packs = [first.export(tmp_path / "a.pack", *registry), second.export(*registry)]
+    for pack, origin in zip(packs, origins):
+        assert [one["origin"] for one in Pack(pack).manifest["checkpoints"]] == [origin]
+    by_key = "--registry-key", keeper.key
+    said = auditor.together(packs, *by_key)
+    assert (said.verdict, said.packs, said.origins) == ("PASS", dict.fromkeys(origins, "PASS"), ["PASS"]), said
+    for left, gone in (packs, origins[1]), (packs[::-1], origins[0]):
+        said = auditor.together(left[:1], *by_key)
+        assert (said.code, said.origins) == (1, [f"FAIL {gone} is registered and was not handed in"]), said
+        assert set(said.packs.values()) == {"PASS"}, "nothing is wrong with the pack that is there"
+    # Nothing is missed where nobody says what there should be; then the verifier says that it did not look.
+    auditor.passes(packs[0])
+    assert "not checked: origins" in auditor.run("verify", packs[0], "--roots", auditor.roots).stdout
+
+    # The second goes on, and the pack of before is handed in once more.
+    second.start()
+    second.work("ada", first=100)
+    second.stop()
+    keeper.head(second.state)
+    newer = [first.export(tmp_path / "newer.pack", *registry), second.export(*registry)]
+    assert auditor.together(newer, *by_key).code == 0
+    sizes = [Pack(pack).manifest["checkpoints"][0]["size"] for pack in (packs[1], newer[1])]
+    said = auditor.together([newer[0], packs[1]], *by_key)
+    logs = json.loads(keeper.run("show", "--json"))["logs"]
+    registered = next(log["size"] for log in logs if log["origin"] == origins[1])
+    assert sizes[0] < registered <= sizes[1]
+    assert (said.code, said.origins) == (1, [f"FAIL {origins[1]} has {sizes[0]} entries, and {registered} are registered"]), said
+    assert said.packs == {origins[0]: "PASS", origins[1]: "FAIL"}
+    # With older copies of the registry alone nobody sees it, but for who has a newer one, or its head, from elsewhere.
+    assert auditor.together(packs, *by_key).code == 0
+    assert auditor.together(packs, *by_key, *registry).origins == said.origins
+    assert auditor.together(packs, *by_key, "--checkpoint", keeper.dir / "checkpoint").code == 1
 
 
 # --- 10 --------------------------------------------------------------------------------------------------------------

@@ -7,7 +7,9 @@ import shutil
 import pytest
 
 from rig import tsa
+from rig.gateway import binary
 from rig.need import need
+from rig.pack import Auditor, Pack
 from test_registry import Done, Home, run
 
 NAME = "registry.example/prod"
@@ -195,3 +197,21 @@ def test_both_verifiers_agree_about_changed_answers(world, authority):
         if ours != theirs and not begin <= at < begin + len(name):
             differ.append((at, ours, theirs))
     assert differ == [] and taken * 4 < len(sample), (differ, taken)
+
+
+def test_a_pack_has_the_last_stamp(world, authority, tmp_path):
+    """What is unpacked is a registry for whoever checks its stamp, by the program or by openssl."""
+    made, home = authority(), world.home
+    world.stamp(made)
+    run("registry", "head", world.dir, home.note)
+    world.stamp(made)
+    out = tmp_path / "a.pack"
+    run("evidence", "export", "--from", "2020-01-01", "--out", out, "--registry", world.dir, "--config", home.where / "chancery.toml")
+    pack = Pack(out)
+    names = [f"registry/stamps/{2:020}.{end}" for end in ("note", "tsq", "tsr")]
+    assert [path for path in pack.files if path.startswith("registry/stamps/")] == names
+    assert [pack.files[name] for name in names] == [file.read_bytes() for file in world.files(2)]
+    assert made.holds(*(pack.files[name] for name in names))
+    copy = pack.unpack(tmp_path / "unpacked") / "pack/registry"
+    assert world.verify(made.ca, registry=copy)[:2] == (0, "PASS")
+    assert Auditor(binary(), home.roots).together([out], "--registry-key", world.key).code == 0

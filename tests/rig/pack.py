@@ -14,6 +14,7 @@ from .process import ROOT
 from .tlog import DASH, b64, expand, key_id, leaf_hash, root_of, sign
 
 PYTHON = ROOT / "crates/evidence/python/verify.py"
+ORIGINS = PYTHON.with_name("origins.py")
 BLOCK = 512
 WITHIN = ("session.open", "act.start", "act.done", "act.deny", "approval.request", "approval.use")
 
@@ -351,6 +352,7 @@ def csv(columns, rows):
 # --- the two verifiers -----------------------------------------------------------------------------------------------
 
 Said = collections.namedtuple("Said", "verdict bad checks controls theirs text")
+Together = collections.namedtuple("Together", "code verdict packs origins")
 
 
 class Auditor:
@@ -384,6 +386,24 @@ class Auditor:
             assert checks[name]["verdict"] == others[name]["verdict"], (name, failing(one), failing(other))
         controls = {each["control"]: each for each in one["controls"]}
         return Said(one["verdict"], one["first_bad_entry"], checks, controls, others, f"{failing(one)} {failing(other)}")
+
+    def together(self, packs, *words):
+        """What both say of several packs: the exit code, the verdict of all, that of each by its log, and what *origins* found, as
+        texts of verdict and reason (None: it was not made). They agree in all of it, but for the words about the registry."""
+        words = [*packs, *words, "--json"]
+        ours = self.run("verify", *words)
+        theirs = subprocess.run(list(map(str, [sys.executable, ORIGINS, *words])), capture_output=True, text=True, timeout=120)
+        assert ours.returncode == theirs.returncode, (ours, theirs)
+        if not ours.stdout:
+            return Together(ours.returncode, None, {}, None)
+        one, other = json.loads(ours.stdout), json.loads(theirs.stdout)
+        verdicts = [{each["origin"]: (each["verdict"], each["root"]) for each in said["packs"]} for said in (one, other)]
+        assert (one["verdict"], verdicts[0]) == (other["verdict"], verdicts[1]), (one, other)
+        found = [said["origins"] and [f"{each['verdict']} {each['what'] or ''}".strip() for each in said["origins"]]
+                 for said in (one, other)]
+        plain = [some and sorted({text.split(" the registry")[0] for text in some}) for some in found]
+        assert plain[0] == plain[1], found
+        return Together(ours.returncode, one["verdict"], {origin: verdict for origin, (verdict, _) in verdicts[0].items()}, found[0])
 
     def passes(self, pack, **how):
         """That both pass it: what each test of tampering begins with."""

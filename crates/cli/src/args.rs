@@ -1,5 +1,6 @@
 //! The command line as plain data. Nothing is decided here, and no file is read.
 
+mod origins;
 mod retention;
 
 use std::path::PathBuf;
@@ -7,6 +8,7 @@ use std::path::PathBuf;
 use chancery_model::Timestamp;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
+pub(crate) use origins::Origins;
 pub(crate) use retention::{Hold, HoldLift, HoldList, HoldSet, Retention};
 
 /// An access gateway that rules on every command, masks what comes back and keeps a record that can be verified.
@@ -457,6 +459,9 @@ pub(crate) struct ExportPack {
     /// it goes into the pack. May be given several times, in order.
     #[arg(long = "postgres-log", value_name = "FILE")]
     pub(crate) postgres_logs: Vec<PathBuf>,
+    /// The registry of all logs, or a copy of it, to lie in the pack. Without it packs do not tell that one is missing.
+    #[arg(long, value_name = "DIR")]
+    pub(crate) registry: Option<PathBuf>,
     /// The page that verifies packs in a browser (`make browser`), to lie in the pack as verify.html.
     #[arg(long, value_name = "FILE")]
     pub(crate) page: Option<PathBuf>,
@@ -472,12 +477,15 @@ pub(crate) struct ExportPack {
 
 #[derive(Debug, Args)]
 pub(crate) struct VerifyPack {
-    /// The pack, the directory it was unpacked to, or the first of its parts.
-    #[arg(value_name = "PACK")]
-    pub(crate) pack: PathBuf,
-    /// The roots: the log's public key and that of its first epoch, or a file that holds them. Never those in the pack.
-    #[arg(long, value_name = "FILE")]
-    pub(crate) roots: String,
+    /// The packs, one of each log: the file, the directory it was unpacked to, or the first of its parts.
+    #[arg(value_name = "PACK", required = true)]
+    pub(crate) packs: Vec<PathBuf>,
+    /// The roots: the log's public key and that of its first epoch, or a file that holds them; may be repeated for several
+    /// logs. Never those in the pack. Without them, those of the registry.
+    #[arg(long, value_name = "FILE", required_unless_present = "registry_key")]
+    pub(crate) roots: Vec<String>,
+    #[command(flatten)]
+    pub(crate) outside: Origins,
     /// Who the witnesses are and how many must have cosigned (C2SP tlog-policy).
     #[arg(long, value_name = "FILE")]
     pub(crate) policy: Option<PathBuf>,

@@ -213,7 +213,8 @@ impl World {
         let head = Checkpoint { origin: ORIGIN.to_owned(), size: self.log.size(), root: self.builder.range().root() };
         let note = epoch(self.epoch)?.countersign(self.signer.sign(&head)).note;
         let period = Period { from: BEGIN, to: BEGIN + 365 * 86_400_000_000 };
-        let from = Provenance { head, created_at: self.now.wall, period, controls: Vec::new(), pruned: None };
+        let controls = Vec::new();
+        let from = Provenance { head, created_at: self.now.wall, period, controls, pruned: None, registry: false };
         let mut files: Vec<(String, Vec<u8>)> = Vec::new();
         let mut chains = String::new();
         self.people.iter().for_each(|row| row.line(&mut chains));

@@ -1,9 +1,9 @@
 #!/usr/bin/env python3
 """Verifies an evidence pack offline, by docs/spec/pack.md and ledger.md alone: that its ledger is the signed one, whole
-and in order. Shares no code with the writer. What its entries say, what belongs to them (see LISTED), and whether they
-may be pruned is verified by lists.py beside this file. Nothing that is read is trusted: sizes are checked first, files
-are not unpacked, links not followed, what grows with the ledger is in a temporary database on disk. Not checked:
-witnesses, files for people. Exit: 0 PASS, 1 FAIL, 2 INCONCLUSIVE, 3 MALFORMED container or manifest, 64 usage."""
+and in order. Shares no code with the writer. lists.py beside this file verifies what entries say (LISTED) and what was
+pruned, origins.py whether packs of other logs are missing. Nothing that is read is trusted: sizes come first, nothing
+is unpacked, no link followed, what grows is on disk. Not checked: witnesses, files for people (but for their hashes).
+Exit: 0 PASS, 1 FAIL, 2 INCONCLUSIVE, 3 MALFORMED container or manifest, 64 usage."""
 import os, sys
 HERE = os.path.dirname(os.path.realpath(__file__))
 if __name__ == "__main__": sys.path[:] = [p for p in sys.path if os.path.realpath(p) != HERE]  # which may be a pack
@@ -35,13 +35,15 @@ FORM = {"v": 1, "k": ".+", "o": ".+", "d": [".*"], "ref": ["[0-9]+:" + DIGEST], 
 MANIFEST = {"pack_version": 1, "created_at": TIME, "period": {"from": TIME, "to": TIME}, "controls": [".*"],
             "checkpoints": [{"origin": ".*", "size": int, "root": DIGEST, "directory": "ledger"}], "generator": dict(
             name=".*", version=".*", binary_sha256=DIGEST), "files": [dict(path=".*", bytes=int, sha256=DIGEST)]}
-# pack.md, Files: what may be in a pack, in its order. There may be several of those with a number in their name.
-FILES = """directory/chains[.]jsonl rules/[0-9a-f]{64}[.]rules reconciliation/postgres[.]jsonl reviews/approvals[.]jsonl
-    recordings/[0-9a-f]{32}[.]rec ledger/checkpoint ledger/(?:tile|kept)(?:/[0-9a-z]{1,9}(?:[.]p)?){1,9}
-    populations/P[0-9]{2}[.](?:jsonl|csv|ipe[.]json) controls/results[.]jsonl controls/control-matrix[.]csv
-    controls/exceptions[.]csv controls/results[.]oscal[.]json controls/findings[.]ocsf[.]jsonl report[.]html
-    README[.]txt cuec[.]md verify[.](?:py|html) lists[.]py trust/roots[.]txt SHA256SUMS""".split()
-LAYOUT = re.compile("|".join(f"({path})" for path in FILES)).fullmatch
+# pack.md, Files: what may be in a pack, in its order. There may be several of those with [0-9] in them.
+FILES = r"""registry/chancery-registry registry/checkpoint registry/entries registry/name registry/stamps/\d{20}[.]note
+    registry/stamps/\d{20}[.]tsq registry/stamps/\d{20}[.]tsr registry/witnessed directory/chains[.]jsonl
+    rules/[0-9a-f]{64}[.]rules reconciliation/postgres[.]jsonl reviews/approvals[.]jsonl recordings/[0-9a-f]{32}[.]rec
+    ledger/checkpoint ledger/(?:tile|kept)(?:/[0-9a-z]{1,9}(?:[.]p)?)+ populations/P[0-9]{2}[.](?:jsonl|csv|ipe[.]json)
+    controls/results[.]jsonl controls/control-matrix[.]csv controls/exceptions[.]csv controls/results[.]oscal[.]json
+    controls/findings[.]ocsf[.]jsonl report[.]html README[.]txt cuec[.]md verify[.](?:py|html) lists[.]py origins[.]py
+    trust/roots[.]txt SHA256SUMS""".split()
+LAYOUT = re.compile("|".join(f"({path})" for path in FILES), re.A).fullmatch
 class Malformed(Exception): """The container or the manifest has not the form of pack.md."""
 def must(holds, what, error=Malformed):
     if not holds: raise error(what)
@@ -257,8 +259,7 @@ class Verifier:
             self.good, self.differing = size if same else good, self.differing or range(good, good if same else size)
             sealed = not epoch or signed_by(f"{self.log[0]}/epoch/{epoch['e']}", self.epoch_key)
             self.hold(sealed, "ladder", epoch and epoch["at"], f"this epoch did not sign the checkpoint of {size}")
-def microseconds(text):
-    return calendar.timegm(time.strptime(text[:19], "%Y-%m-%dT%H:%M:%S")) * 1_000_000 + int(text[20:26])
+def microseconds(t): return calendar.timegm(time.strptime(t[:19], "%Y-%m-%dT%H:%M:%S")) * 1_000_000 + int(t[20:26])
 def like(v, form):
     """Whether it has the form: a pattern of a text, 1, int (not negative), dict or None (any), or these inside."""
     if form is dict: return type(v) is dict
@@ -355,10 +356,10 @@ def ed25519_holds(key, signature, message):
     encoded = total[1] * inverse % P | (total[0] * inverse % P & 1) << 255
     return eightfold[0] != 0 and encoded.to_bytes(32, "little") == signature[:32]
 def handed_in(path): return open(path, "rb").read(MAX_NOTE)
-def roots(path):
+def roots(data):
     """ledger.md, Epochs: the log's name and key, and the key of epoch 0 or None."""
     form = re.fullmatch(r"\s*([^\s+]+)\+(\w{8})\+([\w+/]{44})(\s+(\1/epoch/0)\+(\w{8})\+([\w+/]{44}))?\s*",
-                        handed_in(path).decode("utf-8"), re.A)
+                        data.decode("utf-8"), re.A)
     found = [form.group(i, i + 1, i + 2) for i in (1, 5) if form[i]] if form else []
     keys = [base64.b64decode(data, validate=True) for _, _, data in found]
     good = keys and all(k[0] == 1 and key_id(name, k[1:]).hex() == ident for k, (name, ident, _) in zip(keys, found))
@@ -380,7 +381,7 @@ def main():
     parser.add_argument("--checkpoint", nargs="+", action="extend", default=[], metavar="NOTE", help="from elsewhere")
     parser.add_argument("--json", action="store_true")
     given = parser.parse_args()
-    try: (log, root_key), notes = roots(given.roots), [read_note(handed_in(path)) for path in given.checkpoint]
+    try: (log, root_key), notes = roots(handed_in(given.roots)), [*map(read_note, map(handed_in, given.checkpoint))]
     except (OSError, ValueError) as problem: parser.error(f"the roots or checkpoints: {problem}")
     if os.path.realpath(given.roots).startswith(os.path.realpath(given.pack) + os.sep):
         parser.error("the roots are in the pack that they are to verify")

@@ -16,11 +16,12 @@ use crate::{Directory, Findings, Generator, Population, ocsf_finding, oscal_resu
 /// The report's path.
 const REPORT: &str = "report.html";
 /// Files that are the same in every pack of a version.
-const TEXTS: [(&str, &str); 4] = [
+const TEXTS: [(&str, &str); 5] = [
     ("README.txt", README),
     ("cuec.md", CUEC),
     ("verify.py", include_str!("../python/verify.py")),
     ("lists.py", include_str!("../python/lists.py")),
+    ("origins.py", include_str!("../python/origins.py")),
 ];
 
 /// Whether a file is for people: its form may change from one version to the next.

@@ -164,8 +164,10 @@ impl Manifest {
     }
     /// What the derived files say of where they come from; but for what was pruned, which is not in the manifest.
     pub fn provenance(&self) -> Option<Provenance> {
-        let (head, created_at) = (self.head.clone(), Timestamp(instant(&self.created_at)?));
-        Some(Provenance { head, created_at, period: self.times()?, controls: self.controls.clone(), pruned: None })
+        let created_at = Timestamp(instant(&self.created_at)?);
+        let registry = self.files.first().is_some_and(|file| file.path.starts_with("registry/"));
+        let (head, controls) = (self.head.clone(), self.controls.clone());
+        Some(Provenance { head, created_at, period: self.times()?, controls, pruned: None, registry })
     }
 }
 

@@ -33,6 +33,8 @@ pub struct Provenance {
     pub controls: Vec<String>,
     /// Entries that can be of the period and were pruned.
     pub pruned: Option<Missing>,
+    /// Whether a copy of the registry of logs is in the pack.
+    pub registry: bool,
 }
 
 impl Provenance {

@@ -77,7 +77,7 @@ pub fn report_html(input: &ReportInput) -> String {
     controls::section(input, &mut out);
     numbers::section(&input.summary, &mut out);
     populations(input, &mut out);
-    out.push_str(words::LIMITS);
+    words::limits(input.from.registry, &mut out);
     out.push_str(words::CHECK);
     out.push_str(words::GLOSSARY);
     out.push_str("</main>\n");

@@ -290,6 +290,7 @@ pub(crate) fn sample() -> Sample {
         Checkpoint { origin: "gw-a.example/2026".into(), size: maker.leaves.len() as u64, root: Digest([0xc4; 32]) };
     let created_at = Timestamp(maker.now);
     let period = Period { from: START, to: START + 365 * DAY };
-    let from = Provenance { head, created_at, period, controls: Vec::new(), pruned: None };
+    let controls = Vec::new();
+    let from = Provenance { head, created_at, period, controls, pruned: None, registry: false };
     Sample { leaves: maker.leaves, directory: Arc::new(directory), from, rules: vec![rule_set(0)] }
 }

@@ -5,6 +5,7 @@
 
 mod approvals;
 mod ledger;
+mod origins;
 mod recordings;
 
 use std::collections::BTreeMap;
@@ -25,6 +26,7 @@ use ledger::LedgerPart;
 use recordings::Recordings;
 
 pub use approvals::ApprovalRow;
+pub use origins::{Origins, Preface, RegistryCopy};
 
 /// The largest file that is taken as a whole: a bundle of the longest entries. Hashes in one are shorter.
 const WHOLE_BYTES_MAX: u64 = 256 * (2 + 61_440);
@@ -82,7 +84,8 @@ pub struct PackFinding {
 }
 
 impl PackFinding {
-    fn document(&self) -> serde_json::Value {
+    /// What machines read.
+    pub fn document(&self) -> serde_json::Value {
         json!({ "check": self.check, "verdict": self.verdict.to_string(), "entry": self.entry,
                 "what": self.what, "failures": self.failures })
     }
@@ -235,6 +238,7 @@ impl Output for Hashes {
 enum Kind {
     Manifest,
     Note,
+    Registry,
     Chains,
     Rules,
     Approvals,
@@ -254,6 +258,7 @@ impl Kind {
     fn of(path: &str) -> Self {
         match path.split_once('/') {
             None if path == "SHA256SUMS" => Self::Sums,
+            Some(("registry", _)) => Self::Registry,
             Some(("directory", "chains.jsonl")) => Self::Chains,
             Some(("rules", _)) => Self::Rules,
             Some(("reviews", "approvals.jsonl")) => Self::Approvals,
@@ -568,6 +573,7 @@ impl Inner {
         if from.period.from >= from.period.to {
             return Err(NoPack("the period of the manifest ends before it begins".to_owned()));
         }
+        origins::in_place(&manifest)?;
         self.text = manifest_text(bytes);
         self.manifest = Some((manifest, from));
         Ok(())

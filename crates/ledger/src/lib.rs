@@ -52,8 +52,8 @@ pub use recording::{ChainCheck, RecordingChain};
 #[cfg(not(target_arch = "wasm32"))]
 pub use registry::TimeStamp;
 pub use registry::{
-    Grew, Handed, REGISTRY_ENTRIES_MAX, REGISTRY_LINE_BYTES_MAX, REGISTRY_ORIGINS_MAX, Registered, RegisteredHead,
-    Registration, Registry, read_registry,
+    Grew, Handed, REGISTRY_BYTES_MAX, REGISTRY_ENTRIES_MAX, REGISTRY_LINE_BYTES_MAX, REGISTRY_ORIGINS_MAX, Registered,
+    RegisteredHead, Registration, Registry, read_registry,
 };
 pub use seal::{Sealing, ToSeal};
 pub use staged::{

@@ -23,6 +23,8 @@ pub use stamps::TimeStamp;
 pub const REGISTRY_LINE_BYTES_MAX: usize = 4096;
 /// Entries of a registry: an hourly head of ten logs for more than two years.
 pub const REGISTRY_ENTRIES_MAX: usize = 200_000;
+/// Bytes of all entries: one is about 600 bytes, so there is room for [`REGISTRY_ENTRIES_MAX`] of them, twice.
+pub const REGISTRY_BYTES_MAX: u64 = 1_280 * REGISTRY_ENTRIES_MAX as u64;
 /// Logs that may join.
 pub const REGISTRY_ORIGINS_MAX: usize = 1_000;
 
@@ -357,12 +359,13 @@ impl Registry {
     }
 
     /// Whether these are all the logs, and each as far as it was registered: what is wrong, one finding for each log, or one
-    /// pass.
-    pub fn check(&self, handed: &[Handed]) -> Vec<Finding> {
+    /// pass. A log that retired before `since` need not be there.
+    pub fn check(&self, handed: &[Handed], since: Timestamp) -> Vec<Finding> {
         let mut wrong = Vec::new();
         for (origin, known) in &self.origins {
             let mut copies = handed.iter().filter(|one| one.origin == *origin);
             let what = match (copies.next(), copies.next()) {
+                (None, _) if known.retired && known.heard < since => None,
                 (None, _) => Some(format!("{origin} is registered and was not handed in")),
                 (Some(_), Some(_)) => Some(format!("{origin} was handed in twice")),
                 (Some(one), None) => known.misses(one).map(|what| format!("{origin} {what}")),
@@ -379,8 +382,8 @@ impl Registry {
 }
 
 impl Registered {
-    /// What is wrong with a copy of it.
-    fn misses(&self, handed: &Handed) -> Option<String> {
+    /// What is wrong with a copy of it, in words to stand behind its name.
+    pub fn misses(&self, handed: &Handed) -> Option<String> {
         if handed.key.as_ref().is_none_or(|key| key != self.roots.log()) {
             return Some("was not verified with the key by which it is registered".to_owned());
         }

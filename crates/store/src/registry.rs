@@ -8,7 +8,7 @@ use std::os::unix::fs::{DirBuilderExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
 use chancery_ledger::{
-    Checkpoint, LedgerError, LogSigner, LogVerifier, REGISTRY_ENTRIES_MAX, Registration, Registry, Report,
+    Checkpoint, LedgerError, LogSigner, LogVerifier, REGISTRY_BYTES_MAX, Registration, Registry, Report,
     STAMP_BYTES_MAX, SignedCheckpoint, TimeStamp, Verdict, WitnessPolicy, read_registry,
 };
 use chancery_model::{Digest, Timestamp};
@@ -31,8 +31,6 @@ const QUESTION: &str = "tsq";
 const ANSWER: &str = "tsr";
 /// The last stamps are read; the others stay where they are.
 const STAMPS_MAX: usize = 64;
-/// An entry is about 600 bytes: room for [`REGISTRY_ENTRIES_MAX`] of them, twice.
-const ENTRIES_BYTES_MAX: u64 = 1_280 * REGISTRY_ENTRIES_MAX as u64;
 const NOTE_BYTES_MAX: u64 = 64 * 1024;
 
 /// Why a registry was not made, opened, read or added to.
@@ -69,7 +67,7 @@ pub struct RegistryFiles {
     pub name: String,
     /// The bytes of its entries.
     pub entries: Vec<u8>,
-    /// Its checkpoints.
+    /// Its checkpoints: the last one, behind the last that enough witnesses cosigned, if there is one.
     pub checkpoints: Vec<String>,
     /// Its last stamps, oldest first.
     pub stamps: Vec<TimeStamp>,
@@ -90,7 +88,7 @@ impl RegistryFiles {
             }
         }
         let stamps = stamps(path)?;
-        Ok(Self { name, stamps, entries: bounded(&path.join(ENTRIES), ENTRIES_BYTES_MAX)?, checkpoints })
+        Ok(Self { name, stamps, entries: bounded(&path.join(ENTRIES), REGISTRY_BYTES_MAX)?, checkpoints })
     }
 
     /// Verifies them with the key from outside.
@@ -225,7 +223,7 @@ impl RegistryDir {
     pub fn register(&mut self, log: &str, what: Registration, now: Timestamp) -> Result<Checkpoint, RegistryError> {
         let line = self.registry.line(log, what, now)?;
         let mut file = OpenOptions::new().append(true).open(self.path.join(ENTRIES))?;
-        if file.metadata()?.len() + line.len() as u64 + 1 > ENTRIES_BYTES_MAX {
+        if file.metadata()?.len() + line.len() as u64 + 1 > REGISTRY_BYTES_MAX {
             return Err(LedgerError::LimitReached("the registry is full").into());
         }
         file.write_all(format!("{line}\n").as_bytes())?;

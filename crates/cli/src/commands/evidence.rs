@@ -3,7 +3,9 @@
 mod export;
 mod postgres;
 mod read;
+mod registry_copy;
 mod sample;
+mod several;
 mod shred;
 mod staging;
 mod survey;

@@ -95,7 +95,7 @@ fn unknown_roots() -> Failure {
         .hint("--roots FILE, with the keys that `chancery init` printed")
 }
 
-fn parsed(roots: &str) -> Result<Roots, Failure> {
+pub(super) fn parsed(roots: &str) -> Result<Roots, Failure> {
     Roots::parse(roots).map_err(|error| Failure::usage(format!("the roots: {error}")))
 }
 

@@ -57,6 +57,20 @@ fn every_anchor_leads_somewhere_once() {
 }
 
 #[test]
+fn it_says_whether_other_logs_can_be_missed() {
+    let mut input = input();
+    let without = report_html(&input);
+    assert!(without.contains("no copy of a registry of all ledgers") && !without.contains("<code>registry/</code>"));
+    input.from.registry = true;
+    let with = report_html(&input);
+    assert!(!with.contains("no copy of a registry") && with.contains("<code>registry/</code>"));
+    for html in [with, without] {
+        assert_eq!(html.matches("<section").count(), html.matches("</section>").count());
+        assert_eq!(html.matches("<dl").count(), html.matches("</dl>").count());
+    }
+}
+
+#[test]
 fn a_hostile_name_is_shown_and_harmless() {
     let html = report_html(&input());
     assert!(html.contains("mallory &lt;b&gt;<span class=\"unseen\">U+202E</span>gnp.exe"));

@@ -1,6 +1,19 @@
-//! Sections that are the same in every report.
+//! Sections that are the same in every report, but for one sentence.
 
-pub(super) const LIMITS: &str = r#"<section id="limits" aria-labelledby="limits-title">
+/// What no check excludes, with or without a copy of the registry of logs.
+pub(super) fn limits(registry: bool, out: &mut String) {
+    out.push_str(LIMITS);
+    out.push_str(if registry { WITH_REGISTRY } else { WITHOUT_REGISTRY });
+    out.push_str("</dl>\n</section>\n");
+}
+
+const WITH_REGISTRY: &str = r#"<dt>Other gateways</dt><dd>Each gateway writes a ledger of its own; this pack is of one. It has a copy of the registry of all ledgers (<code>registry/</code>). Verified together with the packs of the others, and with the registry's key from elsewhere, it shows whether one is missing or older than it was. A gateway that never joined the registry, and whose pack nobody shows, is not seen.</dd>
+"#;
+
+const WITHOUT_REGISTRY: &str = r#"<dt>Other gateways</dt><dd>Each gateway writes a ledger of its own; this pack is of one, and has <strong>no copy of a registry of all ledgers</strong>. So it cannot be excluded that there are other gateways whose packs were left out, nor, without witnesses, that this ledger was put back to an earlier state. Ask whether there is a registry, and for its key.</dd>
+"#;
+
+const LIMITS: &str = r#"<section id="limits" aria-labelledby="limits-title">
 <h2 id="limits-title">What no check excludes</h2>
 <p>Checks find what was changed, left out or put in after it was written. Some things they cannot find, and a reader should know which.</p>
 <dl class="words">
@@ -9,8 +22,6 @@ pub(super) const LIMITS: &str = r#"<section id="limits" aria-labelledby="limits-
 <dt>At the moment of writing</dt><dd>Entries are made by the gateway's program. A changed program could write something untrue at the time. Population P09 names version and configuration of each start; that the program was the released one is to be checked where it runs.</dd>
 <dt>The last moments</dt><dd>Entries behind the last root are not in this pack. What was lost with a host's power within the last milliseconds is stated as the loss window in P09; it concerns reads only.</dd>
 <dt>Names</dt><dd>People and agents are who their identity provider said they were. The pack proves which token's name was used, not who sat at the keyboard.</dd>
-</dl>
-</section>
 "#;
 
 pub(super) const CHECK: &str = r#"<section id="check" aria-labelledby="check-title">
@@ -18,8 +29,9 @@ pub(super) const CHECK: &str = r#"<section id="check" aria-labelledby="check-tit
 <p>Nothing here needs a network. What must come from elsewhere, never from the pack: the ledger's two keys (the <em>roots</em>), and who the witnesses are, if there are any.</p>
 <ol class="ways">
 <li><strong>With the tool.</strong> It derives everything again from the entries and compares it, byte for byte. It says PASS, FAIL or INCONCLUSIVE for each check, and names the first wrong entry.
+With several gateways, give it the packs of all and the registry's key (<code>--registry-key</code>).
 <pre><code>chancery evidence verify PACK --roots roots.txt --explain</code></pre></li>
-<li><strong>With one file of Python</strong> that shares no code with the tool, and is short enough to be read. A copy is in the pack; take your own.
+<li><strong>With files of Python</strong> that share no code with the tool, and are short enough to be read. Copies are in the pack; take your own.
 <pre><code>python3 verify.py PACK --roots roots.txt</code></pre></li>
 <li><strong>By hand.</strong> Whether the files are those that the list names, and whether one entry has the hash that the tree has. <code>README.txt</code> goes through it step by step.
 <pre><code>tar xf PACK &amp;&amp; cd pack &amp;&amp; sha256sum -c SHA256SUMS</code></pre></li>

@@ -1,6 +1,7 @@
 //! Packs from outside: what nobody touched passes, and what was changed is found, even by hands that mend every hash.
 
 mod maker;
+mod origins;
 
 use chancery_evidence::{ControlId, Findings, NoPack, PackReport, PackVerifier, Provenance};
 use chancery_ledger::Verdict;

@@ -29,6 +29,8 @@ pub(crate) struct Story {
     pub(crate) trusted: Trusted,
     pub(crate) chains: Vec<ChainRow>,
     pub(crate) approvals: Vec<ApprovalRow>,
+    /// The files of a copy of the registry.
+    pub(crate) registry: Vec<(String, Vec<u8>)>,
     /// By session, in hex.
     pub(crate) recordings: BTreeMap<String, Vec<u8>>,
     /// Entries that are only hashes, and the first entry of the segment of each.
@@ -176,7 +178,8 @@ fn told(approver: u8, then: impl FnOnce(&mut Maker) -> BTreeMap<u64, u64>) -> St
     for number in 0..u8::from(!gone.is_empty()) * 2 {
         recordings.remove(&format!("{:02x}", 0x10 + number).repeat(16));
     }
-    Story { lines: maker.lines, note, trusted, chains, approvals, recordings, gone }
+    let registry = Vec::new();
+    Story { lines: maker.lines, note, trusted, chains, approvals, registry, recordings, gone }
 }
 
 struct Told<'m> {
@@ -296,7 +299,7 @@ impl Story {
     /// The files of a pack of a period that ends with it.
     pub(crate) fn files_since(&self, from: i64) -> (Files, Provenance) {
         let last = Leaf::parse(self.lines.last().expect("entries"), self.lines.len() as u64 - 1).expect("well-formed");
-        let (mut files, mut directory) = (Files::default(), Directory::default());
+        let (mut files, mut directory) = (Files(self.registry.clone()), Directory::default());
         let mut text = String::new();
         self.chains.iter().for_each(|row| row.line(&mut text));
         files.append("directory/chains.jsonl", text.as_bytes());
@@ -333,7 +336,8 @@ impl Story {
             }
         }
         let pruned = pruned.missing(from);
-        let from = Provenance { head, created_at: Timestamp(last.wall), period, controls: Vec::new(), pruned };
+        let (created_at, controls, registry) = (Timestamp(last.wall), Vec::new(), !self.registry.is_empty());
+        let from = Provenance { head, created_at, period, controls, pruned, registry };
         let rules = vec![digest(RULES).to_string()];
         let mut deriver = Deriver::new(Arc::new(directory), period, rules, &mut files);
         for (index, line) in (0..).zip(&self.lines).filter(|(index, _)| !self.gone.contains_key(index)) {

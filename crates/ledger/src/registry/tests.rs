@@ -235,7 +235,7 @@ fn the_logs_that_were_handed_in_are_all_and_as_long_as_they_were() {
     let (a, b) = (made.a.handed(12, 0), made.b.handed(9, 0));
     let check = |handed: &[&Handed]| {
         let handed: Vec<Handed> = handed.iter().map(|one| (*one).clone()).collect();
-        let found = made.registry.check(&handed);
+        let found = made.registry.check(&handed, at(-1));
         assert!(found.iter().all(|one| one.check == Check::Origins));
         found.into_iter().map(|one| format!("{} {}", one.verdict, one.what)).collect::<Vec<_>>()
     };
@@ -250,6 +250,12 @@ fn the_logs_that_were_handed_in_are_all_and_as_long_as_they_were() {
     assert_eq!(check(&[&a, &b, &c]), ["FAIL gw.test/c was handed in and is not registered"]);
     let forged = Source::new("gw.test/a", 4).handed(12, 0);
     assert_eq!(check(&[&forged, &b]), ["FAIL gw.test/a was not verified with the key by which it is registered"]);
+    // A log that had retired before what is looked at; a longer copy of it is wrong all the same.
+    let since = |since, handed: &[Handed]| made.registry.check(handed, since).first().map(|one| one.verdict);
+    assert_eq!(since(at(6), std::slice::from_ref(&a)), Some(Verdict::Pass));
+    assert_eq!(since(at(5), std::slice::from_ref(&a)), Some(Verdict::Fail));
+    assert_eq!(since(at(6), std::slice::from_ref(&b)), Some(Verdict::Fail), "the first did not retire");
+    assert_eq!(since(at(6), &[a.clone(), made.b.handed(10, 0)]), Some(Verdict::Fail));
     let unverified = Handed { key: None, ..a.clone() };
     assert_eq!(check(&[&unverified, &b]).len(), 1);
 }

@@ -18,6 +18,7 @@ use chancery_store::{Directory, LedgerItem, LedgerReader, RecordingReader};
 use serde_json::json;
 
 use super::postgres;
+use super::registry_copy::RegistryCopy;
 use super::staging::{Staging, part, split};
 use super::survey::Survey;
 use crate::args;
@@ -49,6 +50,10 @@ pub(super) async fn run(args: args::ExportPack, out: Out) -> Done {
 
 async fn make(args: &args::ExportPack, configuration: &Configuration, local: &Local, out: Out) -> Done {
     let source = Source::open(configuration, args.checkpoint.as_deref())?;
+    let registry = args.registry.as_deref();
+    let registry = registry
+        .map(|directory| tokio::task::block_in_place(|| RegistryCopy::read(directory, &source.head, &source.roots)));
+    let registry = registry.transpose()?;
     let first = tokio::task::block_in_place(|| Survey::of(&source, args.from.0, args.to.map(|to| to.0)))?;
     let people = people(local, &first).await?;
     let approvals = approvals(local, &first).await?;
@@ -63,10 +68,12 @@ async fn make(args: &args::ExportPack, configuration: &Configuration, local: &Lo
         period: first.period,
         controls: args.controls.clone(),
         pruned: first.missing,
+        registry: registry.is_some(),
     };
     let (derived, manifest) = tokio::task::block_in_place(|| {
         let catalog = FromCatalog { people, approvals, seen };
         let generator = generator()?;
+        registry.iter().for_each(|registry| registry.put(&mut staging));
         if let Some(page) = &args.page {
             let bytes = fs::read(page).map_err(|error| Failure::usage(format!("{}: {error}", page.display())))?;
             staging.put("verify.html", &bytes);
@@ -90,7 +97,7 @@ async fn make(args: &args::ExportPack, configuration: &Configuration, local: &Lo
         Ok((bytes, parts.unwrap_or_else(|| vec![args.out.clone()])))
     })
     .map_err(unwritable)?;
-    told(&derived, &manifest, &digest, (bytes, &parts), out);
+    told(&derived, &manifest, &digest, (bytes, &parts), registry.as_ref(), out);
     Ok(Exit::Yes)
 }
 
@@ -99,11 +106,17 @@ fn told(
     manifest: &Manifest,
     digest: &Digest,
     (bytes, parts): (u64, &[std::path::PathBuf]),
+    registry: Option<&RegistryCopy>,
     out: Out,
 ) {
     let head = &manifest.head;
     out.line(format!("period    {} to {}", manifest.period.0, manifest.period.1));
     out.line(format!("head      {} entries of {}, root {}", head.size, clean(&head.origin), head.root));
+    let registry = registry.map(|registry| &registry.head);
+    out.line(registry.map_or(
+        "registry  none: packs alone will not tell whether that of another gateway is missing".to_owned(),
+        |head| format!("registry  {} entries of {}", head.size, clean(&head.origin)),
+    ));
     for (population, rows) in derived.rows.iter().filter(|(population, _)| population.about().absent.is_none()) {
         out.line(format!("{}       {rows:>8}  {}", population.about().id, population.about().title));
     }
@@ -118,7 +131,7 @@ fn told(
     out.document(&json!({
         "from": manifest.period.0, "to": manifest.period.1, "entries": head.size, "root": head.root.to_string(),
         "populations": rows, "parts": parts, "manifest": digest.to_string(), "bytes": bytes,
-        "exceptions": exceptions,
+        "exceptions": exceptions, "registry": registry.map(|head| &head.origin),
     }));
 }
 
@@ -427,7 +440,7 @@ fn generator() -> Result<Generator, Failure> {
 
 /// The place of a file in a pack: `docs/spec/pack.md`.
 fn rank(path: &str) -> (u8, String) {
-    const LAST: [&str; 13] = [
+    const LAST: [&str; 14] = [
         "controls/results.jsonl",
         "controls/control-matrix.csv",
         "controls/exceptions.csv",
@@ -438,14 +451,15 @@ fn rank(path: &str) -> (u8, String) {
         "cuec.md",
         "verify.py",
         "lists.py",
+        "origins.py",
         "verify.html",
         "trust/roots.txt",
         "SHA256SUMS",
     ];
     let place = LAST.iter().position(|last| *last == path).unwrap_or(LAST.len());
     match path.split_once('/') {
-        Some(("directory", _)) => (0, path.to_owned()),
-        Some(("rules", _)) => (1, path.to_owned()),
+        Some(("registry", _)) => (0, path.to_owned()),
+        Some(("directory" | "rules", _)) => (1, path.to_owned()),
         Some(("reconciliation" | "reviews", _)) => (2, path.to_owned()),
         Some(("recordings", _)) => (3, path.to_owned()),
         Some(("ledger", "checkpoint")) => (4, String::new()),

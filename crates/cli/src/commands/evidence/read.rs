@@ -5,7 +5,9 @@ use std::fs::{self, File};
 use std::io::{self, Read};
 use std::path::{Path, PathBuf};
 
-use chancery_evidence::{MANIFEST, MANIFEST_BYTES_MAX, MANIFEST_NOTE, NoPack, PackVerifier, is_path};
+use chancery_evidence::{
+    MANIFEST, MANIFEST_BYTES_MAX, MANIFEST_NOTE, NoPack, PackVerifier, Preface, RegistryCopy, is_path,
+};
 
 use crate::output::{Exit, Failure};
 
@@ -16,21 +18,68 @@ const SEEN_MAX: usize = 50_000_000;
 /// Reads all of a pack into a verifier.
 pub(super) fn feed(pack: &Path, into: &mut PackVerifier) -> Result<(), Failure> {
     if pack.is_dir() {
-        let inner = pack.join("pack");
-        return directory(if inner.is_dir() { &inner } else { pack }, into);
+        return directory(&unpacked(pack), into);
     }
+    pieces(pack, |bytes| into.feed(bytes).map(|()| true))
+}
+
+/// The log that a pack says it is of, and the copy of the registry in it, if there is one.
+pub(super) fn preface(pack: &Path) -> Result<(String, Option<RegistryCopy>), Failure> {
+    let mut preface = Preface::default();
+    if pack.is_dir() {
+        let root = unpacked(pack);
+        front(&root, MANIFEST, &mut preface)?;
+        let listed = preface.manifest().into_iter().flat_map(|manifest| &manifest.files);
+        let mine = listed.map(|file| file.path.clone()).take_while(|path| Preface::limit(path).is_some());
+        for path in mine.collect::<Vec<_>>() {
+            front(&root, &path, &mut preface)?;
+        }
+    } else {
+        pieces(pack, |bytes| preface.feed(bytes))?;
+    }
+    preface.finish().map_err(malformed)
+}
+
+/// Where the files of a directory are.
+fn unpacked(pack: &Path) -> PathBuf {
+    let inner = pack.join("pack");
+    if inner.is_dir() { inner } else { pack.to_owned() }
+}
+
+/// The bytes of a container and its parts, as long as they are wanted.
+fn pieces(pack: &Path, mut take: impl FnMut(&[u8]) -> Result<bool, NoPack>) -> Result<(), Failure> {
     let mut buffer = vec![0; PIECE_BYTES];
     for part in parts(pack) {
         let mut file = File::open(&part).map_err(|error| unreadable(&part, &error))?;
         loop {
-            match file.read(&mut buffer) {
-                Ok(0) => break,
-                Ok(n) => into.feed(buffer.get(..n).unwrap_or_default()).map_err(malformed)?,
-                Err(error) => return Err(unreadable(&part, &error)),
+            let n = file.read(&mut buffer).map_err(|error| unreadable(&part, &error))?;
+            if n == 0 {
+                break;
+            }
+            if !take(buffer.get(..n).unwrap_or_default()).map_err(malformed)? {
+                return Ok(());
             }
         }
     }
     Ok(())
+}
+
+/// A file that stands in front. One that is missing is found when the whole is read.
+fn front(root: &Path, path: &str, into: &mut Preface) -> Result<(), Failure> {
+    let (Some(file), Some(max)) = (plain(root, path), Preface::limit(path)) else { return Ok(()) };
+    let mut bytes = Vec::new();
+    file.take(max + 1).read_to_end(&mut bytes).map_err(|error| unreadable(&root.join(path), &error))?;
+    if bytes.len() as u64 > max {
+        return Err(malformed(NoPack(format!("{path} has more than {max} bytes"))));
+    }
+    into.file(path, bytes).map_err(malformed)
+}
+
+/// A file below the directory; no link, which could lead anywhere.
+fn plain(root: &Path, path: &str) -> Option<File> {
+    let place = root.join(path);
+    let plain = is_path(path) && fs::symlink_metadata(&place).is_ok_and(|meta| meta.is_file());
+    if plain { File::open(&place).ok() } else { None }
 }
 
 /// `FILE.001`, `FILE.002`, … for the first of them, else the file alone.
@@ -58,13 +107,7 @@ fn directory(root: &Path, into: &mut PackVerifier) -> Result<(), Failure> {
 
 fn one(root: &Path, path: &str, into: &mut PackVerifier) -> Result<(), Failure> {
     let place = root.join(path);
-    // A link could lead anywhere.
-    let plain = is_path(path) && fs::symlink_metadata(&place).is_ok_and(|meta| meta.is_file());
-    let Ok(mut file) =
-        File::open(&place).and_then(|file| if plain { Ok(file) } else { Err(io::Error::other("no file")) })
-    else {
-        return into.absent(path).map_err(malformed);
-    };
+    let Some(mut file) = plain(root, path) else { return into.absent(path).map_err(malformed) };
     let size = file.metadata().map_err(|error| unreadable(&place, &error))?.len();
     if path == MANIFEST && size > MANIFEST_BYTES_MAX as u64 {
         return Err(malformed(NoPack("the manifest is longer than 64 MiB".to_owned())));

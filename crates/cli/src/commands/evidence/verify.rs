@@ -1,43 +1,48 @@
 //! `chancery evidence verify`: offline; keys come from the command line alone.
 
-use std::path::PathBuf;
+use std::path::Path;
 
-use chancery_evidence::{PackReport, PackVerifier, Trusted};
-use chancery_ledger::{Roots, Verdict, WitnessPolicy};
+use chancery_evidence::{PackFinding, PackReport, PackVerifier, Trusted};
+use chancery_ledger::Verdict;
 use chancery_policy::approval::{NAMESPACE, verify_sshsig};
 
-use super::read;
+use super::{read, several};
 use crate::args;
-use crate::commands::ledger::given;
-use crate::local::read_small;
-use crate::output::{Done, Exit, Failure, Out, clean};
+use crate::commands::ledger;
+use crate::output::{Done, Exit, Out, clean};
 
-const NOTE_BYTES_MAX: u64 = 64 * 1024;
+/// What is said where no policy was given.
+pub(super) const NOT_EXCLUDED: &str =
+    "not excluded: that who held all keys from the beginning wrote it anew (no --policy says who witnessed it)";
+/// What is said where the registry's key was not given.
+pub(super) const NOT_CHECKED: &str =
+    "not checked: origins (without --registry-key nothing says whether there are packs of other gateways)";
 
 pub(super) fn run(args: &args::VerifyPack, out: Out) -> Done {
-    let roots = Roots::parse(&given(&args.roots)?).map_err(|error| Failure::usage(format!("the roots: {error}")))?;
-    let text = |path: &PathBuf| {
-        let bytes = read_small(path, NOTE_BYTES_MAX);
-        let bytes = bytes.map_err(|error| Failure::unsure(format!("{}: {error}", path.display())))?;
-        String::from_utf8(bytes.to_vec()).map_err(|_| Failure::unsure(format!("{}: not text", path.display())))
-    };
-    let policy = args.policy.as_ref().map(text).transpose()?;
-    let witnesses = policy.as_deref().map(WitnessPolicy::parse).transpose();
-    let witnesses = witnesses.map_err(|error| Failure::usage(format!("the policy: {error}")))?;
-    let checkpoints = args.checkpoints.iter().map(text).collect::<Result<_, _>>()?;
-    let unwitnessed = witnesses.is_none();
+    match (args.packs.as_slice(), args.roots.as_slice()) {
+        ([pack], [roots]) if args.outside.registry_key.is_none() => one(args, pack, roots, out),
+        _ => several::verified(args, out),
+    }
+}
+
+fn one(args: &args::VerifyPack, pack: &Path, roots: &str, out: Out) -> Done {
+    let roots = ledger::parsed(&ledger::given(roots)?)?;
+    let witnesses = ledger::policy(args.policy.as_ref())?;
+    let checkpoints = args.checkpoints.iter().map(|path| ledger::text(path)).collect::<Result<_, _>>()?;
     let mut verifier = PackVerifier::new(Trusted { roots, witnesses, checkpoints, signatures: Some(holds) });
-    read::feed(&args.pack, &mut verifier)?;
+    read::feed(pack, &mut verifier)?;
     let report = verifier.finish().map_err(read::malformed)?;
-    said(&report, args.explain, unwitnessed, out);
+    let remarks: &[&str] = if args.policy.is_some() { &[NOT_CHECKED] } else { &[NOT_EXCLUDED, NOT_CHECKED] };
+    said(&report, args.explain, remarks, out);
+    out.document(&report.document());
     Ok(exit_of(report.verdict()))
 }
 
-fn holds(signature: &str, key: &str, message: &[u8]) -> bool {
+pub(super) fn holds(signature: &str, key: &str, message: &[u8]) -> bool {
     verify_sshsig(signature, key, NAMESPACE, message).is_ok()
 }
 
-fn exit_of(verdict: Verdict) -> Exit {
+pub(super) fn exit_of(verdict: Verdict) -> Exit {
     match verdict {
         Verdict::Pass => Exit::Yes,
         Verdict::Fail => Exit::No,
@@ -45,28 +50,27 @@ fn exit_of(verdict: Verdict) -> Exit {
     }
 }
 
-fn said(report: &PackReport, explain: bool, unwitnessed: bool, out: Out) {
+pub(super) fn say_finding(finding: &PackFinding, explain: bool, out: Out) {
+    let word = format!("{:<12}", finding.verdict.to_string());
+    let at = finding.entry.map_or(String::new(), |entry| format!("  entry {entry}"));
+    let what = if finding.what.is_empty() { String::new() } else { format!("  {}", clean(&finding.what)) };
+    out.line(format!("{} {:<11}{at}{what}", out.paint(exit_of(finding.verdict), &word), finding.check));
+    if explain {
+        out.line(format!("             {}", meaning(finding.check)));
+    }
+}
+
+/// `remarks`: what the verdict does not say.
+pub(super) fn said(report: &PackReport, explain: bool, remarks: &[&str], out: Out) {
     let manifest = &report.manifest;
     out.line(format!("period  {} to {}", clean(&manifest.period.0), clean(&manifest.period.1)));
-    for finding in &report.checks {
-        let word = format!("{:<12}", finding.verdict.to_string());
-        let at = finding.entry.map_or(String::new(), |entry| format!("  entry {entry}"));
-        let what = if finding.what.is_empty() { String::new() } else { format!("  {}", clean(&finding.what)) };
-        out.line(format!("{} {:<11}{at}{what}", out.paint(exit_of(finding.verdict), &word), finding.check));
-        if explain {
-            out.line(format!("             {}", meaning(finding.check)));
-        }
-    }
+    report.checks.iter().for_each(|finding| say_finding(finding, explain, out));
     let shown = out.paint(exit_of(report.verdict()), &report.verdict().to_string());
     out.line(format!("{shown}: {} entries, root {}", report.size, report.root));
     if let Some(bad) = report.first_bad_entry {
         out.line(format!("first bad entry: {bad}"));
     }
-    if unwitnessed {
-        out.line(
-            "not excluded: that who held all keys from the beginning wrote it anew (no --policy says who witnessed it)",
-        );
-    }
+    remarks.iter().for_each(|remark| out.line(remark));
     out.line("controls, derived from the entries:");
     for (control, found) in report.controls.all() {
         let result = match found.result() {
@@ -80,7 +84,6 @@ fn said(report: &PackReport, explain: bool, unwitnessed: bool, out: Out) {
             out.line(format!("      {at}{}", clean(&one.what)));
         }
     }
-    out.document(&report.document());
 }
 
 /// What a check means, for who did not write it.
@@ -108,6 +111,7 @@ fn meaning(check: &str) -> &'static str {
         "rules" => "the texts of rules are those that were in force",
         "approvals" => "each signed approval holds under the key that it names, over the command it was given for",
         "populations" => "every list follows from the entries, to the byte: nothing was left out of it",
+        "origins" => "there is a pack of every log that is registered, none of them older than the registry knows it",
         "controls" => "the results of the controls follow from the entries, to the byte",
         _ => "",
     }

@@ -4,6 +4,7 @@ use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
 
 use chancery_ledger::{Check, Finding, Handed, Leaf, LogVerifier, Registry, Report, Roots, Verdict};
+use chancery_model::Timestamp;
 use chancery_store::{LedgerItem, LedgerReader, Outside, RegistryFiles};
 use serde_json::json;
 
@@ -101,7 +102,7 @@ fn origins(registry: &Registry, logs: &[Log]) -> Vec<Finding> {
         let key: LogVerifier = log.roots.log().clone();
         Handed { origin: key.name().to_owned(), key: Some(key), size: log.report.size, root: log.report.root }
     };
-    registry.check(&logs.iter().map(handed).collect::<Vec<_>>())
+    registry.check(&logs.iter().map(handed).collect::<Vec<_>>(), Timestamp(i64::MIN))
 }
 
 fn say(logs: &[Log], known: Option<&Known>, origins: Option<&[Finding]>, witnessed: bool, out: Out) -> Done {
