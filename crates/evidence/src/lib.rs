@@ -39,4 +39,6 @@ pub use report::{Both, Counts, ReportInput, Summary, report_html};
 pub use row::{Columns, Value, json_text};
 pub use tar::{BLOCK, Malformed, PREFIX, Piece, Reader, header, is_path, padding};
 pub use texts::{CUEC, README};
-pub use verify::{ApprovalRow, LINES_MAX, NoPack, PackFinding, PackReport, PackVerifier, SignatureCheck, Trusted};
+pub use verify::{
+    ApprovalRow, LINES_MAX, NoPack, PackFinding, PackReport, PackVerifier, SignatureCheck, Trusted, next_block,
+};

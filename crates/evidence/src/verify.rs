@@ -24,6 +24,7 @@ use ledger::LedgerPart;
 use recordings::Recordings;
 
 pub use approvals::ApprovalRow;
+pub use recordings::next_block;
 
 /// The largest file that is taken as a whole: a bundle of the longest entries.
 const WHOLE_BYTES_MAX: u64 = 256 * (2 + 61_440);

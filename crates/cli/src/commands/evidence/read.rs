@@ -5,8 +5,11 @@ use std::fs::{self, File};
 use std::io::{self, Read};
 use std::path::{Path, PathBuf};
 
-use chancery_evidence::{MANIFEST, MANIFEST_BYTES_MAX, MANIFEST_NOTE, NoPack, PackVerifier, is_path};
+use chancery_evidence::{
+    MANIFEST, MANIFEST_BYTES_MAX, MANIFEST_NOTE, Malformed, Manifest, NoPack, PackVerifier, Piece, Reader, is_path,
+};
 
+use crate::local::read_small;
 use crate::output::{Exit, Failure};
 
 const PIECE_BYTES: usize = 1 << 20;
@@ -19,18 +22,77 @@ pub(super) fn feed(pack: &Path, into: &mut PackVerifier) -> Result<(), Failure> 
         let inner = pack.join("pack");
         return directory(if inner.is_dir() { &inner } else { pack }, into);
     }
-    let mut buffer = vec![0; PIECE_BYTES];
     for part in parts(pack) {
         let mut file = File::open(&part).map_err(|error| unreadable(&part, &error))?;
-        loop {
-            match file.read(&mut buffer) {
-                Ok(0) => break,
-                Ok(n) => into.feed(buffer.get(..n).unwrap_or_default()).map_err(malformed)?,
-                Err(error) => return Err(unreadable(&part, &error)),
-            }
-        }
+        pieces(&mut file, |bytes| into.feed(bytes).map_err(malformed), |error| unreadable(&part, &error))?;
     }
     Ok(())
+}
+
+/// Hands over the members that are wanted, in the order of the pack and in pieces; `None` ends one. Nothing is verified.
+pub(super) fn members(
+    pack: &Path,
+    wanted: impl Fn(&str) -> bool,
+    mut take: impl FnMut(&str, Option<&[u8]>) -> Result<(), Failure>,
+) -> Result<(), Failure> {
+    if pack.is_dir() {
+        let inner = pack.join("pack");
+        let root = if inner.is_dir() { inner } else { pack.to_owned() };
+        let bytes = read_small(&root.join(MANIFEST), MANIFEST_BYTES_MAX as u64);
+        let bytes = bytes.map_err(|error| unreadable(&root.join(MANIFEST), &error))?;
+        let manifest = Manifest::parse(&bytes).map_err(|what| malformed(NoPack(what.to_owned())))?;
+        for path in manifest.files.iter().map(|file| &file.path).filter(|path| wanted(path)) {
+            let place = root.join(path);
+            let mut file = plain(&root, path).map_err(|error| unreadable(&place, &error))?;
+            pieces(&mut file, |bytes| take(path, Some(bytes)), |error| unreadable(&place, &error))?;
+            take(path, None)?;
+        }
+        return Ok(());
+    }
+    let (mut reader, mut member) = (Reader::default(), None);
+    let mut say = |piece: Piece<'_>| match (piece, &member) {
+        (Piece::Member(path, _), _) => {
+            member = wanted(path).then(|| path.to_owned());
+            Ok(())
+        }
+        (Piece::Bytes(bytes), Some(path)) => take(path, Some(bytes)),
+        (Piece::End, Some(path)) => take(path, None),
+        _ => Ok(()),
+    };
+    for part in parts(pack) {
+        let mut file = File::open(&part).map_err(|error| unreadable(&part, &error))?;
+        pieces(&mut file, |bytes| reader.feed(bytes, &mut say), |error| unreadable(&part, &error))?;
+    }
+    Ok(reader.finish()?)
+}
+
+fn pieces(
+    file: &mut File,
+    mut take: impl FnMut(&[u8]) -> Result<(), Failure>,
+    failed: impl Fn(io::Error) -> Failure,
+) -> Result<(), Failure> {
+    let mut buffer = vec![0; PIECE_BYTES];
+    loop {
+        match file.read(&mut buffer).map_err(&failed)? {
+            0 => return Ok(()),
+            n => take(buffer.get(..n).unwrap_or_default())?,
+        }
+    }
+}
+
+/// Opens a file of an unpacked pack. A link could lead anywhere.
+fn plain(root: &Path, path: &str) -> io::Result<File> {
+    let place = root.join(path);
+    if is_path(path) && fs::symlink_metadata(&place)?.is_file() {
+        return File::open(place);
+    }
+    Err(io::Error::other("no file"))
+}
+
+impl From<Malformed> for Failure {
+    fn from(error: Malformed) -> Self {
+        malformed(error.into())
+    }
 }
 
 /// `FILE.001`, `FILE.002`, … for the first of them, else the file alone.
@@ -58,11 +120,7 @@ fn directory(root: &Path, into: &mut PackVerifier) -> Result<(), Failure> {
 
 fn one(root: &Path, path: &str, into: &mut PackVerifier) -> Result<(), Failure> {
     let place = root.join(path);
-    // A link could lead anywhere.
-    let plain = is_path(path) && fs::symlink_metadata(&place).is_ok_and(|meta| meta.is_file());
-    let Ok(mut file) =
-        File::open(&place).and_then(|file| if plain { Ok(file) } else { Err(io::Error::other("no file")) })
-    else {
+    let Ok(mut file) = plain(root, path) else {
         return into.absent(path).map_err(malformed);
     };
     let size = file.metadata().map_err(|error| unreadable(&place, &error))?.len();
