@@ -8,7 +8,7 @@ import struct
 import pytest
 
 from rig.pack import Forger, Pack, blocks, chained, decoded
-from test_sealed import REVIEW, approved, auditor, check, ended_session, psql, unseal  # noqa: F401
+from test_sealed import REVIEW, approved, auditor, check, ended_session, entries, psql, sessions, unseal, until  # noqa: F401
 
 CARD, SSN, IBAN = "4111 1111 1111 1111", "123-45-6789", "DE89370400440532013000"
 TABLES = f"""
@@ -275,3 +275,18 @@ def test_without_originals_maps_tell_what_was_masked_and_nothing_else(shop, prov
     maps = [(command, json.loads(body)) for kind, command, body in recorded(decoded(pack.files[recording_of(pack)])) if kind == 8]
     assert [command for command, _ in maps] == [2, 3], maps
     assert [one["hits"] for _, one in maps] == [{}, {"card": 1}]
+
+
+def test_a_session_that_crashed_has_no_recording_in_a_pack(shop, provider, auditor, directory):  # noqa: F811
+    front = shop()
+    with front.connect("shop", provider.person("ada")) as line:
+        line.simple("SELECT repeat('x', 1000) FROM generate_series(1, 12000)")
+        line.simple("UPDATE customers SET note = 'seen' WHERE id = 1")
+        (open_session,) = until(lambda: sessions(front))
+        until(lambda: [entry for entry in entries(front, open_session["session"]) if entry["kind"] == "raw.segment"])
+        front.kill()
+    front.start()
+    session, out, opened = handed_out(front, provider, auditor, directory)
+    pack = packed(front)
+    done = front.run("evidence", "remask", out, "--original", *opened, "--recording", pack, check=False)
+    assert done.returncode == 2 and "no recording" in done.stderr and "crash" in done.stderr, done

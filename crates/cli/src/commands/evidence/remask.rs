@@ -47,7 +47,7 @@ pub(super) fn run(args: &args::Remask, out: Out) -> Done {
     let (stated, recorded) = pack::survey(&args.pack, session)?;
     if recorded.blocks == 0 && recorded.fault.is_none() {
         return Err(Failure::unsure(format!("there is no recording of session {session} in the pack"))
-            .hint("a pack has the recordings of the sessions of its period"));
+            .hint("a pack has the recordings of sessions of its period, but of none that ended in a crash"));
     }
     let mut findings = vec![commitments(&handed, &stated, &strangers), recording(&stated, &recorded)];
     if recorded.fault.is_none() {
