@@ -1,8 +1,8 @@
-//! Recording files as an attacker would leave them: block headers, chains and the frames inside a block.
+//! Recording files as an attacker would leave them: block headers, chains, the frames inside a block, mask maps.
 
 #![no_main]
 
-use chancery_ledger::{Block, BlockHeader, FrameIter, RecordingChain};
+use chancery_ledger::{Block, BlockHeader, FrameIter, RecordingChain, mask_map, parse_mask_map};
 use libfuzzer_sys::fuzz_target;
 
 fuzz_target!(|data: &[u8]| {
@@ -10,6 +10,12 @@ fuzz_target!(|data: &[u8]| {
     if *door == 0 {
         let total: usize = FrameIter::new(data).flatten().map(|frame| frame.bytes.len()).sum();
         assert!(total <= data.len(), "frames lie inside their block");
+        return;
+    }
+    if *door == 1 {
+        if let Ok(map) = parse_mask_map(data) {
+            assert_eq!(mask_map(&map), data, "a map has one form");
+        }
         return;
     }
     let (mut rest, mut chain) = (data, RecordingChain::default());

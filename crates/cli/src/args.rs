@@ -1,6 +1,7 @@
 //! The command line as plain data. Nothing is decided here, and no file is read.
 
 mod origins;
+mod remask;
 mod retention;
 
 use std::path::PathBuf;
@@ -9,6 +10,7 @@ use chancery_model::Timestamp;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
 pub(crate) use origins::Origins;
+pub(crate) use remask::Remask;
 pub(crate) use retention::{Hold, HoldLift, HoldList, HoldSet, Retention};
 
 /// An access gateway that rules on every command, masks what comes back and keeps a record that can be verified.
@@ -389,6 +391,8 @@ pub(crate) enum Evidence {
     Sample(Sample),
     /// Ask for a session's sealed originals, or hand them out under an approval (operator, on the gateway's host).
     Unseal(Unseal),
+    /// Mask opened originals again and compare with the recording, offline.
+    Remask(Remask),
     /// Destroy a session's sealed originals for good, for a legal reason (operator, on the gateway's host).
     Shred(Shred),
 }

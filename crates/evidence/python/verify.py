@@ -325,8 +325,7 @@ class Tree:
         for at in range(0, len(leaves), 32): self.push(leaves[at:at + 32])
     def push(self, leaf):
         low, self.size = self.size, self.size + 1
-        while low & 1:
-            leaf, low = sha256(b"\1" + self.peaks.pop() + leaf), low >> 1
+        while low & 1: leaf, low = sha256(b"\1" + self.peaks.pop() + leaf), low >> 1
         self.peaks.append(leaf)
     def root(self):
         return functools.reduce(lambda root, peak: sha256(b"\1" + peak + root), self.peaks[::-1] or [sha256(b"")])

@@ -43,5 +43,5 @@ pub use tar::{BLOCK, Malformed, PREFIX, Piece, Reader, header, is_path, padding}
 pub use texts::{CUEC, README};
 pub use verify::{
     ApprovalRow, LINES_MAX, NoPack, Origins, PackFinding, PackReport, PackVerifier, Preface, RegistryCopy,
-    SignatureCheck, Trusted,
+    SignatureCheck, Trusted, next_block,
 };

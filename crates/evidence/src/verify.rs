@@ -27,6 +27,7 @@ use recordings::Recordings;
 
 pub use approvals::ApprovalRow;
 pub use origins::{Origins, Preface, RegistryCopy};
+pub use recordings::next_block;
 
 /// The largest file that is taken as a whole: a bundle of the longest entries. Hashes in one are shorter.
 const WHOLE_BYTES_MAX: u64 = 256 * (2 + 61_440);

@@ -162,11 +162,21 @@ pub enum FrameKind {
     Input,
     /// How a command ended.
     Outcome,
+    /// What masking did to the outputs before it ([`crate::parse_mask_map`]).
+    MaskMap,
 }
 
 impl FrameKind {
-    const ALL: [Self; 7] =
-        [Self::Header, Self::Command, Self::Parameters, Self::Verdict, Self::Output, Self::Input, Self::Outcome];
+    const ALL: [Self; 8] = [
+        Self::Header,
+        Self::Command,
+        Self::Parameters,
+        Self::Verdict,
+        Self::Output,
+        Self::Input,
+        Self::Outcome,
+        Self::MaskMap,
+    ];
     /// Lower-case word.
     pub fn as_str(self) -> &'static str {
         match self {
@@ -177,6 +187,7 @@ impl FrameKind {
             Self::Output => "output",
             Self::Input => "input",
             Self::Outcome => "outcome",
+            Self::MaskMap => "mask.map",
         }
     }
     fn byte(self) -> u8 {

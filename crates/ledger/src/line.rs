@@ -462,7 +462,7 @@ const fn decimal_pairs() -> [[u8; 2]; 100] {
 
 static DECIMAL: [[u8; 2]; 100] = decimal_pairs();
 
-fn unsigned(out: &mut Vec<u8>, value: u64) {
+pub(crate) fn unsigned(out: &mut Vec<u8>, value: u64) {
     if value < 10 {
         return out.push(b'0' + value as u8);
     }

@@ -3,14 +3,17 @@
 //! It is the only place that can make a [`Masked`]. Column rules become tags on a [`Catalog`] of the resource's
 //! relations; a [`Plan`] is decided once per result from the tags, the lineage on the wire and what the statement said
 //! ([`Exposure`]); a [`Masker`] carries the plan out on runs of output through [`chancery_model::Anatomy`].
-//! What it cannot prove harmless it masks; what it cannot open it withholds.
+//! What it cannot prove harmless it masks; what it cannot open it withholds. What it did it can tell as a
+//! [`chancery_model::MaskMap`], and [`Again`] does what a map says once more, for whoever has the originals.
 //! This crate knows nothing of protocols, statement text grammar, rules of access, ledgers, files, clocks or sockets.
 
+mod again;
 mod aside;
 mod catalog;
 mod detect;
 mod fold;
 mod literal;
+mod map;
 mod masked;
 mod masker;
 mod numbers;
@@ -20,10 +23,12 @@ mod rules;
 mod tags;
 mod text;
 
+pub use again::{Again, Compared};
 pub use catalog::{
     AttributeRow, Catalog, CatalogInput, Customs, GeneratedColumn, RelationRow, ViewColumn, ViewDependency,
 };
 pub use detect::{Context, Hit, Scanner};
+pub use map::DETECTORS_VERSION;
 pub use masked::{Joined, Masked, Report};
 pub use masker::Masker;
 pub use plan::{Exposure, Plan, Unknown, WhenUnknown};

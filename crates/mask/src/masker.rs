@@ -18,6 +18,8 @@ pub struct Masker {
     pub(crate) rules: Arc<MaskRules>,
     pub(crate) finder: Finder,
     edits: Vec<Edit>,
+    /// Cells changed, by column, since they were last told.
+    pub(crate) cells: Vec<u64>,
     /// What the client set literally, by parameter name in lower case.
     pub(crate) said: HashMap<String, String>,
     /// First value of parameters that never change in a session.
@@ -28,7 +30,7 @@ impl Masker {
     /// A masker for these rules. Each session has its own.
     pub fn new(rules: Arc<MaskRules>) -> Self {
         let finder = Finder { scanner: Scanner::new(&rules), hits: Vec::new(), scratch: Vec::new() };
-        Self { rules, finder, edits: Vec::new(), said: HashMap::new(), constants: HashMap::new() }
+        Self { rules, finder, edits: Vec::new(), cells: Vec::new(), said: HashMap::new(), constants: HashMap::new() }
     }
 
     /// Masks one output of the resource.
@@ -38,7 +40,9 @@ impl Masker {
     pub fn mask(&mut self, anatomy: &dyn Anatomy, plan: &Plan, output: Output) -> Masked<Output> {
         let report = Report::default();
         match output.kind {
-            OutputKind::Columns(_) | OutputKind::BulkStart { .. } | OutputKind::Status => Masked::untouched(output),
+            OutputKind::Columns(_) | OutputKind::BulkStart { .. } | OutputKind::Status | OutputKind::Own => {
+                Masked::untouched(output)
+            }
             // An idle plan stems from idle rules; with others it is of another resource.
             _ if plan.shape == Shape::Any && !self.rules.is_idle() => withhold(output, report),
             OutputKind::Rows | OutputKind::Bulk { .. } if plan.shape == Shape::Any => Masked::untouched(output),
@@ -94,8 +98,14 @@ impl Masker {
         mut visit: impl FnMut(&mut Walk<'_>, &Cell) -> Option<()>,
     ) -> Masked<Output> {
         self.edits.clear();
-        let mut walk =
-            Walk { rules: &self.rules, finder: &mut self.finder, edits: &mut self.edits, bytes: &output.bytes, report };
+        let mut walk = Walk {
+            rules: &self.rules,
+            finder: &mut self.finder,
+            edits: &mut self.edits,
+            cells: &mut self.cells,
+            bytes: &output.bytes,
+            report,
+        };
         let mut sound = true;
         let opened = anatomy.cells(&output, &mut |cell| sound &= visit(&mut walk, &cell).is_some());
         let report = walk.report;
@@ -123,6 +133,7 @@ pub(crate) struct Walk<'a> {
     pub(crate) rules: &'a MaskRules,
     pub(crate) finder: &'a mut Finder,
     edits: &'a mut Vec<Edit>,
+    cells: &'a mut Vec<u64>,
     bytes: &'a [u8],
     pub(crate) report: Report,
 }
@@ -152,10 +163,25 @@ impl<'a> Walk<'a> {
             Part::Column(_) if plan.shape == Shape::CopyOther => self.whole(plan, cell, value),
             // A table without columns still has rows: empty lines.
             Part::Column(_) if escaped && (value == b"\\N" || plan.columns.is_empty() && value.is_empty()) => Some(()),
-            Part::Column(n) => self.treat(plan.columns.get(usize::from(n))?, cell, value, escaped),
+            Part::Column(n) => {
+                let column = usize::from(n);
+                let edits = self.edits.len();
+                self.treat(plan.columns.get(column)?, cell, value, escaped)?;
+                if self.edits.len() > edits {
+                    self.count(column);
+                }
+                Some(())
+            }
             Part::Whole => self.whole(plan, cell, value),
             Part::Field(_) | Part::Name | Part::Value => None,
         }
+    }
+
+    fn count(&mut self, column: usize) {
+        if column >= self.cells.len() {
+            self.cells.resize(column + 1, 0);
+        }
+        self.cells[column] += 1;
     }
 
     /// `escaped`: the value stands in COPY's text format. It is treated as plain text; closing the run escapes again.

@@ -29,6 +29,30 @@ pub(crate) enum Kind {
 }
 
 impl Kind {
+    /// The words of mask maps.
+    const WORDS: [(Self, &str); 12] = [
+        (Self::Text, "text"),
+        (Self::Json, "json"),
+        (Self::Integer(2), "int2"),
+        (Self::Integer(4), "int4"),
+        (Self::Integer(8), "int8"),
+        (Self::Numeric, "numeric"),
+        (Self::Date, "date"),
+        (Self::Timestamp, "timestamp"),
+        (Self::Timestamptz, "timestamptz"),
+        (Self::Bytea, "bytea"),
+        (Self::Plain, "plain"),
+        (Self::Other, "other"),
+    ];
+
+    pub(crate) fn as_str(self) -> &'static str {
+        Self::WORDS.iter().find(|(kind, _)| *kind == self).map_or("other", |(_, word)| word)
+    }
+
+    pub(crate) fn parse(word: &str) -> Option<Self> {
+        Self::WORDS.iter().find(|(_, other)| *other == word).map(|(kind, _)| *kind)
+    }
+
     pub(crate) fn of(type_id: u32) -> Self {
         match type_id {
             19 | 25 | 705 | 1042 | 1043 => Self::Text,
@@ -128,13 +152,17 @@ fn partial(value: &[u8]) -> Option<Vec<u8>> {
         .then(|| format!("************{}", tail.iter().rev().collect::<String>()).into_bytes())
 }
 
+/// What stands for a token where its key is not known: as long as one, and none.
+pub(crate) const SOME_TOKEN: &[u8] = b"tok_????????????????????????????????";
+
 const TOKEN_BYTES: usize = 10;
 const CHECK_BYTES: usize = 6;
 
 /// `tok_`, 80 bits that stand for the value and 48 bits by which we know our own tokens: those are left as they are,
 /// and nobody without the key can write a value that passes for one.
 fn token(key: &TokenKey, tag: &str, value: &[u8]) -> Outcome {
-    let key = hmac::Key::new(hmac::HMAC_SHA256, key.bytes());
+    let Some(key) = key.bytes() else { return Outcome::Text(Bytes::from_static(SOME_TOKEN)) };
+    let key = hmac::Key::new(hmac::HMAC_SHA256, key);
     if is_token(&key, value) {
         return Outcome::Text(Bytes::copy_from_slice(value));
     }

@@ -111,6 +111,25 @@ pub(crate) enum TextTreatment {
     Replace,
 }
 
+impl TextTreatment {
+    pub(crate) fn as_str(self) -> &'static str {
+        match self {
+            Self::Release => "release",
+            Self::Scan => "search",
+            Self::Replace => "replace",
+        }
+    }
+
+    /// The gateway's own words pass.
+    pub(crate) fn parse(word: &str) -> Self {
+        match word {
+            "release" | "own" => Self::Release,
+            "search" => Self::Scan,
+            _ => Self::Replace,
+        }
+    }
+}
+
 /// What kind of output the columns are meant for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Shape {
@@ -125,6 +144,25 @@ pub(crate) enum Shape {
     Text,
     /// Whatever comes passes: no rule could change it.
     Any,
+}
+
+impl Shape {
+    /// The words of mask maps; without a result there is none.
+    const WORDS: [(Self, &str); 5] = [
+        (Self::Rows, "rows"),
+        (Self::CopyText, "copy-text"),
+        (Self::CopyBinary, "copy-binary"),
+        (Self::CopyOther, "copy-other"),
+        (Self::Any, "any"),
+    ];
+
+    pub(crate) fn as_str(self) -> Option<&'static str> {
+        Self::WORDS.iter().find(|(shape, _)| *shape == self).map(|(_, word)| *word)
+    }
+
+    pub(crate) fn parse(word: &str) -> Option<Self> {
+        Self::WORDS.iter().find(|(_, other)| *other == word).map(|(shape, _)| *shape)
+    }
 }
 
 /// What happens to the output of one command's result. Holds no values.
@@ -209,6 +247,11 @@ impl Plan {
     /// Positions of columns that are masked whole.
     pub fn masked_columns(&self) -> impl Iterator<Item = usize> + '_ {
         self.columns.iter().enumerate().filter(|(_, t)| matches!(t, Treatment::Mask(..))).map(|(i, _)| i)
+    }
+
+    /// How errors and notices are treated, in the word of mask maps.
+    pub fn text_word(&self) -> &'static str {
+        self.text.as_str()
     }
 
     pub(crate) fn rows_are_clear(&self) -> bool {

@@ -19,6 +19,24 @@ pub enum Operator {
 }
 
 impl Operator {
+    const ALL: [Self; 5] = [Self::Redact, Self::Null, Self::Partial, Self::Token, Self::Generalise];
+
+    /// The name in configuration and mask maps.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Redact => "redact",
+            Self::Null => "null",
+            Self::Partial => "partial",
+            Self::Token => "token",
+            Self::Generalise => "generalise",
+        }
+    }
+
+    /// The operator of this name.
+    pub fn parse(name: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|operator| operator.as_str() == name)
+    }
+
     /// Order of strictness: where two rules meet on one column the one that shows less wins.
     pub(crate) fn strictness(self) -> u8 {
         match self {
@@ -86,6 +104,11 @@ impl Detector {
         }
     }
 
+    /// The detector of this name.
+    pub fn parse(name: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|detector| detector.as_str() == name)
+    }
+
     pub(crate) fn index(self) -> usize {
         self as usize
     }
@@ -93,16 +116,21 @@ impl Detector {
 
 /// The key of the token operator. Has no `Debug` and is zeroed on drop.
 #[derive(Clone)]
-pub struct TokenKey(Zeroizing<[u8; 32]>);
+pub struct TokenKey(Option<Zeroizing<[u8; 32]>>);
 
 impl TokenKey {
     /// Takes 32 random bytes.
     pub fn new(bytes: [u8; 32]) -> Self {
-        Self(Zeroizing::new(bytes))
+        Self(Some(Zeroizing::new(bytes)))
     }
 
-    pub(crate) fn bytes(&self) -> &[u8] {
-        self.0.as_slice()
+    /// One that is elsewhere: where a token would stand, [`crate::operator::SOME_TOKEN`] does.
+    pub(crate) fn elsewhere() -> Self {
+        Self(None)
+    }
+
+    pub(crate) fn bytes(&self) -> Option<&[u8]> {
+        self.0.as_ref().map(|bytes| bytes.as_slice())
     }
 }
 

@@ -6,6 +6,7 @@
 mod command;
 mod facts;
 mod id;
+mod map;
 mod output;
 mod principal;
 mod refusal;
@@ -17,6 +18,7 @@ pub use facts::{
     Action, CopyDirection, CopyFact, Effect, Facts, Move, Need, Object, Setting, StatementFacts, TableName, Transaction,
 };
 pub use id::{CommandId, Digest, EntryRef, ReviewId, RuleId, SessionId, Timestamp};
+pub use map::{MappedColumn, MaskMap, Treated};
 pub use output::{Anatomy, Cell, CellFormat, Column, Columns, Edit, Origin, Output, OutputKind, Part};
 pub use principal::{Actor, Authentication, Delegation, Principal, PrincipalKind};
 pub use refusal::{Refusal, RefusalCode};

@@ -45,6 +45,8 @@ pub enum OutputKind {
     Aside,
     /// Frames that carry no value: completion tags, ready, parse/bind/close complete, parameter description.
     Status,
+    /// A refusal in the gateway's own words, in place of an answer. It passes as it is.
+    Own,
 }
 
 /// The description of a result's columns.

@@ -8,6 +8,7 @@
 //!
 //! This crate knows nothing of sockets, files, clocks, randomness, credentials or any one protocol.
 
+mod account;
 mod context;
 mod effect;
 mod gate;

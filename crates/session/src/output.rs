@@ -71,6 +71,9 @@ impl<R: Relay> Session<R> {
             }
         }
         self.tape_gathered(now);
+        if self.account.due {
+            self.tell_map(now);
+        }
         concluded
     }
 
@@ -83,7 +86,7 @@ impl<R: Relay> Session<R> {
         }
     }
 
-    fn tape_gathered(&mut self, now: Timestamp) {
+    pub(crate) fn tape_gathered(&mut self, now: Timestamp) {
         if let Some(masked) = self.gathered.take() {
             self.effects.push_back(Effect::Tape(stage_frame(Tape::Output(now, masked))));
         }
@@ -121,10 +124,13 @@ impl<R: Relay> Session<R> {
             }
         };
         let command = output.command;
+        self.account_for(&output, &plan, now);
         if self.context.seals {
             self.effects.push_back(Effect::Seal(Original::output(&output, now)));
         }
+        let aside = matches!(output.kind, OutputKind::Aside).then(|| output.bytes.clone());
         let masked = self.masker.mask(self.gate.relay(), &plan, output);
+        self.account_of(&masked, aside.as_ref());
         if masked.is_withheld() {
             let why = "the result cannot be taken apart; it cannot be masked";
             let refusal = self.context.refusal(RefusalCode::Unreadable, command, why);
@@ -158,7 +164,7 @@ impl<R: Relay> Session<R> {
                 }
             }
             OutputKind::BulkStart { binary, columns } => self.plan_copy(at, *binary, *columns),
-            OutputKind::Text | OutputKind::Aside | OutputKind::Status => {
+            OutputKind::Text | OutputKind::Aside | OutputKind::Status | OutputKind::Own => {
                 let exposure = self.exposure(at);
                 let plan = Plan::text(&self.catalog, &self.context.mask, &self.lifted, &exposure);
                 Planned::Plan(Arc::new(plan))
@@ -244,6 +250,7 @@ impl<R: Relay> Session<R> {
         if !matches!(self.commands[at].stage, Stage::Forwarded) {
             return;
         }
+        self.account.due = true;
         let active = &mut self.commands[at];
         active.stage = Stage::Ended;
         if active.known.as_ref().is_some_and(|known| known.defines) && active.scope == Scope::Run {
@@ -272,6 +279,7 @@ impl<R: Relay> Session<R> {
         if durable {
             // What came before the outcome is recorded before it, and does not wait for it.
             self.tape_gathered(now);
+            self.tell_map(now);
             self.concluding += 1;
         }
         self.effects.push_back(Effect::Conclude(stage(outcome), level));

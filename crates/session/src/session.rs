@@ -12,6 +12,7 @@ use chancery_model::{
 use chancery_policy::{Hold, Permit, RuleSet, Scope, unmask};
 use chancery_wire::{Event, Forget, Leg, Relay, WireError, take_next};
 
+use crate::account::Account;
 use crate::context::{Context, Grip};
 use crate::effect::{Desk, Effect, Note};
 use crate::gate::Gate;
@@ -79,6 +80,8 @@ pub struct Session<R: Relay> {
     pub(crate) tide_bytes: usize,
     /// Masked, and not on its way into the recording yet: short outputs are recorded together.
     pub(crate) gathered: Joined,
+    /// What masking did since the recording was told.
+    pub(crate) account: Account,
     pub(crate) effects: VecDeque<Effect<R::Unit>>,
     /// Outcomes that must be on disk before anything more is shown.
     pub(crate) concluding: usize,
@@ -184,6 +187,7 @@ impl<R: Relay> Session<R> {
             tide: VecDeque::new(),
             tide_bytes: 0,
             gathered: Joined::default(),
+            account: Account::default(),
             effects: VecDeque::new(),
             concluding: 0,
             waiting_bytes_max,
@@ -667,6 +671,7 @@ impl<R: Relay> Session<R> {
                 self.effects.push_back(Effect::Conclude(stage(outcome), Level::Written));
             }
         }
+        self.tell_map(now);
         self.transmit();
         self.effects.push_back(Effect::Close(reason));
     }

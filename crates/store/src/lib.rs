@@ -26,6 +26,7 @@ pub use catalog::{
 pub use export::{ExportError, Exported, export};
 pub use recordings::{
     FileSurvey, OnClosed, RecordFault, RecordedSession, Recorder, RecorderOptions, RecordingReader, Spool, Unspooled,
+    decode_block,
 };
 pub use registry::{RegistryDir, RegistryError, RegistryFiles};
 pub use retention::{

@@ -24,7 +24,7 @@ use tokio::sync::Notify;
 use crate::sequencer::Volume;
 
 pub(crate) use reader::{FileScan, file_name};
-pub use reader::{FileSurvey, RecordedSession, RecordingReader};
+pub use reader::{FileSurvey, RecordedSession, RecordingReader, decode_block};
 
 /// Raw bytes at which a block is closed. Large enough to compress well, small enough to be decoded in a moment.
 const BLOCK_BYTES: usize = 256 * 1024;

@@ -20,7 +20,7 @@ pub use channel_binding::channel_binding_for;
 pub use dial::{Dial, DialConfig, DialError, DialReady, DialStep, DialTls};
 pub use error_response::{Report, ServerReport, Severity, SqlState, notice, refuse};
 pub use fetch::{Fetch, FetchError, FetchLimits, FetchStep, Fetched, Row};
-pub use relay::{PgRelay, RelayConfig};
+pub use relay::{PgAnatomy, PgRelay, RelayConfig};
 pub use scram::{
     ITERATIONS_MAX as SCRAM_ITERATIONS_MAX, ITERATIONS_MIN as SCRAM_ITERATIONS_MIN, ScramDerivation, ScramFault,
     ScramKeys,

@@ -28,6 +28,7 @@ use chancery_model::{
 use chancery_wire::{Event, Forget, Informed, Leg, Limits, Relay, WireError, take_next};
 
 use crate::{Severity, frame, notice, refuse};
+pub use anatomy::PgAnatomy;
 use columns::Descriptions;
 use inbox::{Held, Inbox, Pieces, Run};
 use tables::{Meaning, Name, Names, Table};
@@ -378,7 +379,7 @@ impl PgRelay {
     fn settle(&mut self) {
         while let Some(Expect::Refused { .. } | Expect::Ready { .. } | Expect::End { .. }) = self.flight.front() {
             match self.flight.pop_front() {
-                Some(Expect::Refused { error }) => self.output(CommandId(0), OutputKind::Status, *error, 0),
+                Some(Expect::Refused { error }) => self.output(CommandId(0), OutputKind::Own, *error, 0),
                 Some(Expect::Ready { segment }) => {
                     self.names.confirm(segment, self.status != b'I');
                     let status = self.status;

@@ -4,6 +4,7 @@ mod export;
 mod postgres;
 mod read;
 mod registry_copy;
+mod remask;
 mod sample;
 mod several;
 mod shred;
@@ -24,6 +25,7 @@ pub(crate) async fn run(args: args::Evidence, out: Out) -> Done {
         // Reading files blocks, and nothing else runs in this process.
         args::Evidence::Verify(args) => tokio::task::block_in_place(|| verify::run(&args, out)),
         args::Evidence::Unseal(args) => unseal::run(args, out).await,
+        args::Evidence::Remask(args) => tokio::task::block_in_place(|| remask::run(&args, out)),
         args::Evidence::Shred(args) => shred::run(args, out).await,
         args::Evidence::Sample(args) => tokio::task::block_in_place(|| sample::run(&args, out)),
     }

@@ -628,11 +628,11 @@ impl Lower<'_> {
             let hint = "write schema.table.column; each part may be *";
             self.wrong(column.span(), format!("`{}` does not name columns", column.get_ref()), hint);
         }
-        for word in mask.detect.iter().filter(|word| detector(word.get_ref()).is_none()) {
+        for word in mask.detect.iter().filter(|word| Detector::parse(word.get_ref()).is_none()) {
             let hint = "one of card, iban, email, ssn";
             self.wrong(word.span(), format!("unknown detector `{}`", word.get_ref()), hint);
         }
-        if let Some(with) = mask.with.as_ref().filter(|word| operator(word.get_ref()).is_none()) {
+        if let Some(with) = mask.with.as_ref().filter(|word| Operator::parse(word.get_ref()).is_none()) {
             let hint = "one of redact, null, partial, token, generalise";
             self.wrong(with.span(), format!("unknown way to mask `{}`", with.get_ref()), hint);
         }
@@ -704,30 +704,15 @@ fn mask_rules(name: &ResourceName, masks: &[Mask]) -> MaskRules {
     let mut rules = MaskRules::none();
     let here = |mask: &&Mask| mask.resource.as_ref().is_none_or(|resource| resource.get_ref() == name.as_str());
     for mask in masks.iter().filter(here) {
-        let with = mask.with.as_ref().and_then(|with| operator(with.get_ref())).unwrap_or(Operator::Redact);
+        let with = mask.with.as_ref().and_then(|with| Operator::parse(with.get_ref())).unwrap_or(Operator::Redact);
         let tag = mask.tag.as_deref().unwrap_or("sensitive");
         for [schema, table, column] in mask.columns.iter().filter_map(|column| column_parts(column.get_ref())) {
             rules.columns.push(ColumnRule { schema, table, column, tag: tag.to_owned(), with });
         }
-        let detectors = mask.detect.iter().filter_map(|word| detector(word.get_ref()));
+        let detectors = mask.detect.iter().filter_map(|word| Detector::parse(word.get_ref()));
         rules.detect.extend(detectors.map(|detector| (detector, with)));
     }
     rules
-}
-
-fn detector(word: &str) -> Option<Detector> {
-    Detector::ALL.into_iter().find(|detector| detector.as_str() == word)
-}
-
-fn operator(word: &str) -> Option<Operator> {
-    Some(match word {
-        "redact" => Operator::Redact,
-        "null" => Operator::Null,
-        "partial" => Operator::Partial,
-        "token" => Operator::Token,
-        "generalise" => Operator::Generalise,
-        _ => return None,
-    })
 }
 
 /// `schema.table.column`, where a part may stand in double quotes, a quote inside doubled as in SQL.

@@ -52,17 +52,15 @@ impl Recordings {
         let mut at = 0;
         loop {
             let rest = self.pending.get(at..).unwrap_or_default();
-            match next(rest) {
+            match next_block(rest) {
                 Ok(None) => break,
-                Ok(Some((header, length))) => {
-                    let stored = rest.get(BLOCK_HEADER_BYTES..length).unwrap_or_default();
-                    let block = Block { header, stored };
+                Ok(Some((block, length))) => {
                     at += length;
                     match place(&mut self.chain, self.session, &block) {
                         Ok(None) => {}
                         Ok(Some(what)) => {
                             let lack = Lack { opened: None, entry: None, what };
-                            self.lacking.entry(header.session).or_insert(lack);
+                            self.lacking.entry(block.header.session).or_insert(lack);
                         }
                         Err(what) => {
                             self.damaged = true;
@@ -153,12 +151,12 @@ impl Recordings {
     }
 }
 
-/// The next whole block: its header and length.
-fn next(bytes: &[u8]) -> Result<Option<(BlockHeader, usize)>, &'static str> {
+/// The block at the start of a recording's bytes, and its length; `None` if it is not whole yet.
+pub fn next_block(bytes: &[u8]) -> Result<Option<(Block<'_>, usize)>, &'static str> {
     let Some(head) = bytes.first_chunk::<BLOCK_HEADER_BYTES>() else { return Ok(None) };
     let header = BlockHeader::parse(head).map_err(|error| error.0)?;
     let length = BLOCK_HEADER_BYTES + header.stored_len as usize;
-    Ok((bytes.len() >= length).then_some((header, length)))
+    Ok(bytes.get(BLOCK_HEADER_BYTES..length).map(|stored| (Block { header, stored }, length)))
 }
 
 /// Takes the next block of a file; says if blocks before it are not here.

@@ -6,6 +6,7 @@
 #![expect(clippy::ok_expect, reason = "a mismatch holds its subject, which has no Debug")]
 #![expect(clippy::disallowed_methods, reason = "the seed and the number of runs come from the environment")]
 
+mod again;
 mod client;
 mod dice;
 mod rules;
@@ -180,7 +181,7 @@ fn originals_go_one_way() {
     let mut climate = Climate { seals: true, recorder_fails: 50, cancels: 20, bytewise: false, ..Climate::mild() };
     climate.manners.reads_only = true;
     let seen = runs(climate);
-    assert!(!counts() || seen.sealed > 100 && seen.masked > 100, "{seen:?}");
+    assert!(!counts() || seen.sealed > 100 && seen.masked > 100 && seen.remasked > 100, "{seen:?}");
     let mut climate = Climate { seals: true, masks: false, rules: 4, crashes: 10, ..Climate::mild() };
     climate.manners.plain = true;
     let seen = runs(climate);
@@ -223,5 +224,6 @@ impl Seen {
         self.committed += other.committed;
         self.undone += other.undone;
         self.sealed += other.sealed;
+        self.remasked += other.remasked;
     }
 }

@@ -22,6 +22,7 @@ use chancery_session::{
 use chancery_wire::{Leg, Limits};
 use chancery_wire_pg::{Dial, DialConfig, DialStep, DialTls, PgRelay, RelayConfig};
 
+use crate::again::{remask, tells};
 use crate::client::{Client, Manners};
 use crate::dice::Dice;
 use crate::rules::{MINUTE, SETS, START, catalog, chain, context, mask, person};
@@ -106,6 +107,8 @@ pub(crate) struct Seen {
     pub(crate) undone: usize,
     /// Originals with a value that is masked for the client.
     pub(crate) sealed: usize,
+    /// Originals that masking changes, and changed in the same way when it was done again.
+    pub(crate) remasked: usize,
 }
 
 /// A tape that waits for the recorder, and its place.
@@ -134,6 +137,7 @@ pub(crate) struct World {
     /// What the sealer got: texts of commands, and the bytes of outputs.
     sealed_texts: Vec<Vec<u8>>,
     sealed_output: Vec<u8>,
+    sealed_frames: Vec<Frame<'static>>,
     taped_output: Vec<u8>,
     /// Recorded output that the client has not got, with its command.
     due: VecDeque<(u64, Bytes)>,
@@ -215,6 +219,7 @@ impl World {
             recorded: Vec::new(),
             sealed_texts: Vec::new(),
             sealed_output: Vec::new(),
+            sealed_frames: Vec::new(),
             taped_output: Vec::new(),
             due: VecDeque::new(),
             reviews: Vec::new(),
@@ -716,6 +721,7 @@ impl World {
             FrameKind::Output => {
                 self.seen.sealed += usize::from(holds(&frame.bytes, CANARY));
                 self.sealed_output.extend_from_slice(&frame.bytes);
+                self.sealed_frames.push(frame.into_owned());
             }
             FrameKind::Parameters => {}
             other => panic!("no original of kind {other:?}"),
@@ -828,11 +834,27 @@ impl World {
             assert_eq!(open, 0, "every forward has one outcome, and the session its end");
         }
         self.check_pairs(&self.leaves);
+        self.check_maps();
         self.check_effects();
         self.check_approvals();
         assert!(!holds(&self.server.received, "drop table"), "refused is not forwarded");
         assert!(!holds(&self.server.received, SECRET), "the secret went to the dial only");
         self.seen.errors += self.client.errors;
+    }
+
+    /// Who has the originals can make the recording again from its maps; where none are kept, maps tell what was masked.
+    fn check_maps(&mut self) {
+        if !self.climate.seals {
+            let maps = self.recorded.iter().filter(|frame| frame.kind == FrameKind::MaskMap);
+            assert!(maps.clone().all(tells), "a map in which nothing was masked is left out");
+            assert!(self.climate.masks || maps.count() == 0, "nothing is told where nothing can be masked");
+            return;
+        }
+        let seen = remask(&self.sealed_frames, &self.recorded);
+        self.seen.remasked += seen.changed;
+        if self.recorder && self.ended == Some("client-gone") {
+            assert_eq!((seen.unmapped, seen.left), (0, 0), "maps speak of all that was shown");
+        }
     }
 
     /// Executed exactly once after a valid approval: where nothing got in between, each approval has its one start,
@@ -902,6 +924,7 @@ impl World {
     /// Power is lost: what is on disk must speak for everything that was or will still be done with it.
     fn check_crash(&mut self) {
         self.seen.crashes += 1;
+        self.check_maps();
         let everything = self.leaves.len();
         while self.server.step() {}
         // Reads may be lost with the power, within their window; `judge` asks of writes what is on disk.

@@ -172,7 +172,7 @@ impl RecordingReader {
         let (mut sessions, mut times, mut unread, mut raw) = (BTreeSet::new(), None, false, Vec::new());
         let scan = FileScan::of(blob.as_ref(), |block| {
             sessions.insert(block.header.session);
-            let read = decode(block, &mut raw).and_then(|()| {
+            let read = decode_block(block, &mut raw).and_then(|()| {
                 frames(&raw, &mut |frame| {
                     let (first, last) = times.unwrap_or((frame.at, frame.at));
                     times = Some((first.min(frame.at), last.max(frame.at)));
@@ -214,7 +214,7 @@ impl RecordingReader {
                 if done || result.is_err() || block.header.session != session {
                     return;
                 }
-                match decode(block, &mut raw).and_then(|()| frames(&raw, &mut visit)) {
+                match decode_block(block, &mut raw).and_then(|()| frames(&raw, &mut visit)) {
                     Ok(flow) => done = flow.is_break(),
                     Err(error) => result = Err(error),
                 }
@@ -259,8 +259,8 @@ fn frames(raw: &[u8], visit: &mut impl FnMut(FrameView<'_>) -> ControlFlow<()>) 
     Ok(ControlFlow::Continue(()))
 }
 
-/// Decodes a payload. The header's bound on the raw length was checked when it was parsed.
-fn decode(block: &Block<'_>, raw: &mut Vec<u8>) -> io::Result<()> {
+/// Decodes a block's payload into `raw`. The header's bound on the raw length was checked when it was parsed.
+pub fn decode_block(block: &Block<'_>, raw: &mut Vec<u8>) -> io::Result<()> {
     raw.clear();
     match block.header.codec {
         Codec::Raw => raw.extend_from_slice(block.stored),

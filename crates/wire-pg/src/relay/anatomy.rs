@@ -11,13 +11,42 @@ use crate::frame::{Cursor, HEADER_BYTES, next_frame};
 /// Signature of the binary COPY format ("COPY", section "Binary Format" in the manual).
 const BINARY_SIGNATURE: &[u8] = b"PGCOPY\n\xff\r\n\0";
 
+/// Opens messages of the protocol. It needs no relay, so recorded ones can be opened, too.
+#[derive(Clone, Copy, Debug)]
+pub struct PgAnatomy;
+
+impl PgAnatomy {
+    /// The kind of output that a message with this tag is masked as. Descriptions are told apart from other messages
+    /// without values by the relay only; neither is masked. `binary`: COPY data is in that format.
+    pub fn kind(tag: u8, binary: bool) -> OutputKind {
+        match tag {
+            b'D' => OutputKind::Rows,
+            b'd' => OutputKind::Bulk { binary },
+            b'E' | b'N' => OutputKind::Text,
+            b'A' | b'S' => OutputKind::Aside,
+            _ => OutputKind::Status,
+        }
+    }
+}
+
 impl Anatomy for PgRelay {
+    fn cells(&self, output: &Output, visit: &mut dyn FnMut(Cell)) -> bool {
+        PgAnatomy.cells(output, visit)
+    }
+    fn splice(&self, output: &Output, edits: &[Edit]) -> Bytes {
+        PgAnatomy.splice(output, edits)
+    }
+}
+
+impl Anatomy for PgAnatomy {
     fn cells(&self, output: &Output, visit: &mut dyn FnMut(Cell)) -> bool {
         let run = &output.bytes[..];
         frames(run).all(|body| {
             let Some(bytes) = run.get(body.clone()) else { return false };
             let walked = match output.kind {
-                OutputKind::Columns(_) | OutputKind::Status | OutputKind::BulkStart { .. } => Some(()),
+                OutputKind::Columns(_) | OutputKind::BulkStart { .. } | OutputKind::Status | OutputKind::Own => {
+                    Some(())
+                }
                 OutputKind::Rows => row_cells(bytes, body.start, visit),
                 OutputKind::Bulk { binary: true } => binary_cells(bytes, body.start, visit),
                 OutputKind::Bulk { binary: false } => text_cells(bytes, body.start, visit),

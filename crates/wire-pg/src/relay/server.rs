@@ -299,13 +299,13 @@ impl PgRelay {
             Some(Expect::PoisonQuery { error, .. }) if error.is_some() => {
                 let error = error.take().map(|error| *error).unwrap_or_default();
                 self.up.take();
-                self.output(CommandId(0), OutputKind::Status, error, 0);
+                self.output(CommandId(0), OutputKind::Own, error, 0);
             }
             Some(Expect::Poison { error }) => {
                 let error = std::mem::take(&mut **error);
                 self.flight.pop_front();
                 self.up.take();
-                self.output(CommandId(0), OutputKind::Status, error, 0);
+                self.output(CommandId(0), OutputKind::Own, error, 0);
                 self.skip_flight(None);
             }
             // At a Sync: the commit failed. With nothing owed: the server says goodbye (shutdown, timeout).

@@ -71,6 +71,14 @@ impl Wire {
                 }
                 Event::Input(input) => self.relay.pass(input),
                 Event::Output(output) => {
+                    let tags = tags(&mut BytesMut::from(&output.bytes[..]));
+                    let mut tags = tags.chars();
+                    // What is masked as an error is the server's; a refusal of ours is not.
+                    match output.kind {
+                        OutputKind::Text => assert!(tags.all(|tag| matches!(tag, 'E' | 'N'))),
+                        OutputKind::Own => assert!(tags.all(|tag| tag == 'E')),
+                        _ => assert!(!tags.any(|tag| matches!(tag, 'E' | 'N'))),
+                    }
                     if matches!(output.kind, OutputKind::Text) {
                         // It is still known which statement this is.
                         assert!(!self.ended.contains(&output.command), "{:?} is over", output.command);

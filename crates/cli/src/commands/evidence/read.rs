@@ -6,9 +6,11 @@ use std::io::{self, Read};
 use std::path::{Path, PathBuf};
 
 use chancery_evidence::{
-    MANIFEST, MANIFEST_BYTES_MAX, MANIFEST_NOTE, NoPack, PackVerifier, Preface, RegistryCopy, is_path,
+    MANIFEST, MANIFEST_BYTES_MAX, MANIFEST_NOTE, Malformed, Manifest, NoPack, PackVerifier, Piece, Preface, Reader,
+    RegistryCopy, is_path,
 };
 
+use crate::local::read_small;
 use crate::output::{Exit, Failure};
 
 const PIECE_BYTES: usize = 1 << 20;
@@ -20,7 +22,7 @@ pub(super) fn feed(pack: &Path, into: &mut PackVerifier) -> Result<(), Failure> 
     if pack.is_dir() {
         return directory(&unpacked(pack), into);
     }
-    pieces(pack, |bytes| into.feed(bytes).map(|()| true))
+    pieces(pack, |bytes| into.feed(bytes).map(|()| true).map_err(malformed))
 }
 
 /// The log that a pack says it is of, and the copy of the registry in it, if there is one.
@@ -35,9 +37,48 @@ pub(super) fn preface(pack: &Path) -> Result<(String, Option<RegistryCopy>), Fai
             front(&root, &path, &mut preface)?;
         }
     } else {
-        pieces(pack, |bytes| preface.feed(bytes))?;
+        pieces(pack, |bytes| preface.feed(bytes).map_err(malformed))?;
     }
     preface.finish().map_err(malformed)
+}
+
+/// Hands over the members that are wanted, in the order of the pack and in pieces; `None` ends one. Nothing is verified.
+pub(super) fn members(
+    pack: &Path,
+    wanted: impl Fn(&str) -> bool,
+    mut take: impl FnMut(&str, Option<&[u8]>) -> Result<(), Failure>,
+) -> Result<(), Failure> {
+    if pack.is_dir() {
+        let root = unpacked(pack);
+        let bytes = read_small(&root.join(MANIFEST), MANIFEST_BYTES_MAX as u64);
+        let bytes = bytes.map_err(|error| unreadable(&root.join(MANIFEST), &error))?;
+        let manifest = Manifest::parse(&bytes).map_err(|what| malformed(NoPack(what.to_owned())))?;
+        for path in manifest.files.iter().map(|file| &file.path).filter(|path| wanted(path)) {
+            let place = root.join(path);
+            let mut file = plain(&root, path).ok_or_else(|| unreadable(&place, &io::Error::other("no file")))?;
+            pieces_of(&mut file, &place, &mut |bytes| take(path, Some(bytes)).map(|()| true))?;
+            take(path, None)?;
+        }
+        return Ok(());
+    }
+    let (mut reader, mut member) = (Reader::default(), None);
+    let mut say = |piece: Piece<'_>| match (piece, &member) {
+        (Piece::Member(path, _), _) => {
+            member = wanted(path).then(|| path.to_owned());
+            Ok(())
+        }
+        (Piece::Bytes(bytes), Some(path)) => take(path, Some(bytes)),
+        (Piece::End, Some(path)) => take(path, None),
+        _ => Ok(()),
+    };
+    pieces(pack, |bytes| reader.feed(bytes, &mut say).map(|()| true))?;
+    Ok(reader.finish()?)
+}
+
+impl From<Malformed> for Failure {
+    fn from(error: Malformed) -> Self {
+        malformed(error.into())
+    }
 }
 
 /// Where the files of a directory are.
@@ -47,21 +88,32 @@ fn unpacked(pack: &Path) -> PathBuf {
 }
 
 /// The bytes of a container and its parts, as long as they are wanted.
-fn pieces(pack: &Path, mut take: impl FnMut(&[u8]) -> Result<bool, NoPack>) -> Result<(), Failure> {
-    let mut buffer = vec![0; PIECE_BYTES];
+fn pieces(pack: &Path, mut take: impl FnMut(&[u8]) -> Result<bool, Failure>) -> Result<(), Failure> {
     for part in parts(pack) {
         let mut file = File::open(&part).map_err(|error| unreadable(&part, &error))?;
-        loop {
-            let n = file.read(&mut buffer).map_err(|error| unreadable(&part, &error))?;
-            if n == 0 {
-                break;
-            }
-            if !take(buffer.get(..n).unwrap_or_default()).map_err(malformed)? {
-                return Ok(());
-            }
+        if !pieces_of(&mut file, &part, &mut take)? {
+            break;
         }
     }
     Ok(())
+}
+
+/// Those of one file; false: no more are wanted.
+fn pieces_of(
+    file: &mut File,
+    place: &Path,
+    take: &mut impl FnMut(&[u8]) -> Result<bool, Failure>,
+) -> Result<bool, Failure> {
+    let mut buffer = vec![0; PIECE_BYTES];
+    loop {
+        let n = file.read(&mut buffer).map_err(|error| unreadable(place, &error))?;
+        if n == 0 {
+            return Ok(true);
+        }
+        if !take(buffer.get(..n).unwrap_or_default())? {
+            return Ok(false);
+        }
+    }
 }
 
 /// A file that stands in front. One that is missing is found when the whole is read.

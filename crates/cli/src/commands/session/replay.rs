@@ -5,8 +5,8 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
-use chancery_ledger::{FrameKind, FrameView};
-use chancery_model::Timestamp;
+use chancery_ledger::{FrameKind, FrameView, parse_mask_map};
+use chancery_model::{MaskMap, Timestamp, Treated};
 use chancery_store::{Directory, PrunedFile, RecordingReader, SessionRecord};
 use serde_json::{Value, json};
 
@@ -81,6 +81,8 @@ struct Player {
     words: Option<Words>,
     reader: Reader,
     head: Vec<String>,
+    /// The columns described last, and for which command.
+    described: (u64, Vec<String>),
     rows: Vec<Vec<String>>,
     /// Some rows of the open result are printed.
     begun: bool,
@@ -88,8 +90,19 @@ struct Player {
 
 impl Player {
     fn new(speed: Option<f64>, out: Out) -> Self {
-        let (reader, head, rows) = (Reader::default(), Vec::new(), Vec::new());
-        Self { out, speed, first: None, last: None, frames: 0, words: None, reader, head, rows, begun: false }
+        Self {
+            out,
+            speed,
+            first: None,
+            last: None,
+            frames: 0,
+            words: None,
+            reader: Reader::default(),
+            head: Vec::new(),
+            described: Default::default(),
+            rows: Vec::new(),
+            begun: false,
+        }
     }
 
     fn frame(&mut self, frame: &FrameView<'_>) {
@@ -138,6 +151,9 @@ impl Player {
     fn say(&mut self) {
         let Some(words) = self.words.take() else { return };
         self.flush();
+        if words.kind == FrameKind::MaskMap {
+            return self.say_map(&words);
+        }
         let text = String::from_utf8_lossy(&words.bytes);
         self.json(words.kind.as_str(), words.command, words.at, json!({ "text": text }));
         let text = clean_lines(&text);
@@ -148,6 +164,26 @@ impl Player {
         }
     }
 
+    fn say_map(&mut self, words: &Words) {
+        let line = match parse_mask_map(&words.bytes) {
+            Ok(map) => {
+                let names = if self.described.0 == words.command { &self.described.1[..] } else { &[] };
+                let value: Value = serde_json::from_slice(&words.bytes).unwrap_or_default();
+                self.json(words.kind.as_str(), words.command, words.at, json!({ "map": value }));
+                let words = map_words(&map, names);
+                if words.is_empty() {
+                    return;
+                }
+                format!("masked: {words}")
+            }
+            Err(error) => {
+                self.json("malformed", words.command, words.at, json!({ "what": error.0 }));
+                format!("(not readable: {})", error.0)
+            }
+        };
+        self.out.line(indent(&line));
+    }
+
     fn show(&mut self, frame: &FrameView<'_>, shown: Shown) {
         if self.out.json {
             return self.shown_json(frame, &shown);
@@ -155,6 +191,7 @@ impl Player {
         match shown {
             Shown::Columns(names) => {
                 self.flush();
+                self.described = (frame.command, names.clone());
                 self.head = names;
             }
             Shown::Row(row) => {
@@ -241,6 +278,32 @@ fn describe(shown: &Shown) -> String {
     }
 }
 
+/// What masking did, in a line; empty if it was nothing.
+fn map_words(map: &MaskMap, names: &[String]) -> String {
+    let column = |at: usize| names.get(at).map_or_else(|| format!("({})", at + 1), |name| clean(name));
+    let mut words = Vec::new();
+    for one in map.columns.iter().filter(|one| one.cells > 0) {
+        let (name, cells) = (column(one.position), one.cells);
+        words.push(match &one.treated {
+            Treated::Tagged(with, tag) => format!("{name} {with} {cells} (tag {})", clean(tag)),
+            Treated::Lost(with) => format!("{name} {with} {cells} (origin not proven)"),
+            Treated::Unresolved(with) => format!("{name} {with} {cells} (relation not known)"),
+            Treated::Searched { .. } => format!("{name} {cells} (found)"),
+        });
+    }
+    words.extend(map.hits.iter().map(|(detector, hits)| format!("{detector} found {hits}")));
+    if map.texts > 0 {
+        words.push(format!("{} fields of texts", map.texts));
+    }
+    if map.asides > 0 {
+        words.push(format!("{} parameters or notifications", map.asides));
+    }
+    if map.withheld {
+        words.push("the next output was withheld".to_owned());
+    }
+    words.join(", ")
+}
+
 fn indent(text: &str) -> String {
     text.lines().map(|line| format!("{:>11}{line}", "")).collect::<Vec<_>>().join("\n")
 }
@@ -249,5 +312,23 @@ fn shorten(text: &str) -> String {
     match text.char_indices().nth(CELL_CHARS_MAX) {
         Some((at, _)) => format!("{}…", text.get(..at).unwrap_or_default()),
         None => text.to_owned(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_map_is_one_line_with_names_where_they_are_known() {
+        let map = parse_mask_map(
+            br#"{"asides":1,"columns":[{"c":0,"f":"text","k":"text","n":3,"op":"partial","tag":"p\u001bi","why":"tag"},{"c":1,"f":"text","k":"text","n":0,"why":"search"},{"c":2,"f":"text","k":"text","n":1,"why":"search"}],"detect":{"card":"redact"},"detectors":1,"hits":{"card":2},"shape":"rows","texts":4,"v":1,"width":3}"#,
+        );
+        let words = map_words(&map.expect("of the form"), &["email".to_owned()]);
+        assert_eq!(
+            words,
+            "email partial 3 (tag p\\x1bi), (3) 1 (found), card found 2, 4 fields of texts, 1 parameters or notifications"
+        );
+        assert_eq!(map_words(&MaskMap::default(), &[]), "");
     }
 }
