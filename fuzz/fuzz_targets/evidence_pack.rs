@@ -22,7 +22,7 @@ static TRUSTED: LazyLock<Trusted> = LazyLock::new(|| {
 });
 
 /// Where the fuzzer's bytes may stand.
-const PATHS: [&str; 9] = [
+const PATHS: [&str; 10] = [
     "directory/chains.jsonl",
     "rules/x.rules",
     "reconciliation/postgres.jsonl",
@@ -31,6 +31,7 @@ const PATHS: [&str; 9] = [
     "ledger/checkpoint",
     "ledger/tile/0/000.p/1",
     "ledger/tile/entries/000.p/1",
+    "ledger/kept/001.p/1",
     "populations/P05.jsonl",
 ];
 
@@ -88,8 +89,8 @@ fn files(mut data: &[u8]) {
         sha256: sha256(bytes),
     });
     let head = Checkpoint { origin: ORIGIN.into(), size: 1, root: Digest([7; 32]) };
-    let period = Period { from: 0, to: i64::MAX / 4 };
-    let from = Provenance { head, created_at: Timestamp(1), period, controls: Vec::new(), registry: false };
+    let (created_at, period, controls) = (Timestamp(1), Period { from: 0, to: i64::MAX / 4 }, Vec::new());
+    let from = Provenance { head, created_at, period, controls, pruned: None, registry: false };
     let generator = Generator { name: "f".into(), version: "0".into(), binary_sha256: Digest::default() };
     let manifest = Manifest::new(&from, generator, listed.collect()).json();
     let mut verifier = PackVerifier::new(TRUSTED.clone());
