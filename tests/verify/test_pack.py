@@ -985,7 +985,7 @@ class PrunedFile(Story):
 
     def finish(self):
         run = len(self.lines)
-        self.add("retention.run", due=1, ledger=400, recordings=400)
+        self.add("retention.run", due=1, ledger=400, recordings=400, sealed=400)
         self.add("prune.recording", bytes=1000, cr=digest("file"), file=0, last=self.t, run=run)
         self.add("retention.done", bytes=1000, how="complete", pruned=1, refused=0, run=run)
         self.open_as("s4", p="other rules")
@@ -1041,7 +1041,7 @@ class PrunedStory(Story):
     def run(self):
         run, entries = len(self.lines), [json.loads(line) for line in self.lines]
         self.lasts, firsts = {}, sorted(set(self.gone.values()))
-        self.add("retention.run", due=2, ledger=400, recordings=400)
+        self.add("retention.run", due=2, ledger=400, recordings=400, sealed=400)
         for first, end in zip(firsts, [*firsts[1:], run]):
             hashes = [self.leaves[n] for n in sorted(self.gone) if self.gone[n] == first]
             self.lasts[first] = entries[end - 1]["t"]

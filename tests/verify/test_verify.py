@@ -975,7 +975,7 @@ def pruned_log(indices, log=None, **other):
     hashes = b"".join(log.leaves[n] for n in sorted(indices))
     keys = {"bytes": 100, "cr": hashlib.sha256(hashes).hexdigest(), "dropped": len(indices), "first": 0, "last": log.t, **other}
     run = len(log.lines)
-    log.add("retention.run", due=1, ledger=400, recordings=400)
+    log.add("retention.run", due=1, ledger=400, recordings=400, sealed=400)
     log.add("prune.ledger", **keys, run=run)
     log.add("retention.done", bytes=100, how="complete", pruned=1, refused=0, run=run)
     log.checkpoint()
@@ -1076,7 +1076,7 @@ def test_missing_and_unknown_files(whole, tmp_path):
 def prune(log, number, **other):
     """The entries of a run that deletes a file; the file stays until it is unlinked."""
     run = len(log.lines)
-    log.add("retention.run", due=1, ledger=400, recordings=400)
+    log.add("retention.run", due=1, ledger=400, recordings=400, sealed=400)
     stated = log.recorder.stated(number)
     keys = {"bytes": stated["bytes"], "cr": stated["cr"], "file": number, "last": log.t, "run": run, **other}
     log.add("prune.recording", **keys)

@@ -280,7 +280,8 @@ pub(crate) struct Retention {
     pub(crate) ledger: Option<Spanned<Span>>,
     /// How long recordings are kept after the last session of a file ended: whole days, `1d` to `36500d`. Default 400d.
     pub(crate) recordings: Option<Spanned<Span>>,
-    /// Sealed originals are not in this release: only `0d`.
+    /// How long sealed originals are kept after their session ended: whole days, `1d` to `36500d`. Default 400d; `0d` where no
+    /// resource has any.
     pub(crate) sealed: Option<Spanned<Span>>,
 }
 

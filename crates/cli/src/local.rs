@@ -297,7 +297,11 @@ fn retention(
     let recordings = recordings.map_err(|error| Failure::unsure(format!("the recordings: {error}")))?;
     // The writer has its lock; segments that it closed are nobody's but ours.
     let ledger = Directory::shared(&state.ledger()).map_err(|error| ledger_failure(&error))?;
-    let shelves = Shelves::new(catalog.clone(), Arc::new(recordings), Arc::new(ledger), limits);
+    let mut shelves = Shelves::new(catalog.clone(), Arc::new(recordings), Arc::new(ledger), limits);
+    let sealed = Directory::shared_if_there(&state.sealed());
+    if let Some(sealed) = sealed.map_err(|error| Failure::unsure(format!("the sealed originals: {error}")))? {
+        shelves = shelves.with_originals(Arc::new(sealed));
+    }
     Ok(Retention::new(shelves, sequencer.clone()))
 }
 

@@ -15,12 +15,12 @@ MAX_ENTRY, MAX_NOTE, MAX_MANIFEST, MAX_MANIFEST_NOTE = 61_440, 65_536, 64 << 20,
 BASE = frozenset("v k o n t m b".split())  # ledger.md, Entry: of every entry; then those of the kinds ("?": or absent)
 KINDS = """boot config dangerous loss_ms prof root size ver/shutdown reason/stall reason refused? us?/heartbeat
 key.epoch e key life_ms root sig size/policy.apply by? p source/principal a com/secret.change by? c change ver
-raw.segment bytes com cr hd s seg to/unseal by rev s/shred by cr s what/prune.recording bytes cr file last run
+raw.segment bytes com cr hd s seg to/unseal by rev s/shred by? cr? run? s what/prune.recording bytes cr file last run
 session.open a auth c d p prof proto s/session.close acts cm? leaves reason roll s/approval.use ch q ref rev s
 act.start a c ch d fp p prof q rev? s x/act.done bytes cm? masked out q rows s sqlstate? us/gap cause from to/crash q? s
 act.deny a? c? ch? code d p q s/approval.request a c ch needed p q rev s until/rec.segment blocks bytes cr file
 approval.decide assurance by ch d rev sig?/approval.end end rev/view by s? what/export by cr from to/alert code s?
-retention.run by? due ledger recordings/prune.refuse by? file? first? hold? run? s? why/hold.lift by com hold
+retention.run by? due ledger recordings sealed/prune.refuse by? file? first? hold? run? s? why/hold.lift by com hold
 retention.done bytes how pruned refused run/hold.set by com hold scope/prune.ledger bytes cr dropped first last run"""
 KINDS = {kind: (BASE.union(w for w in keys if w[-1] != "?"), BASE.union(w.rstrip("?") for w in keys))
          for kind, *keys in map(str.split, re.split("[/\n]", KINDS))}

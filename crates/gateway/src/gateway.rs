@@ -208,7 +208,10 @@ impl Gateway {
         let (recordings, recorder) = record(&state, &sequencer)?;
         let seals = seals::open(&state, &settings, &sequencer)?;
         let catalog = Catalog::open(&state.catalog()).await?;
-        let shelves = Shelves::new(catalog.clone(), recordings, ledger, settings.retention);
+        let mut shelves = Shelves::new(catalog.clone(), recordings, ledger, settings.retention);
+        if let Some(sealed) = Directory::shared_if_there(&state.sealed())? {
+            shelves = shelves.with_originals(Arc::new(sealed));
+        }
         let retention = Arc::new(Retention::new(shelves, sequencer.clone()));
 
         let seeds = seeds(&catalog, &settings).await?;

@@ -12,10 +12,10 @@ KINDS = """act.done bytes cm? masked out q rows s sqlstate? us/boot config dange
 approval.request a c ch needed p q rev s until/prune.ledger bytes cr dropped first last run/policy.apply by? p source
 session.close acts cm? leaves reason roll s/retention.done bytes how pruned refused run/approval.use ch q ref rev s
 approval.decide assurance by ch d rev sig?/act.start a c ch d fp p prof q rev? s x/rec.segment blocks bytes cr file
-retention.run by? due ledger recordings/prune.refuse by? file? first? hold? run? s? why/crash q? s/heartbeat
+retention.run by? due ledger recordings sealed/prune.refuse by? file? first? hold? run? s? why/crash q? s/heartbeat
 session.open a auth c d p prof proto s/prune.recording bytes cr file last run/raw.segment bytes com cr hd s seg to
 act.deny a? c? ch? code d p q s/secret.change by? c change ver/hold.set by com hold scope/hold.lift by com hold
-approval.end end rev/export by cr from to/shred by cr s what/gap cause from to/shutdown reason/principal a com
+approval.end end rev/export by cr from to/shred by? cr? run? s what/gap cause from to/shutdown reason/principal a com
 view by s? what/unseal by rev s/alert code s?/stall reason refused? us?/key.epoch e key life_ms root sig size"""
 KINDS = {kind: (BASE.union(w for w in keys if w[-1] != "?"), BASE.union(w.rstrip("?") for w in keys))
          for kind, *keys in map(str.split, re.split("[/\n]", KINDS))}

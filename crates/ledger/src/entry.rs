@@ -572,10 +572,12 @@ pub struct Shred<'a> {
     pub session: SessionId,
     /// What of it: `sealed`.
     pub what: &'a str,
-    /// SHA-256 of the words that say on whose authority.
-    pub authority: Digest,
-    /// Who: chain id.
-    pub by: [u8; 16],
+    /// SHA-256 of the words that say on whose authority; `None`: it was its time.
+    pub authority: Option<Digest>,
+    /// Who: chain id; `None`: it was its time.
+    pub by: Option<[u8; 16]>,
+    /// The `retention.run` that it belongs to, by its index, if it was its time.
+    pub run: Option<u64>,
 }
 
 /// `retention.run`.
@@ -589,6 +591,8 @@ pub struct RetentionRun {
     pub ledger: u64,
     /// How long recordings are kept, in days.
     pub recordings: u64,
+    /// How long sealed originals are kept, in days.
+    pub sealed: u64,
 }
 
 /// `prune.recording`: on disk before the file is deleted.

@@ -248,8 +248,11 @@ fn deed_fields(line: &mut Line<'_, '_>, entry: &Entry<'_>) {
             line.hex("s", &e.session.0);
         }
         Entry::Shred(e) => {
-            line.hex("by", &e.by);
-            line.hex("cr", &e.authority.0);
+            line.hex_if("by", e.by.as_ref());
+            line.hex_if("cr", e.authority.as_ref().map(|digest| &digest.0));
+            if let Some(run) = e.run {
+                line.number("run", run);
+            }
             line.hex("s", &e.session.0);
             line.text("what", e.what);
         }
@@ -334,6 +337,7 @@ fn retention_fields(line: &mut Line<'_, '_>, entry: &Entry<'_>) {
             line.number("due", e.due);
             line.number("ledger", e.ledger);
             line.number("recordings", e.recordings);
+            line.number("sealed", e.sealed);
         }
         Entry::PruneRecording(e) => {
             line.number("bytes", e.bytes);

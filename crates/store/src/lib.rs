@@ -30,8 +30,8 @@ pub use recordings::{
 };
 pub use registry::{RegistryDir, RegistryError, RegistryFiles};
 pub use retention::{
-    Holds, Judgement, Planned, PlannedFile, PlannedSegment, Retention, RetentionError, RetentionLimits,
-    RetentionProgress, Shelves, Unheld, Why, holds_of_ledger,
+    Holds, Judgement, Planned, PlannedFile, PlannedOriginals, PlannedSegment, Retention, RetentionError,
+    RetentionLimits, RetentionProgress, Shelves, Unheld, Why, holds_of_ledger,
 };
 pub use seals::{
     OnSealed, SealFault, SealOptions, SealSpool, Sealed, SealedReader, SealedSegment, Seals, SegmentSealer, Untaken,

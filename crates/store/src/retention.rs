@@ -5,6 +5,7 @@
 
 mod entries;
 mod judge;
+mod originals;
 #[cfg(test)]
 mod tests;
 mod unheld;
@@ -25,10 +26,12 @@ use tokio::sync::{Mutex, watch};
 
 use crate::catalog::{Catalog, CatalogError, ChainRecord, HoldScope, LegalHold, Lift, RecordingFile, RunRecord};
 use crate::recordings::{RecordingReader, file_name};
+use crate::seals::SealedReader;
 use crate::sequencer::segment::name as segment_name;
 use crate::sequencer::{LedgerItem, LedgerReader, Level, OpenError, Sequencer, Stall, Volume};
 
 pub use judge::{Judgement, Why};
+pub use originals::PlannedOriginals;
 pub use unheld::Unheld;
 
 /// A day, in microseconds.
@@ -41,6 +44,8 @@ pub struct RetentionLimits {
     pub ledger_days: u32,
     /// Recordings, in days from the end of the last session of a file.
     pub recordings_days: u32,
+    /// Sealed originals, in days from the end of their session.
+    pub sealed_days: u32,
 }
 
 impl RetentionLimits {
@@ -50,6 +55,9 @@ impl RetentionLimits {
     fn recordings_us(self) -> i64 {
         i64::from(self.recordings_days).saturating_mul(DAY_US)
     }
+    fn sealed_us(self) -> i64 {
+        i64::from(self.sealed_days).saturating_mul(DAY_US)
+    }
     fn ledger_us(self) -> i64 {
         i64::from(self.ledger_days).saturating_mul(DAY_US)
     }
@@ -57,7 +65,7 @@ impl RetentionLimits {
 
 impl Default for RetentionLimits {
     fn default() -> Self {
-        Self { ledger_days: Self::DEFAULT_DAYS, recordings_days: Self::DEFAULT_DAYS }
+        Self { ledger_days: Self::DEFAULT_DAYS, recordings_days: Self::DEFAULT_DAYS, sealed_days: Self::DEFAULT_DAYS }
     }
 }
 
@@ -144,6 +152,8 @@ pub enum Planned {
     File(PlannedFile),
     /// A segment of the ledger.
     Segment(PlannedSegment),
+    /// The sealed originals of a session.
+    Originals(PlannedOriginals),
 }
 
 impl Planned {
@@ -152,13 +162,15 @@ impl Planned {
         match self {
             Self::File(file) => file.judgement,
             Self::Segment(segment) => segment.judgement,
+            Self::Originals(originals) => originals.judgement,
         }
     }
-    /// Bytes that are deleted, if it is.
+    /// Bytes that are deleted, if it is; of originals nobody counted them.
     pub fn bytes(&self) -> u64 {
         match self {
             Self::File(file) => file.file.bytes,
             Self::Segment(segment) => segment.bytes,
+            Self::Originals(_) => 0,
         }
     }
 }
@@ -212,6 +224,7 @@ pub struct Shelves {
     volume: Arc<dyn Volume>,
     ledger: Arc<dyn Volume>,
     limits: RetentionLimits,
+    originals: Option<SealedReader>,
 }
 
 impl std::fmt::Debug for Shelves {
@@ -223,7 +236,7 @@ impl std::fmt::Debug for Shelves {
 impl Shelves {
     /// Over the recordings in `volume` and the entries in `ledger`.
     pub fn new(catalog: Catalog, volume: Arc<dyn Volume>, ledger: Arc<dyn Volume>, limits: RetentionLimits) -> Self {
-        Self { catalog, volume, ledger, limits }
+        Self { catalog, volume, ledger, limits, originals: None }
     }
 
     /// What would become at `now` of every closed file, and of every closed segment that has something to lose. Writes
@@ -236,7 +249,8 @@ impl Shelves {
     ) -> Result<Vec<Planned>, RetentionError> {
         let files = self.files(holds, now, &on).await?.into_iter().map(Planned::File);
         let segments = self.segments(holds, now, &on).await?.into_iter().map(Planned::Segment);
-        Ok(files.chain(segments).collect())
+        let originals = self.sealed(holds, now, &on).await?.into_iter().map(Planned::Originals);
+        Ok(files.chain(segments).chain(originals).collect())
     }
 
     async fn files(
@@ -522,8 +536,9 @@ impl Retention {
         planned.retain(|one| !matches!(one.judgement(), Judgement::Kept { .. }));
         let due = planned.len() as u64;
         let limits = self.shelves.limits;
-        let (ledger, recordings) = (u64::from(limits.ledger_days), u64::from(limits.recordings_days));
-        let entry = self.durable(&Entry::RetentionRun(RetentionRun { by, due, ledger, recordings })).await?;
+        let [ledger, recordings, sealed] =
+            [limits.ledger_days, limits.recordings_days, limits.sealed_days].map(u64::from);
+        let entry = self.durable(&Entry::RetentionRun(RetentionRun { by, due, ledger, recordings, sealed })).await?;
         let mut run = RunRecord { entry, began_at, ended: None, due, pruned: 0, refused: 0, bytes: 0 };
         catalog.note_run(&run).await?;
         let outcome = self.steps(&mut run, &mut planned, &now, pause, each).await;
@@ -554,6 +569,7 @@ impl Retention {
             match one {
                 Planned::File(one) => one.judgement = self.step(run, &one.file, now()).await?,
                 Planned::Segment(one) => *one = self.segment(run, *one).await?,
+                Planned::Originals(one) => *one = self.shred(run, *one, now()).await?,
             }
             each(one);
         }

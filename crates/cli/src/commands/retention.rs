@@ -73,7 +73,7 @@ async fn dry_run(configuration: &Configuration, local: &Local, at: Timestamp, ou
     let (due, kept) = (due.count(), planned.len() - past.len());
     let refused = past.len() - due;
     out.line(format!(
-        "as of {at}: {due} of {} files and segments would be pruned ({}), {refused} are past their time and kept, {kept} are \
+        "as of {at}: {due} of {} files, segments and sealed sessions would be pruned ({}), {refused} are past their time and kept, {kept} are \
          not due",
         planned.len(),
         size(bytes)
@@ -81,8 +81,9 @@ async fn dry_run(configuration: &Configuration, local: &Local, at: Timestamp, ou
     out.line("nothing was deleted: this is a dry run, and no entry speaks of it");
     let files: Vec<Value> = planned.iter().filter_map(file_document).collect();
     let segments: Vec<Value> = planned.iter().filter_map(segment_document).collect();
+    let originals: Vec<Value> = planned.iter().filter_map(originals_document).collect();
     out.document(&json!({ "dry_run": true, "as_of": at.to_string(), "due": due, "refused": refused, "bytes": bytes,
-                          "files": files, "segments": segments }));
+                          "files": files, "segments": segments, "originals": originals }));
     Ok(Exit::Yes)
 }
 
@@ -93,6 +94,8 @@ async fn status(configuration: &Configuration, local: &Local, out: Out) -> Done 
     let is_file = |one: &&Planned| matches!(one, Planned::File(_));
     let bytes: u64 = planned.iter().filter(is_file).map(Planned::bytes).sum();
     let files = planned.iter().filter(is_file).count();
+    let segments = planned.iter().filter(|one| matches!(one, Planned::Segment(_))).count();
+    let originals = planned.len() - files - segments;
     let next = planned.iter().filter_map(|one| match one.judgement() {
         Judgement::Kept { due_at } => Some(due_at),
         _ => None,
@@ -100,17 +103,17 @@ async fn status(configuration: &Configuration, local: &Local, out: Out) -> Done 
     let (next, past) = (next.clone().min(), planned.len() - next.count());
     let limits = configuration.retention;
     out.line(format!("recordings  {} days; {files} closed files, {}", limits.recordings_days, size(bytes)));
-    out.line(format!("ledger      {} days; {} closed segments to look at", limits.ledger_days, planned.len() - files));
+    out.line(format!("ledger      {} days; {segments} closed segments to look at", limits.ledger_days));
+    out.line(format!("sealed      {} days; originals of {originals} sessions to look at", limits.sealed_days));
     out.line(format!("past        {past} of them are past their time"));
     out.line(format!("next        {}", next.map_or("-".to_owned(), |at| at.to_string())));
     out.line(format!("holds       {holds} in force"));
     out.line(format!("last run    {}", last.as_ref().map_or("-".to_owned(), told)));
-    out.document(
-        &json!({ "recordings_days": limits.recordings_days, "ledger_days": limits.ledger_days, "files": files,
-                          "segments": planned.len() - files, "bytes": bytes, "past": past,
+    out.document(&json!({ "recordings_days": limits.recordings_days, "ledger_days": limits.ledger_days,
+                          "sealed_days": limits.sealed_days, "files": files, "segments": segments,
+                          "originals": originals, "bytes": bytes, "past": past,
                           "next": next.map(|at| at.to_string()), "holds": holds,
-                          "last_run": last.as_ref().map(run_document) }),
-    );
+                          "last_run": last.as_ref().map(run_document) }));
     Ok(Exit::Yes)
 }
 
@@ -123,7 +126,11 @@ async fn plan(
     let recordings = Directory::shared(&configuration.state.join("recordings")).map_err(unreadable)?;
     let holds = Holds::of(&local.catalog, on_record).await.map_err(unreadable)?;
     let ledger = Directory::shared(&configuration.state.join("ledger")).map_err(unreadable)?;
-    let shelves = Shelves::new(local.catalog.clone(), Arc::new(recordings), Arc::new(ledger), configuration.retention);
+    let limits = configuration.retention;
+    let mut shelves = Shelves::new(local.catalog.clone(), Arc::new(recordings), Arc::new(ledger), limits);
+    if let Some(sealed) = Directory::shared_if_there(&configuration.state.join("sealed")).map_err(unreadable)? {
+        shelves = shelves.with_originals(Arc::new(sealed));
+    }
     let bar = std::cell::RefCell::new(Bar::new());
     let planned = shelves.plan(&holds, at, |step| bar.borrow_mut().show(&RetentionStep::of(&step))).await;
     bar.borrow_mut().clear();
@@ -138,6 +145,7 @@ fn name(one: &Planned) -> String {
     match one {
         Planned::File(one) => format!("recordings {}", one.file.file),
         Planned::Segment(one) => format!("ledger from entry {}", one.first),
+        Planned::Originals(one) => format!("originals of {}", one.session),
     }
 }
 
@@ -146,6 +154,7 @@ fn last_at(one: &Planned) -> Timestamp {
     match one {
         Planned::File(one) => one.file.last_at,
         Planned::Segment(one) => one.last_at,
+        Planned::Originals(one) => one.last_at,
     }
 }
 
@@ -205,6 +214,13 @@ fn segment_document(one: &Planned) -> Option<Value> {
     let hold = hold.or_else(|| one.held.map(|id| hex(&id)));
     Some(json!({ "first": one.first, "entries": one.entries, "bytes": one.bytes, "to": one.last_at.to_string(),
                  "becomes": word, "why": why, "hold": hold, "due_at": due_at }))
+}
+
+fn originals_document(one: &Planned) -> Option<Value> {
+    let Planned::Originals(one) = one else { return None };
+    let (word, why, hold, due_at) = words(one.judgement);
+    Some(json!({ "session": one.session.to_string(), "to": one.last_at.to_string(), "becomes": word, "why": why,
+                 "hold": hold, "due_at": due_at }))
 }
 
 fn size(bytes: u64) -> String {

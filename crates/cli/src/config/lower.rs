@@ -207,7 +207,8 @@ impl Lower<'_> {
             self.whole_odd("no client can connect: nothing listens", "set `postgres` in [listen]");
         }
         let reviews = file.reviews.into_iter().filter_map(|review| self.review(review)).collect();
-        let retention = self.retention(&file.retention);
+        let seals = resources.iter().any(|one| one.seal.is_some());
+        let retention = self.retention(&file.retention, seals);
         let witnesses = file.ledger.witnesses.and_then(|name| self.witnesses(&name));
         let witness_ca = file.ledger.witness_ca.and_then(|ca| self.pem(&ca, "CERTIFICATE"));
         let peers = file.ledger.witness_for.map(|name| self.peers(&name, https.is_some())).unwrap_or_default();
@@ -242,18 +243,20 @@ impl Lower<'_> {
         }
     }
 
-    fn retention(&mut self, retention: &super::Retention) -> RetentionLimits {
-        if let Some(sealed) = retention.sealed.as_ref().filter(|sealed| !sealed.get_ref().0.is_zero()) {
-            let message = "sealed originals are not deleted by age in this release";
-            self.wrong(sealed.span(), message, "remove it: `chancery evidence shred` destroys a session's originals");
-        }
+    fn retention(&mut self, retention: &super::Retention, seals: bool) -> RetentionLimits {
         let mut days = |span: &Option<Spanned<Span>>, key| match span {
             Some(span) => self.days(span, key),
             None => RetentionLimits::DEFAULT_DAYS,
         };
-        let (ledger_days, recordings_days) =
-            (days(&retention.ledger, "ledger"), days(&retention.recordings, "recordings"));
-        RetentionLimits { ledger_days, recordings_days }
+        let ledger_days = days(&retention.ledger, "ledger");
+        let recordings_days = days(&retention.recordings, "recordings");
+        // `0d` says that there are none: it takes effect where nothing is sealed, and is asked about where something is.
+        let none = |sealed: &&Spanned<Span>| sealed.get_ref().0.is_zero() && !seals;
+        let sealed_days = match retention.sealed.as_ref().filter(none) {
+            Some(_) => RetentionLimits::DEFAULT_DAYS,
+            None => days(&retention.sealed, "sealed"),
+        };
+        RetentionLimits { ledger_days, recordings_days, sealed_days }
     }
     /// Days, so that a limit is not a matter of the hour at which a run is made.
     fn days(&mut self, span: &Spanned<Span>, key: &str) -> u32 {

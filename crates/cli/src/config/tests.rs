@@ -307,8 +307,8 @@ fn retention_is_whole_days_and_four_hundred_if_nobody_says_otherwise() {
         let told = "`recordings` in [retention] must be whole days, 1d to 36500d";
         assert!(problems.iter().any(|problem| problem.message == told), "{bad}: {problems:?}");
     }
-    let problems = with("sealed = \"1d\"").err().expect("it is refused");
-    assert!(problems.iter().any(|problem| problem.message.contains("not deleted by age")), "{problems:?}");
+    let sealed = |lines: &str| with(lines).unwrap_or_else(|problems| panic!("{problems:?}")).retention.sealed_days;
+    assert_eq!([sealed(""), sealed("sealed = \"30d\""), sealed("sealed = \"0d\"")], [400, 30, 400]);
     let ledger = with("ledger = \"7d\"").unwrap_or_else(|problems| panic!("{problems:?}")).retention.ledger_days;
     assert_eq!(ledger, 7);
     assert!(with("ledger = \"7h\"").is_err());

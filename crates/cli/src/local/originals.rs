@@ -1,7 +1,6 @@
 //! Handing out and destroying sealed originals: the part that is written down and cannot be undone. Not here: the files
 //! that are handed out.
 
-use std::io;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -93,11 +92,9 @@ pub(super) async fn shred(shred: &NewShred, ground: &Ground<'_>, by: [u8; 16]) -
     if !ended {
         return Err(Failure::no(format!("session {session} has not ended")).hint("end it first"));
     }
-    let reader = match Directory::shared(&ground.state.join("sealed")) {
-        Ok(volume) => Some(SealedReader::new(Arc::new(volume))),
-        Err(error) if error.kind() == io::ErrorKind::NotFound => None,
-        Err(error) => return Err(Failure::unsure(format!("the originals cannot be reached: {error}"))),
-    };
+    let volume = Directory::shared_if_there(&ground.state.join("sealed"));
+    let volume = volume.map_err(|error| Failure::unsure(format!("the originals cannot be reached: {error}")))?;
+    let reader = volume.map(|volume| SealedReader::new(Arc::new(volume)));
     let files = reader.as_ref().map_or(Ok(0), |reader| reader.count(session));
     let files = files.map_err(|error| Failure::unsure(format!("the originals cannot be listed: {error}")))?;
     if key.is_none() && files == 0 {
@@ -107,7 +104,8 @@ pub(super) async fn shred(shred: &NewShred, ground: &Ground<'_>, by: [u8; 16]) -
     let _unheld = ground.retention.unheld(session, by).await.map_err(|error| kept(session, &error))?;
     let mut authority = Digest::default();
     authority.0.copy_from_slice(digest(&SHA256, shred.authority.as_bytes()).as_ref());
-    append(ground.sequencer, &Entry::Shred(Shred { session, what: "sealed", authority, by })).await?;
+    let entry = Shred { session, what: "sealed", authority: Some(authority), by: Some(by), run: None };
+    append(ground.sequencer, &Entry::Shred(entry)).await?;
     let mut folds = 0;
     while !ground.catalog.destroy_seal_key(session).await.map_err(failed)? {
         folds += 1;

@@ -108,8 +108,10 @@ pub(crate) fn pruned_story(said: impl Fn(&mut PruneLedger)) -> Story {
         maker.add(Entry::Unseal(Unseal { session, review: ReviewId([8; 16]), by }));
         let (refused, by_) = (Some(session), Some(by));
         maker.add(Entry::PruneRefuse(PruneRefuse { session: refused, by: by_, ..PruneRefuse::new("held") }));
-        maker.add(Entry::Shred(Shred { session, what: "sealed", authority: digest, by }));
-        let run = maker.add(Entry::RetentionRun(RetentionRun { by: None, due: 2, ledger: 400, recordings: 400 })).index;
+        maker.add(Entry::Shred(Shred { session, what: "sealed", authority: Some(digest), by: Some(by), run: None }));
+        let run = maker
+            .add(Entry::RetentionRun(RetentionRun { by: None, due: 2, ledger: 400, recordings: 400, sealed: 400 }))
+            .index;
         let leaves: Vec<Leaf> = (0..).zip(&maker.lines).map(|(at, line)| Leaf::parse(line, at).expect("own")).collect();
         let (mut gone, mut segment) = (BTreeMap::new(), 0);
         for number in 0..2 {

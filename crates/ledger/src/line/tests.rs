@@ -265,7 +265,13 @@ fn what_is_said_of_originals_is_written_as_the_format_says() {
         naive.hex("cr", &body.0);
         naive.hex("s", &session.0);
         naive.text("what", "sealed");
-        let entry = Shred { session, what: "sealed", authority: body, by };
+        let entry = Shred { session, what: "sealed", authority: Some(body), by: Some(by), run: None };
+        assert_eq!(written(&Entry::Shred(entry), common), naive.line());
+        let mut naive = Naive::new("shred", common);
+        naive.number("run", 7);
+        naive.hex("s", &session.0);
+        naive.text("what", "sealed");
+        let entry = Shred { session, what: "sealed", authority: None, by: None, run: Some(7) };
         assert_eq!(written(&Entry::Shred(entry), common), naive.line());
     });
 }

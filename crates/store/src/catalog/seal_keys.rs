@@ -5,6 +5,9 @@ use sqlx::Row;
 
 use super::{Catalog, CatalogError, bounded, limits};
 
+/// Keys that one look gives; the next one gives the rest.
+const KEYS_AT_ONCE: i64 = 100_000;
+
 /// The key of a session's originals.
 #[derive(Clone, PartialEq, Eq)]
 pub struct SealKeyRecord {
@@ -45,6 +48,18 @@ impl Catalog {
             envelope: row.try_get("envelope")?,
             created_at: Timestamp(row.try_get("created_at")?),
         }))
+    }
+    /// The sessions whose keys were made before an instant, and when; the oldest first.
+    pub async fn seal_keys_made_before(&self, before: Timestamp) -> Result<Vec<(SessionId, Timestamp)>, CatalogError> {
+        let query = "SELECT session, created_at FROM seal_keys WHERE created_at < ?1 ORDER BY created_at LIMIT ?2";
+        let query = sqlx::query(query).bind(before.0).bind(KEYS_AT_ONCE);
+        let rows = query.fetch_all(&mut *self.reader().await?).await?;
+        let key = |row: &sqlx::sqlite::SqliteRow| {
+            let id: Vec<u8> = row.try_get("session")?;
+            let id = id.try_into().map_err(|_| CatalogError::Corrupt("the id of a session"))?;
+            Ok((SessionId(id), Timestamp(row.try_get("created_at")?)))
+        };
+        rows.iter().map(key).collect()
     }
     /// Destroys the key of a session: it is overwritten in the file, and the write-ahead log, which may hold a copy, is
     /// folded. Returns whether that was done; if not, a reader was in the way of folding, and it is to be called again.

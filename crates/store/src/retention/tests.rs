@@ -60,6 +60,7 @@ struct House {
     catalog: Catalog,
     ledger: MemoryVolume,
     recordings: Arc<Sticky>,
+    sealed: MemoryVolume,
     sequencer: Sequencer,
     retention: Retention,
 }
@@ -103,10 +104,12 @@ impl House {
             write(&memory, &sequencer, n).await;
         }
         let recordings = Arc::new(Sticky(memory, AtomicBool::new(false)));
-        let limits = RetentionLimits { ledger_days: 10, recordings_days: 10 };
+        let limits = RetentionLimits { ledger_days: 10, recordings_days: 10, sealed_days: 10 };
         let shelves = Shelves::new(catalog.clone(), recordings.clone(), Arc::new(ledger.clone()), limits);
+        let sealed = MemoryVolume::new();
+        let shelves = shelves.with_originals(Arc::new(sealed.clone()));
         let retention = Retention::new(shelves, sequencer.clone());
-        let house = Self { path, catalog, ledger, recordings, sequencer, retention };
+        let house = Self { path, catalog, ledger, recordings, sealed, sequencer, retention };
         for n in 0..3 {
             house.row(n, (n < 2).then_some(i64::from(n + 1) * DAY)).await;
         }
@@ -184,6 +187,7 @@ fn number(one: &Planned) -> u64 {
     match one {
         Planned::File(one) => one.file.file,
         Planned::Segment(one) => one.first,
+        Planned::Originals(one) => u64::from(one.session.0[0]),
     }
 }
 
@@ -464,4 +468,58 @@ fn step<F: Future>(future: std::pin::Pin<&mut F>) -> Option<F::Output> {
         std::task::Poll::Ready(done) => Some(done),
         std::task::Poll::Pending => None,
     }
+}
+
+#[tokio::test]
+async fn originals_past_their_time_are_destroyed_unless_held_or_open() {
+    let house = House::new().await;
+    let resource = ResourceName::parse("shop").unwrap();
+    // Sessions 0 and 1 ended on days 1 and 2, 2 is open; of 3 the catalog knows the key alone.
+    for n in 0..4 {
+        house.catalog.put_seal_key(id(n), &resource, b"sealed", Timestamp(i64::from(n) * DAY)).await.unwrap();
+        let name = format!("{}/00000000.age-body", hex(&id(n).0));
+        house.sealed.create(&name).unwrap().write_at(0, b"noise").unwrap();
+    }
+    house.retention.set_hold(&house.hold(1, HoldScope::Session(id(1))), [1; 16]).await.unwrap();
+    let files = |n: u8| house.sealed.list(&hex(&id(n).0)).unwrap().len();
+    let sealed = |seen: &[(SessionId, Judgement)]| seen.iter().map(|(session, _)| *session).collect::<Vec<_>>();
+    let mut seen = Vec::new();
+    let each = |one: &Planned| {
+        if let Planned::Originals(one) = one {
+            seen.push((one.session, one.judgement));
+        }
+    };
+    house.retention.run(None, || Timestamp(11 * DAY), Duration::ZERO, each).await.unwrap();
+    // On day 11, ten days after its end, 0 goes; the others are not past their time, or open.
+    assert_eq!(sealed(&seen), [id(0)]);
+    assert_eq!([files(0), files(1)], [0, 1]);
+    assert!(house.catalog.seal_key(id(0)).await.unwrap().is_none());
+    let mut seen = Vec::new();
+    let each = |one: &Planned| {
+        if let Planned::Originals(one) = one {
+            seen.push((one.session, one.judgement));
+        }
+    };
+    house.retention.run(None, || Timestamp(14 * DAY), Duration::ZERO, each).await.unwrap();
+    let refused = |why, hold| Judgement::Refused(why, hold);
+    let expected =
+        [(id(1), refused(Why::Held, Some([1; 16]))), (id(2), refused(Why::Open, None)), (id(3), Judgement::Due)];
+    assert_eq!(seen, expected);
+    assert_eq!([files(0), files(1), files(2), files(3)], [0, 1, 1, 0]);
+    let told = house.entries(&[EntryKind::Shred, EntryKind::PruneRefuse]);
+    let about_originals = |entry: &serde_json::Value| entry.get("file").is_none() && entry.get("first").is_none();
+    let refusals = told.iter().filter(|(kind, entry)| *kind == EntryKind::PruneRefuse && about_originals(entry));
+    let mut whys: Vec<_> = refusals.filter_map(|(_, entry)| entry["why"].as_str()).collect();
+    whys.sort_unstable();
+    assert_eq!(whys, ["held", "open"]);
+    let shreds = told.iter().filter(|(kind, _)| *kind == EntryKind::Shred);
+    assert_eq!(shreds.clone().count(), 2);
+    assert!(shreds.clone().all(|(_, entry)| entry.get("run").is_some() && entry.get("by").is_none()), "{told:?}");
+    house.lift(1).await.unwrap();
+    house.retention.run(None, || Timestamp(15 * DAY), Duration::ZERO, |_| ()).await.unwrap();
+    assert_eq!(files(1), 0);
+}
+
+fn hex(id: &[u8]) -> String {
+    id.iter().map(|byte| format!("{byte:02x}")).collect()
 }

@@ -35,7 +35,11 @@ impl Retention {
 
 impl Shelves {
     /// The hold that keeps a session, and whether that is certain.
-    async fn keeper(&self, session: SessionId, holds: &Holds) -> Result<Option<(Why, [u8; 16])>, CatalogError> {
+    pub(super) async fn keeper(
+        &self,
+        session: SessionId,
+        holds: &Holds,
+    ) -> Result<Option<(Why, [u8; 16])>, CatalogError> {
         if let Some(hold) = holds.unknown {
             return Ok(Some((Why::Unknown, hold)));
         }

@@ -72,6 +72,13 @@ impl Directory {
         fs::metadata(path)?;
         Ok(Self { path: path.to_owned(), _lock: None })
     }
+    /// The same; `None` if there is no such directory.
+    pub fn shared_if_there(path: &Path) -> io::Result<Option<Self>> {
+        match Self::shared(path) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+            opened => opened.map(Some),
+        }
+    }
     fn parent_synced(&self, name: &str) -> io::Result<()> {
         let path = self.path.join(name);
         File::open(path.parent().unwrap_or(&self.path))?.sync_all()

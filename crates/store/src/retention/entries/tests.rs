@@ -100,7 +100,7 @@ impl House {
         let (sequencer, _) =
             Sequencer::open(volume, kept, signer(), ORIGIN, options(&clock, 9, segment_bytes)).unwrap();
         let sticky = Arc::new(Sticky(ledger.clone(), AtomicBool::new(false)));
-        let limits = RetentionLimits { ledger_days: 10, recordings_days: 10 };
+        let limits = RetentionLimits { ledger_days: 10, recordings_days: 10, sealed_days: 10 };
         let shelves = Shelves::new(catalog.clone(), Arc::new(MemoryVolume::new()), sticky.clone(), limits);
         let retention = Retention::new(shelves, sequencer.clone());
         let roots = Roots::parse(&sequencer.roots()).unwrap();
