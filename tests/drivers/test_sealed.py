@@ -15,7 +15,7 @@ import time
 
 import pytest
 
-from rig import Missing, wire
+from rig import Missing, clock, wire
 from rig.need import need
 from rig.pack import Pack
 from rig.process import ROOT
@@ -214,6 +214,31 @@ def session_bytes(front):
     """The one session's id as sixteen bytes: its directory is called so."""
     (name,) = [path.name for path in (pathlib.Path(front.directory) / "state/sealed").iterdir() if path.is_dir()]
     return bytes.fromhex(name)
+
+
+def test_what_is_past_its_time_is_destroyed_by_a_run(shop, provider, directory):
+    """500 days later a run of retention destroys the key of a session, unless it is held; the pack has the receipt."""
+    front = shop()
+    for _ in range(2):
+        with front.connect("shop", provider.person("ada")) as line:
+            line.query("SELECT email FROM customers")
+    until(lambda: sum(bool(one["ended_at"]) for one in sessions(front)) == 2)
+    first, second = sorted(one["session"] for one in sessions(front))
+    front.stop()
+    sealed = pathlib.Path(front.directory) / "state/sealed"
+    run = lambda *words: json.loads(front.run("--json", *words, "--config", front.config).stdout)  # noqa: E731
+    assert run("retention", "run")["pruned"] == 0 and len(list(sealed.rglob("*.age-body"))) == 2
+    held = run("hold", "set", "--session", first, "--reason", "case 9")["hold"]
+    front.environment = need(lambda: clock.later(directory, 500))
+    planned = {one["session"]: (one["becomes"], one["hold"]) for one in run("retention", "run", "--dry-run")["originals"]}
+    assert planned == {first: ("refused", held), second: ("due", None)}
+    run("retention", "run")
+    assert [body.parent.name for body in sealed.rglob("*.age-body")] == [first.removeprefix("ses-")]
+    pack = check(front)
+    rows = [row for row in pack.rows("P15") if row["class"] == "sealed"]
+    assert [(row["kind"], row["session"], row["by"]) for row in rows if row["kind"] == "shred"] == \
+        [("shred", second.removeprefix("ses-"), None)]
+    assert [row["hold"] for row in rows if row["kind"] == "prune.refuse"] == [held]
 
 
 def check(front):
