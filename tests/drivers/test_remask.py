@@ -7,7 +7,7 @@ import struct
 
 import pytest
 
-from rig.pack import Forger, Pack, blocks, chained, decoded
+from rig.pack import Forger, Pack, blocks, chained, decoded, leaf_hash
 from test_sealed import REVIEW, approved, auditor, check, ended_session, entries, psql, sessions, unseal, until  # noqa: F401
 
 CARD, SSN, IBAN = "4111 1111 1111 1111", "123-45-6789", "DE89370400440532013000"
@@ -130,6 +130,18 @@ def changed(pack, target, change, stated=True):
     return forged.write(target)
 
 
+def with_a_pruned_entry(pack, target):
+    """The pack, as it would be if its first entry had been pruned (docs/spec/pack.md, `ledger/kept`)."""
+    forged = Forger(pack, None)
+    path = next(path for path in forged.files if path.startswith("ledger/tile/entries/"))
+    bundle, lines = forged.files[path], list(forged.lines())
+    rest = bundle[2 + int.from_bytes(bundle[:2], "big"):]
+    kept = bytes(2) + bytes(8) + leaf_hash(lines[0]) + rest
+    forged.files = {other.replace("ledger/tile/entries/", "ledger/kept/") if other == path else other:
+                    kept if other == path else data for other, data in forged.files.items()}
+    return forged.write(target)
+
+
 def swapped(data, old, new):
     assert len(old) == len(new) and data.count(old) > 0, old
     return data.replace(old, new, 1)
@@ -181,6 +193,10 @@ def test_the_recording_is_what_masking_makes_of_the_originals(shop, provider, au
     replayed = front.run("session", "replay", session, "--config", front.config).stdout
     assert "masked: email partial 50 (tag contact), card redact 50 (tag pci), born generalise 50 (tag birth)" in replayed
     assert "card found" in replayed
+
+    # Of a ledger with pruned entries the rest is found all the same.
+    code, checks = remask(front, out, opened, with_a_pruned_entry(pack, directory / "pruned.tar"))
+    assert code == 0, checks
 
     tampered_with(front, out, opened, pack)
     pack.unlink()

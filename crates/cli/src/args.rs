@@ -448,10 +448,10 @@ pub(crate) struct Shred {
 #[derive(Debug, Args)]
 pub(crate) struct ExportPack {
     /// The first day or instant of the period: 2026-01-01 or 2026-01-01T00:00:00Z.
-    #[arg(long, value_name = "T", value_parser = crate::commands::evidence::instant)]
+    #[arg(long, value_name = "T", value_parser = crate::instant::instant)]
     pub(crate) from: Timestamp,
     /// The instant at which it ends; a day is meant from its beginning. Without it, the head of the ledger.
-    #[arg(long, value_name = "T", value_parser = crate::commands::evidence::instant)]
+    #[arg(long, value_name = "T", value_parser = crate::instant::instant)]
     pub(crate) to: Option<Timestamp>,
     /// Only this control in the results; may be given several times. All populations are in the pack in any case.
     #[arg(long = "control", value_name = "ID")]

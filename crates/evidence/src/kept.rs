@@ -1,6 +1,6 @@
 //! Bundles of entries of which some were pruned: `ledger/kept` in a pack (`docs/spec/pack.md`). Not here: whether they may be.
 
-use chancery_ledger::{BUNDLE_ENTRIES, LedgerError, bundle_path};
+use chancery_ledger::{BUNDLE_ENTRIES, LedgerError, bundle_path, parse_bundle};
 use chancery_model::Digest;
 
 /// What such a bundle has of an entry.
@@ -44,8 +44,16 @@ pub fn kept_bundle<'a>(entries: impl IntoIterator<Item = Kept<'a>>) -> Result<Ve
     Ok(out)
 }
 
-/// Takes a bundle apart; `None` if it reaches past its end or holds more than 256 entries.
-pub(crate) fn parse_kept(mut bytes: &[u8]) -> Option<Vec<Kept<'_>>> {
+/// Takes the bundle at this path, below the ledger's, apart, whether entries of it were pruned or not; `None` if it is none.
+pub fn read_bundle<'a>(path: &str, bytes: &'a [u8]) -> Option<Vec<Kept<'a>>> {
+    match path.strip_prefix(KEPT) {
+        Some(_) => parse_kept(bytes),
+        None => Some(parse_bundle(bytes)?.into_iter().map(Kept::Entry).collect()),
+    }
+}
+
+/// `None` if it reaches past its end or holds more than 256 entries.
+fn parse_kept(mut bytes: &[u8]) -> Option<Vec<Kept<'_>>> {
     let mut entries = Vec::new();
     while !bytes.is_empty() {
         if entries.len() == BUNDLE_ENTRIES {

@@ -31,7 +31,7 @@ pub use compare::{PLANTED, Seen};
 pub use control::{CONTROLS, Control, ControlId, EXCEPTIONS_MAX, Exception, Findings, Found};
 pub use derive::{Derived, Deriver};
 pub use directory::{ChainRow, Directory, who};
-pub use kept::{Kept, kept_bundle, kept_path};
+pub use kept::{Kept, kept_bundle, kept_path, read_bundle};
 pub use manifest::{Generator, Listed, MANIFEST, MANIFEST_BYTES_MAX, MANIFEST_NOTE, Manifest, instant, manifest_text};
 pub use ocsf::{Events, ocsf_finding};
 pub use oscal::oscal_results;

@@ -37,7 +37,7 @@ pub struct Settings {
     pub max_unwitnessed: Duration,
     /// Where the ledger and its recordings are copied; `None`: nowhere.
     pub archive: Option<ArchiveSettings>,
-    /// How long recordings are kept.
+    /// How long things are kept.
     pub retention: RetentionLimits,
     /// The rules at the start.
     pub rules: Arc<RuleSet>,

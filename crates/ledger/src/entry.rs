@@ -208,9 +208,11 @@ impl EntryKind {
                 | Self::ApprovalEnd
                 | Self::RecordingSegment
                 | Self::RawSegment
+                | Self::Shred
                 | Self::RetentionRun
                 | Self::PruneRecording
                 | Self::PruneLedger
+                | Self::PruneRefuse
                 | Self::RetentionDone
                 | Self::Stall
                 | Self::Gap

@@ -250,9 +250,7 @@ fn deed_fields(line: &mut Line<'_, '_>, entry: &Entry<'_>) {
         Entry::Shred(e) => {
             line.hex_if("by", e.by.as_ref());
             line.hex_if("cr", e.authority.as_ref().map(|digest| &digest.0));
-            if let Some(run) = e.run {
-                line.number("run", run);
-            }
+            line.number_if("run", e.run);
             line.hex("s", &e.session.0);
             line.text("what", e.what);
         }

@@ -29,6 +29,7 @@ mod seal_keys;
 mod secrets;
 mod sessions;
 
+pub(crate) use directory::names;
 pub use directory::{ChainRecord, PrincipalRecord};
 pub use error::CatalogError;
 pub use holds::{HoldScope, LegalHold, Lift};

@@ -24,7 +24,7 @@ use chancery_ledger::{
 use chancery_model::{Digest, Timestamp};
 use tokio::sync::{Mutex, watch};
 
-use crate::catalog::{Catalog, CatalogError, ChainRecord, HoldScope, LegalHold, Lift, RecordingFile, RunRecord};
+use crate::catalog::{Catalog, CatalogError, ChainRecord, HoldScope, LegalHold, Lift, RecordingFile, RunRecord, names};
 use crate::recordings::{RecordingReader, file_name};
 use crate::seals::SealedReader;
 use crate::sequencer::segment::name as segment_name;
@@ -91,6 +91,9 @@ pub enum RetentionError {
     /// The ledger cannot be read.
     #[error("the ledger cannot be read: {0}")]
     Ledger(#[from] OpenError),
+    /// Sealed originals are not destroyed, or not wholly.
+    #[error("the sealed originals: {0}")]
+    Originals(io::Error),
     /// The recordings cannot be read or deleted.
     #[error("the recordings: {0}")]
     Io(#[from] io::Error),
@@ -249,7 +252,7 @@ impl Shelves {
     ) -> Result<Vec<Planned>, RetentionError> {
         let files = self.files(holds, now, &on).await?.into_iter().map(Planned::File);
         let segments = self.segments(holds, now, &on).await?.into_iter().map(Planned::Segment);
-        let originals = self.sealed(holds, now, &on).await?.into_iter().map(Planned::Originals);
+        let originals = self.sealed(holds, now).await?.into_iter().map(Planned::Originals);
         Ok(files.chain(segments).chain(originals).collect())
     }
 
@@ -430,7 +433,10 @@ impl Shelves {
                         if let Place::Vacant(place) = chains.entry(id) {
                             place.insert(self.catalog.chain(id).await?);
                         }
-                        chains.get(&id).and_then(Option::as_ref).is_none_or(|known| known.names(issuer, subject))
+                        chains
+                            .get(&id)
+                            .and_then(Option::as_ref)
+                            .is_none_or(|known| names(&known.chain, issuer, subject))
                     }
                 },
             };

@@ -13,9 +13,6 @@ mod survey;
 mod unseal;
 mod verify;
 
-use chancery_evidence::instant as exact;
-use chancery_model::Timestamp;
-
 use crate::args;
 use crate::output::{Done, Out};
 
@@ -29,18 +26,6 @@ pub(crate) async fn run(args: args::Evidence, out: Out) -> Done {
         args::Evidence::Shred(args) => shred::run(args, out).await,
         args::Evidence::Sample(args) => tokio::task::block_in_place(|| sample::run(&args, out)),
     }
-}
-
-/// A day, or an instant in UTC to the second or the microsecond.
-pub(crate) fn instant(text: &str) -> Result<Timestamp, String> {
-    let whole = match text.len() {
-        10 => format!("{text}T00:00:00.000000Z"),
-        20 => format!("{}.000000Z", text.trim_end_matches('Z')),
-        _ => text.to_owned(),
-    };
-    exact(&whole)
-        .map(Timestamp)
-        .ok_or_else(|| "a day (2026-01-01) or an instant (2026-01-01T00:00:00Z) in UTC".to_owned())
 }
 
 /// Bytes, with `KB`, `MB` or `GB` behind them if need be.
@@ -63,14 +48,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn instants_and_sizes_are_read_as_people_write_them() {
-        let day = instant("2026-11-29").expect("a day");
-        assert_eq!(day.to_string(), "2026-11-29T00:00:00.000000Z");
-        assert_eq!(instant("2026-11-29T00:00:00Z"), Ok(day));
-        assert_eq!(instant("2026-11-29T00:00:00.000000Z"), Ok(day));
-        for text in ["", "2026-13-01", "29.11.2026", "2026-11-29 00:00:00Z", "2026-11-29T00:00:00+1"] {
-            assert!(instant(text).is_err(), "{text}");
-        }
+    fn sizes_are_read_as_people_write_them() {
         assert_eq!((size("95MB"), size("1gb"), size("2000000")), (Ok(95_000_000), Ok(1_000_000_000), Ok(2_000_000)));
         for text in ["", "MB", "5", "1TB", "-1MB", "99999999999GB"] {
             assert!(size(text).is_err(), "{text}");

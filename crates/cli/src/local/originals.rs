@@ -2,7 +2,6 @@
 //! that are handed out.
 
 use std::sync::Arc;
-use std::time::Duration;
 
 use aws_lc_rs::digest::{SHA256, digest};
 use chancery_ledger::{ApprovalUse, Entry, Shred, Unseal};
@@ -16,9 +15,6 @@ use crate::output::Failure;
 
 /// Decisions that the use of an approval names: an entry has room for more, a quorum has fewer.
 const DECISIONS_MAX: usize = 256;
-/// A reader of the catalog that is in the way of folding its log is gone by then.
-const FOLDS: u32 = 50;
-const FOLD_PAUSE: Duration = Duration::from_millis(100);
 /// A session that begins is in the list by then.
 const LISTED_MICROS: i64 = 60_000_000;
 
@@ -100,24 +96,12 @@ pub(super) async fn shred(shred: &NewShred, ground: &Ground<'_>, by: [u8; 16]) -
     if key.is_none() && files == 0 {
         return Err(Failure::no(format!("there are no originals of session {session}")));
     }
-    // It is there until all is done: no hold can come in between.
-    let _unheld = ground.retention.unheld(session, by).await.map_err(|error| kept(session, &error))?;
+    // No hold comes in between while it is there.
+    let leave = ground.retention.unheld(session, by).await.map_err(|error| kept(session, &error))?;
     let mut authority = Digest::default();
     authority.0.copy_from_slice(digest(&SHA256, shred.authority.as_bytes()).as_ref());
     let entry = Shred { session, what: "sealed", authority: Some(authority), by: Some(by), run: None };
     append(ground.sequencer, &Entry::Shred(entry)).await?;
-    let mut folds = 0;
-    while !ground.catalog.destroy_seal_key(session).await.map_err(failed)? {
-        folds += 1;
-        if folds > FOLDS {
-            let why = "the key is deleted, but a copy may stay in the catalog's write-ahead log: somebody reads it";
-            return Err(Failure::unsure(why).hint("do it again"));
-        }
-        tokio::time::sleep(FOLD_PAUSE).await;
-    }
-    let removed = reader.map_or(Ok(0), |reader| reader.remove(session));
-    removed.map_err(|error| {
-        Failure::unsure(format!("the key is destroyed, files are left: {error}")).hint("do it again")
-    })?;
-    Ok(())
+    let destroyed = ground.retention.destroy_originals(session, &leave).await;
+    destroyed.map_err(|error| Failure::unsure(error.to_string()).hint("do it again"))
 }

@@ -8,10 +8,10 @@ use super::recordings::Recordings;
 use super::{Hashes, Notes, PackCheck, Rederived, Trusted};
 use crate::derive::{Deriver, is_for_people};
 use crate::fields::text;
-use crate::kept::{KEPT, Kept, kept_path, parse_kept};
+use crate::kept::{KEPT, Kept, kept_path, read_bundle};
 use crate::pack::Provenance;
 use crate::{Directory, Manifest, Seen};
-use chancery_ledger::{EntryKind, Leaf, Missing, Tile, TileBuilder, Verifier, bundle_path, leaf_hash, parse_bundle};
+use chancery_ledger::{EntryKind, Leaf, Missing, Tile, TileBuilder, Verifier, bundle_path, leaf_hash};
 
 pub(super) struct LedgerPart {
     verifier: Verifier,
@@ -103,14 +103,11 @@ impl LedgerPart {
         (approvals, recordings): (&mut Approvals, &mut Recordings),
         notes: &mut Notes,
     ) {
-        let is_kept = path.starts_with(KEPT);
-        let lines = || Some(parse_bundle(bytes)?.into_iter().map(Kept::Entry).collect());
-        let entries = if is_kept { parse_kept(bytes) } else { lines() };
-        let Some(entries) = entries else {
+        let Some(entries) = read_bundle(path, bytes) else {
             self.verifier.damaged("a bundle of entries cannot be taken apart");
             return;
         };
-        let place = if is_kept { kept_path } else { bundle_path };
+        let place = if path.starts_with(KEPT) { kept_path } else { bundle_path };
         if path != place(self.bundles, entries.len()) {
             notes.fail(PackCheck::Tiles, None, format!("{path} is not the bundle that follows"));
         }

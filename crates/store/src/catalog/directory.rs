@@ -17,13 +17,11 @@ pub struct ChainRecord {
     pub first_seen: Timestamp,
 }
 
-impl ChainRecord {
-    /// Whether it is the principal of the chain, or one of its actors.
-    pub(crate) fn names(&self, issuer: &str, subject: &str) -> bool {
-        let principal = (self.chain.principal.issuer.as_str(), self.chain.principal.subject.as_str());
-        let actors = self.chain.actors.iter().map(|actor| (actor.issuer.as_str(), actor.subject.as_str()));
-        actors.chain([principal]).any(|link| link == (issuer, subject))
-    }
+/// Whether somebody is the principal of a chain, or one of its actors.
+pub(crate) fn names(chain: &Delegation, issuer: &str, subject: &str) -> bool {
+    let principal = (chain.principal.issuer.as_str(), chain.principal.subject.as_str());
+    let actors = chain.actors.iter().map(|actor| (actor.issuer.as_str(), actor.subject.as_str()));
+    actors.chain([principal]).any(|link| link == (issuer, subject))
 }
 
 /// A principal as it was last seen.

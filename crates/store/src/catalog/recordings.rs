@@ -7,7 +7,7 @@ use chancery_model::{Digest, SessionId, Timestamp};
 use sqlx::Row;
 use sqlx::sqlite::SqliteRow;
 
-use super::{Catalog, CatalogError, HoldScope, LegalHold, forms, limits};
+use super::{Catalog, CatalogError, HoldScope, LegalHold, forms, limits, names};
 
 /// A closed file of recordings.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -138,9 +138,7 @@ impl Catalog {
                     // A chain that the directory does not know may be anybody's.
                     let Some(chain) = row.try_get::<Option<String>, _>("chain")? else { return Ok(true) };
                     let chain = forms::chain_from_json(&chain)?;
-                    let principal = (&chain.principal.issuer, &chain.principal.subject);
-                    let mut links = chain.actors.iter().map(|actor| (&actor.issuer, &actor.subject)).chain([principal]);
-                    if links.any(|link| link == (issuer, subject)) {
+                    if names(&chain, issuer, subject) {
                         return Ok(true);
                     }
                 }

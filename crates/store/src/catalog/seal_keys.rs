@@ -3,10 +3,7 @@
 use chancery_model::{ResourceName, SessionId, Timestamp};
 use sqlx::Row;
 
-use super::{Catalog, CatalogError, bounded, limits};
-
-/// Keys that one look gives; the next one gives the rest.
-const KEYS_AT_ONCE: i64 = 100_000;
+use super::{Catalog, CatalogError, bounded, forms, limits};
 
 /// The key of a session's originals.
 #[derive(Clone, PartialEq, Eq)]
@@ -49,16 +46,19 @@ impl Catalog {
             created_at: Timestamp(row.try_get("created_at")?),
         }))
     }
-    /// The sessions whose keys were made before an instant, and when; the oldest first.
-    pub async fn seal_keys_made_before(&self, before: Timestamp) -> Result<Vec<(SessionId, Timestamp)>, CatalogError> {
-        let query = "SELECT session, created_at FROM seal_keys WHERE created_at < ?1 ORDER BY created_at LIMIT ?2";
-        let query = sqlx::query(query).bind(before.0).bind(KEYS_AT_ONCE);
+    /// Sessions behind `after` whose keys were made before an instant, and when: in the order of their ids, at most
+    /// [`limits::LISTING`].
+    pub async fn seal_keys_made_before(
+        &self,
+        before: Timestamp,
+        after: Option<SessionId>,
+    ) -> Result<Vec<(SessionId, Timestamp)>, CatalogError> {
+        let query = "SELECT session, created_at FROM seal_keys WHERE created_at < ?1 AND session > ?2
+             ORDER BY session LIMIT ?3";
+        let after = after.map_or(Vec::new(), |session| session.0.to_vec());
+        let query = sqlx::query(query).bind(before.0).bind(after).bind(limits::LISTING);
         let rows = query.fetch_all(&mut *self.reader().await?).await?;
-        let key = |row: &sqlx::sqlite::SqliteRow| {
-            let id: Vec<u8> = row.try_get("session")?;
-            let id = id.try_into().map_err(|_| CatalogError::Corrupt("the id of a session"))?;
-            Ok((SessionId(id), Timestamp(row.try_get("created_at")?)))
-        };
+        let key = |row| Ok((forms::session_id(row, "session")?, Timestamp(row.try_get("created_at")?)));
         rows.iter().map(key).collect()
     }
     /// Destroys the key of a session: it is overwritten in the file, and the write-ahead log, which may hold a copy, is

@@ -8,11 +8,13 @@ use std::time::Duration;
 use chancery_ledger::{Entry, PruneRefuse, Shred};
 use chancery_model::{SessionId, Timestamp};
 
-use super::{Holds, Judgement, Level, Retention, RetentionError, RetentionProgress, Shelves, Why, blocking};
+use super::{Holds, Judgement, Level, Retention, RetentionError, Shelves, Unheld, Why, blocking};
 use crate::catalog::{CatalogError, RunRecord};
 use crate::seals::SealedReader;
 use crate::sequencer::Volume;
 
+/// Originals that are kept and told of in one run. Each is an entry, and a hold may keep more than anybody would read of.
+const REFUSALS_MAX: usize = 1_000;
 /// A reader of the catalog that is in the way of folding its log is gone by then.
 const FOLDS: u32 = 50;
 const FOLD_PAUSE: Duration = Duration::from_millis(100);
@@ -34,24 +36,25 @@ impl Shelves {
         Self { originals: Some(SealedReader::new(volume)), ..self }
     }
 
-    /// Those that are old enough to be past their time.
-    pub(super) async fn sealed(
-        &self,
-        holds: &Holds,
-        now: Timestamp,
-        on: &impl Fn(RetentionProgress),
-    ) -> Result<Vec<PlannedOriginals>, RetentionError> {
+    /// Those that are old enough to be past their time; of those that are kept, the first.
+    pub(super) async fn sealed(&self, holds: &Holds, now: Timestamp) -> Result<Vec<PlannedOriginals>, CatalogError> {
         if self.originals.is_none() {
             return Ok(Vec::new());
         }
         let before = now.plus_micros(self.limits.sealed_us().saturating_neg());
-        let keys = self.catalog.seal_keys_made_before(before).await?;
-        let (total, mut planned) = (keys.len() as u64, Vec::with_capacity(keys.len()));
-        for (done, (session, made_at)) in (0..).zip(keys) {
-            on(RetentionProgress { phase: "judging", done, total, ..Default::default() });
-            planned.push(self.judge_sealed(session, made_at, holds, now).await?);
+        let (mut planned, mut refused, mut after) = (Vec::new(), 0, None);
+        loop {
+            let keys = self.catalog.seal_keys_made_before(before, after).await?;
+            let Some((last, _)) = keys.last() else { return Ok(planned) };
+            after = Some(*last);
+            for (session, made_at) in keys {
+                let one = self.judge_sealed(session, made_at, holds, now).await?;
+                refused += usize::from(matches!(one.judgement, Judgement::Refused(..)));
+                if refused <= REFUSALS_MAX || !matches!(one.judgement, Judgement::Refused(..)) {
+                    planned.push(one);
+                }
+            }
         }
-        Ok(planned)
     }
 
     async fn judge_sealed(
@@ -86,7 +89,7 @@ impl Retention {
         planned: PlannedOriginals,
         now: Timestamp,
     ) -> Result<PlannedOriginals, RetentionError> {
-        let _gate = self.gate.lock().await;
+        let leave = Unheld { _gate: self.gate.lock().await };
         let (shelves, session) = (&self.shelves, planned.session);
         let planned = shelves.judge_sealed(session, planned.last_at, &self.holds().await?, now).await?;
         match planned.judgement {
@@ -95,7 +98,7 @@ impl Retention {
                 let entry = Shred { session, what, authority: None, by: None, run: run_entry };
                 // If we crash behind this, the key is there, and the next run says so and destroys it anew.
                 self.durable(&Entry::Shred(entry)).await?;
-                self.destroy(session).await?;
+                self.destroy_originals(session, &leave).await?;
                 run.pruned += 1;
             }
             Judgement::Refused(why, hold) => {
@@ -109,19 +112,20 @@ impl Retention {
         Ok(planned)
     }
 
-    /// The key first: without it nothing opens, whatever becomes of the files.
-    async fn destroy(&self, session: SessionId) -> Result<(), RetentionError> {
+    /// Destroys the originals of a session, under the leave for it. The key first: without it nothing opens, whatever becomes
+    /// of the files. What did not come to its end can be done again.
+    pub async fn destroy_originals(&self, session: SessionId, _leave: &Unheld<'_>) -> Result<(), RetentionError> {
         let mut folds = 0;
         while !self.shelves.catalog.destroy_seal_key(session).await? {
             folds += 1;
             if folds > FOLDS {
                 let why = "a key is deleted, but a copy may stay in the catalog's write-ahead log: somebody reads it";
-                return Err(io::Error::other(why).into());
+                return Err(RetentionError::Originals(io::Error::other(why)));
             }
             tokio::time::sleep(FOLD_PAUSE).await;
         }
         if let Some(reader) = self.shelves.originals.clone() {
-            blocking(move || reader.remove(session)).await?;
+            blocking(move || reader.remove(session)).await.map_err(RetentionError::Originals)?;
         }
         Ok(())
     }

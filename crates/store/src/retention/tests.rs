@@ -20,8 +20,8 @@ const DAY: i64 = DAY_US;
 const ORIGIN: &str = "gw.test/a";
 const ISSUER: &str = "https://login.example";
 
-/// A volume of which nothing can be removed while `stuck`.
-struct Sticky(MemoryVolume, AtomicBool);
+/// A volume of which nothing can be removed, and no segment replaced, while it is stuck.
+pub(super) struct Sticky(pub(super) MemoryVolume, pub(super) AtomicBool);
 
 impl Volume for Sticky {
     fn list(&self, under: &str) -> io::Result<Vec<String>> {
@@ -34,6 +34,9 @@ impl Volume for Sticky {
         self.0.create(name)
     }
     fn replace(&self, name: &str, bytes: &[u8]) -> io::Result<()> {
+        if name.starts_with("entries/") && self.1.load(Ordering::SeqCst) {
+            return Err(io::ErrorKind::Interrupted.into());
+        }
         self.0.replace(name, bytes)
     }
     fn remove(&self, name: &str) -> io::Result<()> {
@@ -468,6 +471,63 @@ fn step<F: Future>(future: std::pin::Pin<&mut F>) -> Option<F::Output> {
         std::task::Poll::Ready(done) => Some(done),
         std::task::Poll::Pending => None,
     }
+}
+
+#[tokio::test]
+async fn a_full_disk_does_not_keep_a_run_from_giving_space_back() {
+    let house = House::new().await;
+    house.retention.set_hold(&house.hold(1, HoldScope::Session(id(0))), [1; 16]).await.unwrap();
+    house.catalog.put_seal_key(id(1), &ResourceName::parse("shop").unwrap(), b"sealed", Timestamp(DAY)).await.unwrap();
+    house.ledger.fill(true);
+    while house.sequencer.append_entry(&Entry::Heartbeat, Level::Written).is_ok() {}
+    // The file that is held comes first: that it is kept is told, too.
+    let (run, seen) = house.run(12).await;
+    let expected = [(0, Judgement::Refused(Why::Held, Some([1; 16]))), (1, Judgement::Due), (1, Judgement::Due)];
+    assert_eq!((run.pruned, run.refused, seen.as_slice()), (2, 1, expected.as_slice()));
+    assert_eq!(
+        [EntryKind::PruneRefuse, EntryKind::PruneRecording, EntryKind::Shred].map(|kind| house.count(kind)),
+        [1; 3]
+    );
+}
+
+#[tokio::test]
+async fn of_originals_that_are_kept_a_run_tells_the_first_and_destroys_all_others() {
+    let house = House::new().await;
+    let resource = ResourceName::parse("shop").unwrap();
+    // Session 0 is held for each of these; behind them is one that is not.
+    house
+        .retention
+        .set_hold(&house.hold(1, HoldScope::Principal { issuer: ISSUER.into(), subject: "ada".into() }), [1; 16])
+        .await
+        .unwrap();
+    for n in 0..1_200_u16 {
+        let mut session = SessionId([9; 16]);
+        session.0[..2].copy_from_slice(&n.to_be_bytes());
+        house.catalog.put_seal_key(session, &resource, b"sealed", Timestamp(0)).await.unwrap();
+    }
+    house.catalog.put_seal_key(SessionId([0xff; 16]), &resource, b"sealed", Timestamp(0)).await.unwrap();
+    let opened = |n: u8| SessionRecord {
+        id: SessionId([n; 16]),
+        resource: resource.clone(),
+        chain_id: [1; 16],
+        chain: "somebody".to_owned(),
+        client: "127.0.0.1".to_owned(),
+        started_at: Timestamp(0),
+        ended_at: None,
+        ending: None,
+        commands: 0,
+        last_activity: Timestamp(0),
+    };
+    let closed = SessionNote::Closed { id: SessionId([0xff; 16]), ending: "client", commands: 1, at: Timestamp(DAY) };
+    house.catalog.note_sessions(&[SessionNote::Opened(opened(0xff)), closed]).await.unwrap();
+    let mut seen = (0, 0);
+    let each = |one: &Planned| match one {
+        Planned::Originals(one) if one.judgement == Judgement::Due => seen.0 += 1,
+        Planned::Originals(_) => seen.1 += 1,
+        _ => {}
+    };
+    house.retention.run(None, || Timestamp(11 * DAY), Duration::ZERO, each).await.unwrap();
+    assert_eq!(seen, (1, 1_000), "that of bob goes, though it is behind all that are kept");
 }
 
 #[tokio::test]

@@ -13,7 +13,7 @@ use crate::catalog::{CatalogError, HoldScope};
 /// Leave to destroy what is kept of a session. While it is there, no hold is set.
 #[derive(Debug)]
 pub struct Unheld<'r> {
-    _gate: MutexGuard<'r, ()>,
+    pub(super) _gate: MutexGuard<'r, ()>,
 }
 
 impl Retention {

@@ -12,40 +12,13 @@ use chancery_ledger::{
 use chancery_model::{Delegation, Durability, Effect, Principal, PrincipalKind, RefusalCode, ResourceName, ReviewId};
 
 use super::*;
+use crate::retention::tests::Sticky;
 use crate::retention::{Judgement, Planned, PlannedSegment, Retention, RetentionError, RetentionLimits, Shelves, Why};
-use crate::sequencer::Blob;
 use crate::{Catalog, HoldScope, LedgerItem, LedgerReader, LegalHold, Level, MemoryVolume, Options, Sequencer, verify};
 
 const DAY: i64 = 86_400_000_000;
 const ORIGIN: &str = "gw.test/a";
 const ISSUER: &str = "https://login.example";
-
-/// A ledger of which nothing can be replaced below `entries` while it is stuck.
-struct Sticky(MemoryVolume, AtomicBool);
-
-impl Volume for Sticky {
-    fn list(&self, under: &str) -> io::Result<Vec<String>> {
-        self.0.list(under)
-    }
-    fn open(&self, name: &str) -> io::Result<Arc<dyn Blob>> {
-        self.0.open(name)
-    }
-    fn create(&self, name: &str) -> io::Result<Arc<dyn Blob>> {
-        self.0.create(name)
-    }
-    fn replace(&self, name: &str, bytes: &[u8]) -> io::Result<()> {
-        if name.starts_with("entries/") && self.1.load(Ordering::SeqCst) {
-            return Err(io::ErrorKind::Interrupted.into());
-        }
-        self.0.replace(name, bytes)
-    }
-    fn remove(&self, name: &str) -> io::Result<()> {
-        self.0.remove(name)
-    }
-    fn free(&self) -> io::Result<u64> {
-        self.0.free()
-    }
-}
 
 struct House {
     path: std::path::PathBuf,

@@ -3,10 +3,8 @@
 use std::collections::BTreeMap;
 use std::path::Path;
 
-use chancery_evidence::next_block;
-use chancery_ledger::{
-    ChainCheck, EntryKind, FrameIter, FrameKind, FrameView, Leaf, RecordingChain, Verdict, parse_bundle,
-};
+use chancery_evidence::{Kept, next_block, read_bundle};
+use chancery_ledger::{ChainCheck, EntryKind, FrameIter, FrameKind, FrameView, Leaf, RecordingChain, Verdict};
 use chancery_model::{Digest, SessionId};
 use chancery_store::decode_block;
 
@@ -43,7 +41,7 @@ pub(super) fn survey(pack: &Path, session: SessionId) -> Result<(Stated, Recorde
     let (mut stated, mut recorded, mut index) = (Stated::default(), Recorded::default(), 0);
     let (mut bundle, mut blocks, mut maps_bytes) = (Vec::new(), Blocks::new(session), 0);
     let own = path(session);
-    let wanted = |path: &str| path == own || path.starts_with(ENTRIES);
+    let wanted = |path: &str| path == own || BUNDLES.iter().any(|bundles| path.starts_with(bundles));
     members(pack, wanted, |path, bytes| {
         if path == own && recorded.fault.is_some() {
             return Ok(());
@@ -68,8 +66,11 @@ pub(super) fn survey(pack: &Path, session: SessionId) -> Result<(Stated, Recorde
             Some(bytes) if bundle.len() + bytes.len() <= BUNDLE_BYTES_MAX => bundle.extend_from_slice(bytes),
             Some(_) => return Err(unfit(path)),
             None => {
-                for line in parse_bundle(&bundle).ok_or_else(|| unfit(path))? {
-                    stated.take(&Leaf::parse(line, index).map_err(|_| unfit(path))?, session);
+                let below = path.strip_prefix("ledger/").unwrap_or(path);
+                for entry in read_bundle(below, &bundle).ok_or_else(|| unfit(path))? {
+                    if let Kept::Entry(line) = entry {
+                        stated.take(&Leaf::parse(line, index).map_err(|_| unfit(path))?, session);
+                    }
                     index += 1;
                 }
                 bundle.clear();
@@ -103,7 +104,8 @@ pub(super) fn frames(
     )
 }
 
-const ENTRIES: &str = "ledger/tile/entries/";
+/// Bundles of entries: whole ones, and those of which some were pruned.
+const BUNDLES: [&str; 2] = ["ledger/tile/entries/", "ledger/kept/"];
 
 fn path(session: SessionId) -> String {
     let name: String = session.0.iter().map(|byte| format!("{byte:02x}")).collect();
